@@ -1,0 +1,37 @@
+"""ijepa: the design choices of I-JEPA (arXiv 2301.08243), re-runnable and auditable.
+
+Where to start
+    The data flows one way, and so does the reading order:
+
+    ===============  ==================================================  =====================
+    step             from -> to                                          file
+    ===============  ==================================================  =====================
+    prepare          a data set's files -> an immutable, checksummed     ``prepare``, ``store``
+                     store of images and labels
+    batch            global step k -> images (B, 3, H, W) and masks      ``batches``
+    masks            keys -> context (B, C), targets (B, M, T)           ``masks/``
+    context          visible patches -> (B, C, D)                        ``encoder``
+    target           whole images -> layer norm -> (B, M, T, D), no      ``teacher``
+                     gradient
+    prediction       context + mask tokens -> (B, M, T, D)               ``predictor``
+    loss             scalar, then ``update``: the EMA                    ``objectives/``
+    training         the loop, which knows only the objective            ``train``
+    features         frozen encoder -> (images, D) on disk               ``features``
+    metrics          features and labels -> accuracy with intervals      ``probes/``
+    report           results -> one page, figures, Markdown, JSON        ``reporting/``
+    ===============  ==================================================  =====================
+
+    ``prepare``, ``pretrain``, ``evaluate`` and ``report`` are the four DVC stages (``dvc.yaml``).
+    ``params.yaml`` holds the science, ``environment`` reads the hardware. A variant of ``datasets/``,
+    ``masks/``, ``objectives/`` or ``probes/`` is one file, found by its name (``variants``).
+
+Shapes
+    B images in a batch, H x W pixels, N patches of an image, C context tokens, M target blocks,
+    T tokens of a target block, D width of the encoder, K classes.
+
+Words
+    context   the patches the context encoder sees
+    target    a block of patches whose representations are predicted
+    teacher   the target encoder: the exponential moving average (EMA) of the context encoder
+    signature the hash of a run's resolved science; hardware is not part of it
+"""

@@ -1,0 +1,170 @@
+"""The global batch of any step: images and masks as a pure function of (seed, position).
+
+The training stream is epoch after epoch of the training images, each epoch in its own order. The
+batch that starts at position p holds the stream's images p, ..., p + batch_size - 1, so neither
+workers, ranks nor a resumed run can change what is seen.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from ijepa import seeds, variants
+from ijepa.config import Config, grid
+from ijepa.masks import Keys, Masks
+from ijepa.store import Images
+
+# ImageNet's, as in the official code; any fixed affine map would do
+_MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None] * 255
+_STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None] * 255
+
+
+class Batch(NamedTuple):
+    """One rank's share of a global batch.
+
+    Attributes:
+        samples: indices of the *global* batch in the data set, (global B,).
+        images: the rank's images, (B, 3, H, W) uint8.
+        masks: the rank's masks, padded to the lengths of the global batch.
+    """
+
+    samples: NDArray[np.int64]
+    images: Tensor
+    masks: Masks
+
+
+def normalise(images: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8 -> float32 with ImageNet's mean and standard deviation."""
+    return (images.float() - _MEAN.to(images.device)) / _STD.to(images.device)
+
+
+def centre(image: NDArray[np.uint8], size: int) -> Tensor:
+    """The evaluation view of an image.
+
+    Args:
+        image: (H, W, 3).
+        size: side of the result in pixels.
+
+    Returns:
+        (3, size, size) uint8: the image itself when it has that size, else its shorter side resized
+        to 256/224 of ``size`` and the centre cropped (the usual ImageNet protocol).
+    """
+    chw = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    if chw.shape[1:] == (size, size):
+        return chw
+    shorter = round(size * 256 / 224)
+    resized = transforms.resize(chw, [shorter], InterpolationMode.BICUBIC, antialias=True)
+    return transforms.center_crop(resized, [size, size])
+
+
+def training_subset(seed: int, fraction: float, count: int) -> NDArray[np.int64]:
+    """The images a run learns from; a smaller fraction's subset lies within a larger one's."""
+    if fraction == 1:
+        return np.arange(count)
+    chosen = seeds.generator(seed, "subset").permutation(count)
+    return np.sort(chosen[: max(1, round(fraction * count))])
+
+
+@functools.lru_cache(maxsize=4)
+def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order of ``count`` images in an epoch."""
+    return seeds.generator(seed, "order", epoch).permutation(count)
+
+
+def crops(
+    config: Config, epochs: NDArray[np.int64], samples: NDArray[np.int64], height: int, width: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Random resized crops (Szegedy et al. 2015, as torchvision) and flips.
+
+    Args:
+        config: seed and train.crop_scale, crop_aspect, flip are used.
+        epochs: of each image, (B,).
+        samples: index of each image, (B,).
+        height: of the images in pixels.
+        width: of the images in pixels.
+
+    Returns:
+        top, left, height and width of each crop in pixels (B, 4), and whether to flip (B,).
+    """
+    train, attempts = config.train, 10
+    u = seeds.uniforms(config.seed, "crop", epochs, samples, 2 * attempts + 3)
+    low, high = train.crop_scale
+    area = (low + u[:, :attempts] * (high - low)) * height * width
+    log_low, log_high = np.log(train.crop_aspect)
+    aspect = np.exp(log_low + u[:, attempts : 2 * attempts] * (log_high - log_low))
+    w = np.round(np.sqrt(area * aspect)).astype(np.int64)
+    h = np.round(np.sqrt(area / aspect)).astype(np.int64)
+    fits = (w >= 1) & (w <= width) & (h >= 1) & (h <= height)
+    first = fits.argmax(1)
+    rows = np.arange(len(samples))
+    # ten misses (very elongated images): the largest centre crop within the aspect ratios
+    fallback_h = min(height, round(width / train.crop_aspect[0]))
+    fallback_w = min(width, round(height * train.crop_aspect[1]))
+    hit = fits.any(1)
+    h = np.where(hit, h[rows, first], fallback_h)
+    w = np.where(hit, w[rows, first], fallback_w)
+    place = u[:, 2 * attempts :]
+    top = np.where(hit, place[:, 0] * (height - h + 1), (height - h) / 2).astype(np.int64)
+    left = np.where(hit, place[:, 1] * (width - w + 1), (width - w) / 2).astype(np.int64)
+    flip = (place[:, 2] < 0.5) & train.flip
+    return np.stack([top, left, h, w], 1), flip
+
+
+class Batches(Dataset[Batch]):
+    """Batches by the stream position they start at, for one rank.
+
+    Args:
+        images: the training split.
+        config: the run.
+        rank: of this process.
+        world: number of processes; divides the global batch.
+    """
+
+    def __init__(self, images: Images, config: Config, rank: int = 0, world: int = 1) -> None:
+        self.images, self.config = images, config
+        self.share = slice(
+            rank * config.train.batch_size // world, (rank + 1) * config.train.batch_size // world
+        )
+        self.subset = training_subset(config.seed, config.data.train_fraction, len(images))
+        self.strategy = variants.load("masks", config.mask.name)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        train = self.config.train
+        return max(1, int(train.epochs * len(self.subset)) // train.batch_size)
+
+    def __getitem__(self, position: int) -> Batch:
+        """The batch of stream positions ``position`` to ``position + batch_size``."""
+        config, size = self.config, self.config.train.batch_size
+        stream = np.arange(position, position + size)
+        epochs, places = np.divmod(stream, len(self.subset))
+        samples = np.empty(size, np.int64)
+        for epoch in np.unique(epochs):
+            rows = epochs == epoch
+            samples[rows] = self.subset[order(config.seed, int(epoch), len(self.subset))[places[rows]]]
+        keys = Keys(config.seed, position // size, epochs, samples)
+        masks: Masks = self.strategy.sample(keys, grid(config), config.mask.options)
+        images = [self._view(e, s) for e, s in zip(epochs[self.share], samples[self.share], strict=True)]
+        return Batch(samples, torch.stack(images), masks.rows(self.share.start, self.share.stop))
+
+    def _view(self, epoch: np.int64, sample: np.int64) -> Tensor:
+        """The randomly cropped image, (3, H, W) uint8."""
+        image = self.images[int(sample)]
+        box, flip = crops(
+            self.config, np.array([epoch]), np.array([sample]), image.shape[0], image.shape[1]
+        )
+        top, left, height, width = box[0].tolist()
+        cut = image[top : top + height, left : left + width]
+        if flip[0]:
+            cut = cut[:, ::-1]
+        side = self.config.data.image_size
+        chw = torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1)))
+        return transforms.resize(chw, [side, side], InterpolationMode.BILINEAR, antialias=True)

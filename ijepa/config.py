@@ -1,0 +1,332 @@
+"""``params.yaml`` -> one frozen, checked ``Config``; ``signature`` is a run's identity.
+
+A section is flat. What every variant of a family shares is a field here; what one variant needs is a
+field of that variant's own ``Options`` (``ijepa/masks/multiblock.py``, ...). There are no defaults:
+``params.yaml`` is the only source. A key is known when the section or any variant of its family has
+it, and only the chosen variant's keys are part of the signature.
+"""
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ijepa import variants
+
+PARAMS = Path("params.yaml")
+
+
+def _allowed(text: str, check: Callable[[Any], bool]) -> Any:
+    return field(metadata={"allowed": text, "check": check})
+
+
+def integer(low: int, high: int | None = None) -> Any:
+    """A field that takes whole numbers from ``low`` to ``high``, both included."""
+    text = f"a whole number >= {low}" if high is None else f"a whole number from {low} to {high}"
+    return _allowed(text, lambda v: low <= v and (high is None or v <= high))
+
+
+def real(low: float, high: float = math.inf, *, above: bool = False) -> Any:
+    """A field that takes numbers in [low, high], or in (low, high] with ``above``."""
+    text = f"a number in {'(' if above else '['}{low:g}, {high:g}{')' if high == math.inf else ']'}"
+    return _allowed(
+        text, lambda v: (v > low if above else v >= low) and v <= high and math.isfinite(v)
+    )
+
+
+def interval(low: float, high: float = math.inf) -> Any:
+    """A field that takes ``[a, b]`` with low < a <= b <= high; the scalar ``a`` means ``[a, a]``."""
+    return _allowed(
+        f"a number, or [low, high], within ({low:g}, {high:g}{')' if high == math.inf else ']'}",
+        lambda v: low < v[0] <= v[1] <= high and math.isfinite(v[1]),
+    )
+
+
+def pair(low: float, high: float = math.inf) -> Any:
+    """A field that takes ``[first, last]``, each in [low, high]; the scalar ``a`` means ``[a, a]``."""
+    return _allowed(
+        f"a number, or [first, last], within [{low:g}, {high:g}{')' if high == math.inf else ']'}",
+        lambda v: all(low <= x <= high and math.isfinite(x) for x in v),
+    )
+
+
+def choice(*names: str) -> Any:
+    """A field that takes one of the names."""
+    return _allowed(f"one of {', '.join(names)}", lambda v: v in names)
+
+
+def text() -> Any:
+    """A field that takes any text that is not empty."""
+    return _allowed("a text that is not empty", bool)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """What is learned from. ``options`` belongs to the data set ``ijepa/datasets/<name>.py``."""
+
+    name: str
+    image_size: int = integer(8, 4096)  # pixels: side of the square that the encoder sees
+    train_fraction: float = real(0, 1, above=True)  # share of the training images used to pretrain
+    bad_images: str = choice("fail", "skip")  # what an unreadable image does
+    max_bad_fraction: float = real(0, 1)  # with skip: the share above which preparing fails
+    options: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mask:
+    """Which patches are context and targets. ``options``: ``ijepa/masks/<name>.py``."""
+
+    name: str
+    options: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """The Vision Transformers (Appendix A.1): encoder and predictor."""
+
+    patch_size: int = integer(1, 256)  # pixels
+    width: int = integer(4)
+    depth: int = integer(1)
+    heads: int = integer(1)
+    mlp_ratio: float = real(0, above=True)
+    predictor_width: int = integer(4)
+    predictor_depth: int = integer(1)
+    predictor_heads: int = integer(1)
+    init: str = choice("fan_in", "official")  # see ijepa.encoder.initialise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What is predicted and compared. ``options``: ``ijepa/objectives/<name>.py``."""
+
+    name: str
+    options: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train:
+    """The optimisation (Appendix A.1)."""
+
+    epochs: float = real(0, above=True)
+    batch_size: int = integer(1)  # global: all ranks and micro-batches together
+    crop_scale: tuple[float, float] = interval(0, 1)  # area of the random resized crop
+    crop_aspect: tuple[float, float] = interval(0)
+    flip: bool
+    lr_start: float = real(0)
+    lr: float = real(0, above=True)  # the peak, after warm-up
+    lr_final: float = real(0)
+    warmup_epochs: float = real(0)
+    lr_schedule: str = choice("cosine", "constant")
+    weight_decay: tuple[float, float] = pair(0)  # at the first and the last step
+    weight_decay_schedule: str = choice("linear", "cosine")  # paper: linear; official code: cosine
+    betas: tuple[float, float] = pair(0, 1)
+    precision: str = choice("bf16", "fp32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluate:
+    """How the frozen encoder is probed. ``options`` maps each probe's name to its ``Options``."""
+
+    held_out: float = real(0, 0.5, above=True)  # share of the training images that selects
+    last_layers: int = integer(1)  # blocks concatenated beside the last one alone (paper: 4)
+    probes: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All of ``params.yaml``."""
+
+    seed: int = integer(0, 2**31 - 1)
+    data: Data
+    mask: Mask
+    model: Model
+    objective: Objective
+    train: Train
+    evaluate: Evaluate
+
+
+def load(path: Path = PARAMS) -> Config:
+    """Read and check the parameters, the way DVC reads them (YAML 1.2: ``1e-3`` is a number).
+
+    Raises:
+        ValueError: one line that names file, key, value and what is allowed.
+    """
+    try:
+        tree = YAML(typ="safe", pure=True).load(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run from the repository's root") from None
+    except YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    return parse(tree, str(path))
+
+
+def parse(tree: Any, where: str) -> Config:
+    """Check a tree of plain values; ``where`` names it in the error messages."""
+    if not isinstance(tree, dict):
+        raise ValueError(f"{where}: {tree!r} is not a mapping of sections")
+    config: Config = _build(Config, tree, where, "")
+    _check_together(config, where)
+    return config
+
+
+def _check_together(config: Config, where: str) -> None:
+    """The rules that tie several keys together."""
+    size, model, train = config.data.image_size, config.model, config.train
+    if size % model.patch_size:
+        raise ValueError(
+            f"{where}: model.patch_size: {model.patch_size} does not divide data.image_size {size}"
+        )
+    for name, width, heads in (
+        ("model.width", model.width, model.heads),
+        ("model.predictor_width", model.predictor_width, model.predictor_heads),
+    ):
+        if width % 4 or width % heads:
+            raise ValueError(f"{where}: {name}: {width} is not a multiple of 4 and of its {heads} heads")
+    if model.depth < config.evaluate.last_layers:
+        raise ValueError(
+            f"{where}: evaluate.last_layers: {config.evaluate.last_layers} is more than"
+            f" model.depth {model.depth}"
+        )
+    if train.warmup_epochs >= train.epochs and train.warmup_epochs > 0:
+        raise ValueError(
+            f"{where}: train.warmup_epochs: {train.warmup_epochs:g} is not less than"
+            f" train.epochs {train.epochs:g}"
+        )
+    try:
+        variants.load("masks", config.mask.name).check(grid(config), config.mask.options)
+    except ValueError as error:
+        raise ValueError(f"{where}: mask.{error}") from None
+
+
+def grid(config: Config) -> tuple[int, int]:
+    """Rows and columns of patches of an image."""
+    side = config.data.image_size // config.model.patch_size
+    return side, side
+
+
+_FAMILY = {"Data": "datasets", "Mask": "masks", "Objective": "objectives"}
+
+
+def _build(cls: Any, tree: Any, where: str, prefix: str) -> Any:
+    if not isinstance(tree, dict):
+        raise ValueError(f"{where}: {prefix.rstrip('.')}: {tree!r} is not a mapping")
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.name != "options"}
+    known = set(fields) | _option_names(cls)
+    for name in tree:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), sorted(known), n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
+            raise ValueError(f"{where}: {prefix}{name}: {tree[name]!r}: unknown key; {hint}")
+    values = {name: _value(cls, f, tree, where, prefix) for name, f in fields.items()}
+    if cls is Evaluate:
+        values["options"] = {
+            name: _build(_options(where, f"{prefix}probes", "probes", name), tree.get(name), where,
+                         f"{prefix}{name}.")
+            for name in values["probes"]
+        }  # fmt: skip
+    elif cls.__name__ in _FAMILY:
+        options = _options(where, f"{prefix}name", _FAMILY[cls.__name__], values["name"])
+        values["options"] = options(
+            **{f.name: _value(options, f, tree, where, prefix) for f in dataclasses.fields(options)}
+        )
+    return cls(**values)
+
+
+def _options(where: str, key: str, family: str, name: str) -> Any:
+    try:
+        return variants.load(family, name).Options
+    except ValueError as error:
+        raise ValueError(f"{where}: {key}: {error}") from None
+
+
+@functools.cache
+def _option_names(cls: Any) -> frozenset[str]:
+    """The keys that some variant of the section's family declares."""
+    if cls is Evaluate:
+        return frozenset(variants.names("probes"))
+    family = _FAMILY.get(cls.__name__)
+    if family is None:
+        return frozenset()
+    return frozenset(
+        f.name
+        for name in variants.names(family)
+        for f in dataclasses.fields(variants.load(family, name).Options)
+    )
+
+
+def _value(cls: Any, f: Any, tree: Mapping[str, Any], where: str, prefix: str) -> Any:
+    key = f"{where}: {prefix}{f.name}"
+    if f.name not in tree:
+        raise ValueError(f"{key}: missing; {f.metadata.get('allowed', 'a value')} is needed")
+    kind, raw = typing.get_type_hints(cls)[f.name], tree[f.name]
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, raw, where, f"{prefix}{f.name}.")
+    wanted = f.metadata.get("allowed") or _describe(kind)
+    value = _convert(kind, raw)
+    if value is _WRONG or not f.metadata.get("check", lambda _: True)(value):
+        raise ValueError(f"{key}: {raw!r} is not {wanted}")
+    return value
+
+
+_WRONG = object()
+
+
+def _convert(kind: Any, raw: Any) -> Any:
+    """``raw`` as ``kind``: int -> float and scalar -> (a, a) so that equal science is one identity."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        found = (_convert(arg, raw) for arg in args)
+        return next((v for v in found if v is not _WRONG), _WRONG)
+    if origin is tuple:
+        items = raw if isinstance(raw, list | tuple) else [raw] * (1 if ... in args else len(args))
+        inner = [args[0]] * len(items) if ... in args else list(args)
+        made = [_convert(k, v) for k, v in zip(inner, items, strict=False)]
+        wrong = len(inner) != len(items) or any(v is _WRONG for v in made)
+        return _WRONG if wrong else tuple(made)
+    if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
+        return float(raw)
+    if kind is types.NoneType:
+        return None if raw is None else _WRONG
+    return raw if type(raw) is kind else _WRONG
+
+
+def _describe(kind: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    if kind in words:
+        return words[kind]
+    if typing.get_origin(kind) is types.UnionType:
+        return " or ".join(_describe(arg) for arg in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        args = typing.get_args(kind)
+        return f"a list of {'' if ... in args else f'{len(args)} '}values, each {_describe(args[0])}"
+    return "null" if kind is types.NoneType else str(kind)
+
+
+def as_tree(config: Any) -> Any:
+    """A config as plain JSON values, each variant's options beside its section's own keys."""
+    if dataclasses.is_dataclass(config):
+        tree = {f.name: as_tree(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        options = tree.pop("options", {})
+        return {**tree, **options}
+    if isinstance(config, Mapping):
+        return {name: as_tree(value) for name, value in config.items()}
+    return [as_tree(v) for v in config] if isinstance(config, tuple) else config
+
+
+def signature(config: Config, sections: tuple[str, ...] = ()) -> str:
+    """SHA-256 of the resolved science: of everything, or of the named sections alone."""
+    tree = as_tree(config)
+    chosen = {name: tree[name] for name in sections or tree}
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,32 @@
+"""What a user sees when something goes wrong: one line, and an exit status that says so."""
+
+import sys
+from collections.abc import Callable
+
+
+class Failure(RuntimeError):
+    """A run that stopped for a reason one line can tell; ``status`` is the exit status."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def run(main: Callable[[], int | None]) -> int:
+    """Call ``main`` and turn what users can mend into one line on stderr.
+
+    Returns:
+        ``main``'s status; 2 for bad input (``ValueError``), 130 for Ctrl-C, else the failure's own.
+        Anything else is a fault of ours and keeps its traceback.
+    """
+    try:
+        return main() or 0
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Failure as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        return 130

@@ -1,0 +1,54 @@
+"""Data sets: one file each, with ``Options`` and ``load(options, root) -> Source``.
+
+``Options`` is a frozen dataclass of the keys of ``params.yaml``'s ``data`` section that the data set
+uses. ``load`` opens the raw data under ``root`` (``IJEPA_DATA_ROOT``) and reads nothing but what it
+needs to count; the images are read when a split is iterated. ``ijepa.store`` packs a source into
+the immutable form that training reads.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One labelled image.
+
+    Attributes:
+        image: decoded pixels (H, W, 3) uint8 RGB, or the bytes of an encoded file.
+        labels: class index for each task of the source.
+        origin: file and index, for error messages.
+    """
+
+    image: NDArray[np.uint8] | bytes
+    labels: Mapping[str, int]
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """``count`` items, in a fixed order; ``items()`` starts a new pass over them."""
+
+    count: int
+    items: Callable[[], Iterator[Item]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A raw data set.
+
+    Attributes:
+        splits: ``train`` and at least one of ``val`` and ``test``. Numbers are reported on ``test``
+            where there is one, else on ``val``.
+        tasks: the class names of each label, ``{"class": ("cat", "dog"), ...}``. The first task is
+            the headline of the report.
+        origin: where the data came from (plain JSON, no absolute paths), for the manifest.
+    """
+
+    splits: Mapping[str, Split]
+    tasks: Mapping[str, tuple[str, ...]]
+    origin: Mapping[str, Any]

@@ -1,0 +1,199 @@
+"""The Vision Transformer encoder (Section 3; Appendix A.1): timm blocks, no class token.
+
+Positions are fixed 2-D sin-cos embeddings. Parameter names are timm's, so a state dict of a timm
+``VisionTransformer(class_token=False)`` of the same shape fits.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from timm.layers import PatchEmbed
+from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from ijepa import seeds
+from ijepa.config import Model
+
+
+def positions(grid: tuple[int, int], width: int) -> Tensor:
+    """Fixed 2-D sin-cos position embeddings in raster order, shape (N, width)."""
+    return build_sincos2d_pos_embed(list(grid), dim=width, interleave_sin_cos=False)
+
+
+def blocks(width: int, depth: int, heads: int, mlp_ratio: float) -> nn.ModuleList:
+    """Pre-norm transformer blocks; LayerNorm eps 1e-6 as in ViT, MAE and the official code."""
+    norm = _norm
+    return nn.ModuleList(
+        Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, norm_layer=norm)
+        for _ in range(depth)
+    )
+
+
+def _norm(width: int, **kwargs: object) -> nn.LayerNorm:
+    return nn.LayerNorm(width, eps=1e-6, **kwargs)  # type: ignore[arg-type]
+
+
+def key_bias(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to attention scores so that no query sees a padded key.
+
+    Args:
+        valid: False where a token is padding, (B, L) bool.
+        dtype: of the scores.
+
+    Returns:
+        0 or a large negative number, (B, 1, 1, L).
+    """
+    bias = torch.zeros(valid.shape, dtype=dtype, device=valid.device)
+    return bias.masked_fill_(~valid, torch.finfo(dtype).min)[:, None, None, :]
+
+
+def compute_dtype(tensor: Tensor) -> torch.dtype:
+    """The type that matrix products of ``tensor`` have here, autocast considered."""
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+
+
+def take(tokens: Tensor, index: Tensor) -> Tensor:
+    """Gather tokens (B, N, D) at ``index`` (B, L) into (B, L, D)."""
+    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+class Encoder(nn.Module):
+    """Images to patch tokens.
+
+    Args:
+        image_size: side of the square images in pixels.
+        model: width, depth, heads, mlp_ratio and patch_size are used.
+    """
+
+    pos_embed: Tensor
+
+    def __init__(self, image_size: int, model: Model) -> None:
+        super().__init__()
+        side = image_size // model.patch_size
+        self.image_size, self.model = image_size, model
+        self.width, self.depth, self.grid = model.width, model.depth, (side, side)
+        self.num_patches = side * side
+        self.patch_embed = PatchEmbed(image_size, model.patch_size, 3, model.width)
+        self.register_buffer("pos_embed", positions(self.grid, model.width)[None])
+        self.blocks = blocks(model.width, model.depth, model.heads, model.mlp_ratio)
+        self.norm = _norm(model.width)
+
+    def forward(
+        self, images: Tensor, keep: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Encode whole images, or only the patches that are kept.
+
+        Args:
+            images: normalised, (B, 3, H, W).
+            keep: indices of the visible patches, (B, C); all N when None.
+            valid: False where ``keep`` is padding, (B, C).
+
+        Returns:
+            Tokens after the final LayerNorm, (B, C, D) or (B, N, D). Padded rows hold rubbish.
+        """
+        x = self.patch_embed(images) + self.pos_embed
+        if keep is not None:
+            x = take(x, keep)
+        bias = None if valid is None else key_bias(valid, compute_dtype(x))
+        for block in self.blocks:
+            x = block(x, attn_mask=bias)
+        return self.norm(x)
+
+    def layers(self, images: Tensor, last: int) -> list[Tensor]:
+        """Outputs of the last blocks, each through the *final* LayerNorm (as VISSL's evaluation).
+
+        Args:
+            images: normalised, (B, 3, H, W).
+            last: number of blocks.
+
+        Returns:
+            ``last`` tensors (B, N, D), the earliest block first.
+        """
+        x = self.patch_embed(images) + self.pos_embed
+        found = []
+        for number, block in enumerate(self.blocks):
+            x = block(x)
+            if number >= self.depth - last:
+                found.append(self.norm(x))
+        return found
+
+
+def initialise(module: nn.Module, init: str, generator: torch.Generator) -> None:
+    """Initialise every weight of a module in place.
+
+    ``fan_in``: Xavier-uniform blocks and a patch embedding of std 1/sqrt(fan-in). At small patches
+    the released 0.02 leaves patch tokens about five times smaller than the position embeddings, and
+    training partly collapses (laptop-recipe 2.2).
+    ``official``: truncated normal of std 0.02 everywhere. The released code also rescales by depth,
+    but overwrites that again, so this is what it trains with.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            fan_in = part.weight[0].numel()
+            if init == "official":
+                nn.init.trunc_normal_(part.weight, std=0.02, generator=generator)
+            elif isinstance(part, nn.Conv2d):
+                std = 1 / math.sqrt(fan_in)
+                nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+            else:
+                nn.init.xavier_uniform_(part.weight, generator=generator)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+
+
+def create(image_size: int, model: Model, seed: int) -> Encoder:
+    """An encoder as a run with this seed starts from it; also that run's random-init baseline."""
+    encoder = Encoder(image_size, model)
+    initialise(encoder, model.init, seeds.torch_generator(seed, "init/encoder"))
+    return encoder
+
+
+def place(module: nn.Module, device: torch.device) -> None:
+    """Move a module, and choose its attention kernel by the device.
+
+    On a CPU and up to 200 tokens explicit attention is twice as fast as torch's fused kernel
+    (laptop-recipe 1.4); on a GPU the fused kernels win.
+    """
+    module.to(device)
+    for part in module.modules():
+        if isinstance(part, Block):
+            part.attn.fused_attn = device.type != "cpu"
+
+
+def save(encoder: Encoder, path: Path, metadata: dict[str, str]) -> None:
+    """Write the weights as safetensors whose metadata also holds what ``load`` needs."""
+    shape = {"image_size": encoder.image_size, "model": _shape(encoder.model)}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
+    save_file(tensors, path, metadata={**metadata, "encoder": json.dumps(shape, sort_keys=True)})
+
+
+def load(path: Path) -> Encoder:
+    """Read what ``save`` wrote.
+
+    Raises:
+        ValueError: no such file, or not an encoder of ours.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; `dvc repro pretrain` makes it")
+    with safe_open(path, framework="pt") as file:
+        shape = json.loads((file.metadata() or {}).get("encoder", "null"))
+        if shape is None:
+            raise ValueError(f"{path}: holds no ijepa encoder")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    encoder = Encoder(shape["image_size"], Model(**shape["model"]))
+    encoder.load_state_dict(tensors)
+    place(encoder, torch.device("cpu"))
+    return encoder.eval()
+
+
+def _shape(model: Model) -> dict[str, object]:
+    return {name: getattr(model, name) for name in Model.__slots__}

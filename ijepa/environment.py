@@ -1,0 +1,89 @@
+"""The hardware and the places of a run: ``IJEPA_*`` variables, never part of its identity.
+
+``python -m ijepa env`` prints this table with the values in force.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+# name -> (default, meaning); an empty default is worked out when it is asked for
+VARIABLES = {
+    "IJEPA_DATA_ROOT": ("data/raw", "folder that holds the raw data sets"),
+    "IJEPA_HOME": ("", "journal, checkpoints, database, caches; .ijepa in the main checkout"),
+    "IJEPA_DEVICE": ("auto", "auto, cpu or cuda"),
+    "IJEPA_PROCESSES": ("0", "training processes; 0: one for each visible GPU, one on CPU"),
+    "IJEPA_THREADS": ("0", "CPU threads of a process; 0: the cores divided by the processes"),
+    "IJEPA_TORCHRUN": ("", "torchrun's rendezvous options for several nodes; empty: --standalone"),
+    "IJEPA_WORKERS": ("0", "data-loading workers of a process"),
+    "IJEPA_MICRO_BATCH": ("0", "images a process takes at once; 0: all of its share"),
+    "IJEPA_CHECKPOINT_SECONDS": ("30", "time between checkpoints"),
+    "IJEPA_DETERMINISTIC": ("1", "1: deterministic GPU kernels, so that resuming is bit-exact"),
+    "IJEPA_MONGO_URL": ("", "a MongoDB server; empty: the embedded one; off: the journal alone"),
+    "IJEPA_MONGO_DB": ("ijepa", "name of the database"),
+}
+
+
+def text(name: str) -> str:
+    """The value of a variable, or its default."""
+    return os.environ.get(name) or VARIABLES[name][0]
+
+
+def number(name: str) -> int:
+    """The value of a variable that is a whole number >= 0.
+
+    Raises:
+        ValueError: the variable holds something else.
+    """
+    value = text(name)
+    if not value.isdecimal():
+        raise ValueError(f"{name}: {value!r} is not a whole number >= 0")
+    return int(value)
+
+
+def home() -> Path:
+    """The folder of everything that outlives a stage and is not a result.
+
+    DVC sets DVC_ROOT to the main checkout even in the temporary workspace of an experiment, so all
+    experiments of a checkout share one journal, one database and one set of checkpoints.
+    """
+    value = text("IJEPA_HOME")
+    return Path(value) if value else Path(os.environ.get("DVC_ROOT", ".")).resolve() / ".ijepa"
+
+
+def data_root() -> Path:
+    """The folder of the raw data; a relative path counts from the main checkout."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve() / text("IJEPA_DATA_ROOT")
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a process trains on."""
+
+    device: str
+    processes: int
+    threads: int
+
+
+def hardware() -> Hardware:
+    """The devices, processes and threads in force.
+
+    Raises:
+        ValueError: a variable holds something that cannot be.
+    """
+    import torch  # heavy, and most commands do not need it
+
+    device = text("IJEPA_DEVICE")
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"IJEPA_DEVICE: {device!r} is not one of auto, cpu, cuda")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("IJEPA_DEVICE: 'cuda', but torch sees no GPU here")
+    gpus = torch.cuda.device_count() if device == "cuda" else 1
+    processes = number("IJEPA_PROCESSES") or gpus
+    if device == "cuda" and processes > gpus:
+        raise ValueError(f"IJEPA_PROCESSES: {processes} is more than the {gpus} visible GPUs")
+    cores = len(os.sched_getaffinity(0))
+    threads = number("IJEPA_THREADS") or max(1, cores // processes)
+    return Hardware(device, processes, threads)

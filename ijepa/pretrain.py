@@ -1,0 +1,74 @@
+"""Stage 2: train the encoder. This process records the run; torchrun is its child."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from ijepa import config as configs
+from ijepa import console, environment, launch
+from ijepa.config import Config
+from ijepa.store import open_store
+from ijepa.tracking import journal
+
+OUTS = (Path("out/encoder.safetensors"), Path("out/history.csv"), Path("out/pretrain.json"))
+
+
+def main() -> None:
+    """Check everything that can be checked, then train."""
+    config = configs.load()
+    store = open_store(verify=True)
+    hardware = environment.hardware()
+    if config.train.batch_size % hardware.processes:
+        raise ValueError(
+            f"IJEPA_PROCESSES: {hardware.processes} does not divide params.yaml:"
+            f" train.batch_size {config.train.batch_size}"
+        )
+    journal.record(
+        "pretrain",
+        config,
+        lambda run: pretrain(config, hardware, run),
+        data=store.hash,
+        outs=OUTS,
+    )
+
+
+def pretrain(config: Config, hardware: environment.Hardware, run: journal.Run) -> float:
+    """Train under torchrun and record every row of the history; returns the final RankMe."""
+    with tempfile.TemporaryDirectory() as folder:
+        tail = Tail(Path(folder) / "rows.jsonl", run)
+        status = launch.run("ijepa.train", hardware, {launch.METRICS: str(tail.path)}, tail.read)
+    if status:
+        reason = tail.failed or f"training ended with status {status}; its output is above"
+        raise console.Failure(reason, tail.status or 1)
+    run.artifact(OUTS[1])
+    return float(json.loads(OUTS[2].read_text())["rankme"])
+
+
+class Tail:
+    """Reads the rows that rank 0 appends, and logs them."""
+
+    def __init__(self, path: Path, run: journal.Run) -> None:
+        self.path, self.run = path, run
+        self.path.touch()
+        self.position, self.failed, self.status = 0, "", 0
+
+    def read(self) -> None:
+        """Log the whole lines that are new."""
+        with self.path.open("rb") as file:
+            file.seek(self.position)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self.position += len(whole)
+        for text in whole.splitlines():
+            row = json.loads(text)
+            if "failed" in row:
+                self.failed, self.status = row["failed"], row["status"]
+                continue
+            for name, value in row.items():
+                if name != "step":
+                    self.run.log(f"train.{name}", value, row["step"])
+
+
+if __name__ == "__main__":
+    sys.exit(console.run(main))

@@ -1,0 +1,28 @@
+"""The target encoder (Section 3, "Targets"): an exponential moving average (EMA) of the context encoder."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ijepa.encoder import Encoder
+
+
+class Teacher(nn.Module):
+    """A copy of an encoder that follows it and never gets a gradient."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = copy.deepcopy(encoder).requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Tokens of whole images, (B, 3, H, W) -> (B, N, D), without gradient."""
+        return self.encoder(images)
+
+    @torch.no_grad()
+    def update(self, encoder: Encoder, momentum: float) -> None:
+        """teacher <- momentum * teacher + (1 - momentum) * encoder, for every parameter."""
+        torch._foreach_lerp_(
+            list(self.encoder.parameters()), list(encoder.parameters()), 1 - momentum
+        )
