@@ -1,7 +1,9 @@
 # Everything a person types here. `make` alone lists it.
 # PYTHON only picks the interpreter that creates .venv: `make setup PYTHON=python3.12`.
 
-PYTHON ?= python3
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  "$$p" -c '$(RECENT)' 2>/dev/null && echo "$$p" && break; done),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -23,12 +25,17 @@ help:  ## this list
 
 setup: $(STAMP)  ## create .venv with the pinned dependencies and this project
 
-# The stamp is newer than what it was made from, so a second call does nothing.
+# The stamp is newer than what it was made from, so a second call does nothing. An interpreter is
+# chosen only when there is no .venv; `make distclean` first to change it.
 $(STAMP): requirements.lock pyproject.toml
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "error: $(PYTHON) is not Python 3.11 or newer; try: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12" >&2; \
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -c '$(RECENT)' 2>/dev/null || { \
+	  echo "error: PYTHON: $(PYTHON) is not Python 3.11 or newer; name one that is: make PYTHON=python3.12 ..." >&2; \
 	  exit 1; }
-	"$(PYTHON)" -m venv $(VENV)
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV) || { \
+	  rm -rf $(VENV); \
+	  echo "error: $(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; \
+	  exit 1; }
+	@echo "installing the pinned dependencies into $(VENV): several GB and minutes, once"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
@@ -74,6 +81,6 @@ clean:  ## remove caches and build files; keeps .venv, data, results and the jou
 	  -o \( -name __pycache__ -o -name .pytest_cache -o -name .mypy_cache -o -name .ruff_cache -o -name '*.egg-info' \) \
 	  -type d -exec rm -rf {} +
 
-distclean: clean  ## also remove .venv and the raw caches; keeps data, results and the journal
+distclean: clean  ## also stop the database and remove .venv
 	@if [ -x $(BIN)/ijepa ]; then $(BIN)/ijepa db stop || true; fi
 	rm -rf $(VENV)
