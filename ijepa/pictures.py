@@ -1,0 +1,79 @@
+"""Encoded image -> (H, W, 3) uint8 RGB, and the reasons for which an image is refused.
+
+Greyscale, palette and alpha images become RGB (alpha is dropped, not blended). EXIF orientation
+is not applied: the usual ImageNet pipelines do not either, so numbers stay comparable. Of an
+animation the first frame counts.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+# Pillow's modes that become RGB without a question. 16-bit greyscale (I;16) would be clipped, CMYK
+# needs a colour profile, and float images (F) have no agreed range.
+MODES = frozenset({"RGB", "RGBA", "L", "LA", "1", "P", "PA"})
+MAX_PIXELS = (
+    Image.MAX_IMAGE_PIXELS or 2**26
+)  # Pillow's limit against decompression bombs, 89 million
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A good image.
+
+    Attributes:
+        size: height and width in pixels.
+        mode: Pillow's colour mode of the file.
+        pixels: (H, W, 3) uint8 RGB where it was wanted.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    pixels: NDArray[np.uint8] | None
+
+
+def examine(image: NDArray[np.uint8] | bytes, small: int) -> Picture | str:
+    """Decode an image to see that it can be; its pixels are kept up to ``small`` pixels a side.
+
+    Returns:
+        What was found, or in a few words why the image is bad.
+    """
+    if isinstance(image, np.ndarray):
+        assert image.dtype == np.uint8
+        assert image.ndim == 3
+        assert image.shape[2] == 3
+        return Picture(image.shape[:2], "RGB", image)
+    if not image:
+        return "empty (0 bytes)"
+    try:
+        with Image.open(io.BytesIO(image)) as opened:
+            width, height = opened.size
+            if width * height > MAX_PIXELS:
+                return f"{width} x {height} pixels, more than the limit of {MAX_PIXELS}"
+            if opened.mode not in MODES:
+                return f"colour mode {opened.mode}; convert it to RGB"
+            if max(width, height) <= small:
+                return Picture((height, width), opened.mode, _rgb(opened))
+            opened.load()
+            return Picture((height, width), opened.mode, None)
+    except UnidentifiedImageError:
+        return "not an image that Pillow knows"
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return f"more pixels than the limit of {MAX_PIXELS}"
+    except Exception as error:  # on damaged files Pillow's decoders raise any kind of exception
+        return f"truncated or corrupt ({' '.join(str(error).split()) or type(error).__name__})"
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """The pixels (H, W, 3) uint8 RGB of an encoded image that ``examine`` found good."""
+    with Image.open(io.BytesIO(data)) as opened:
+        return _rgb(opened)
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode in ("P", "PA") and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns about the direct way
+    return np.array(image.convert("RGB"))
