@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ijepa import pictures
+from ijepa import pictures, results
 from ijepa.datasets import Source
 from ijepa.packing import SHARD_BYTES, Policy, write_split
 
@@ -180,8 +180,7 @@ def write_store(
             splits[name] = write_split(name, split, source.tasks, partial / name, policy)
         tasks = [{"name": name, "classes": names} for name, names in source.tasks.items()]
         manifest = {"format": FORMAT, "origin": source.origin, "tasks": tasks, "splits": splits}
-        text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-        (partial / "manifest.json").write_text(text, encoding="utf-8")
+        results.write_json(partial / "manifest.json", manifest)
         _remove(path)
         partial.rename(path)
     finally:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ijepa.datasets import Item, Source, Split, parquet
+from ijepa.datasets import Item, Source, Split
 
 CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -61,20 +62,30 @@ def load(options: Options, root: Path) -> Source:
 
 
 def _parquet(folder: Path) -> Source:
-    """The parquet pair; its image column is ``img`` or ``image``, its label column ``label``."""
-    columns = pq.read_schema(next(folder.glob("train*.parquet"))).names
-    image = "img" if "img" in columns else "image"
-    found = parquet.open_files(folder, folder.name, image, ["label"], {"label": CLASSES})
+    """The pair of parquet files: encoded images in ``img`` or ``image``, and ``label``."""
+    splits = {}
+    for split in ("train", "test"):
+        paths = sorted(folder.glob(f"{split}*.parquet"))
+        try:
+            count = sum(pq.read_metadata(path).num_rows for path in paths)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{folder}: {split}: not parquet, or damaged ({error})") from None
+        splits[split] = Split(count, functools.partial(_rows, paths))
+    return Source(splits, {"class": CLASSES}, {"form": "parquet"})
 
-    def items(split: Split) -> Iterator[Item]:
-        for item in split.items():
-            yield Item(item.image, {"class": item.labels["label"]}, item.origin)
 
-    splits = {
-        name: Split(split.count, functools.partial(items, split))
-        for name, split in found.splits.items()
-    }
-    return Source(splits, {"class": CLASSES}, {**found.origin, "path": "cifar10"})
+def _rows(paths: Sequence[Path]) -> Iterator[Item]:
+    for path in paths:
+        row = 0
+        try:
+            for batch in pq.ParquetFile(path).iter_batches(1024):
+                table = batch.to_pydict()
+                images = table.get("img") or table["image"]
+                for image, label in zip(images, table["label"], strict=True):
+                    yield Item(image["bytes"] or b"", {"class": label}, f"{path.name}: row {row}")
+                    row += 1
+        except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: row {row}: damaged or not CIFAR-10 ({error})") from None
 
 
 def _batches(place: Path, suffix: str, read: _Read) -> Source:

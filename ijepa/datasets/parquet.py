@@ -13,15 +13,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ijepa.config import text
 from ijepa.datasets import Item, Source, Split
+from ijepa.strict import text
 
 _SPLITS = {
     "train": "train",
@@ -55,32 +54,13 @@ def load(options: Options, root: Path) -> Source:
         raise ValueError(
             f"data.label_columns: {list(options.label_columns)}: one or more different columns"
         )
-    return open_files(folder, options.path, options.image_column, options.label_columns)
-
-
-def open_files(
-    folder: Path,
-    name: str,
-    image_column: str,
-    label_columns: Sequence[str],
-    names: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
-) -> Source:
-    """The parquet files of a folder as a source.
-
-    Args:
-        folder: where the files are.
-        name: what stands for the folder in messages and in the manifest.
-        image_column: the column of encoded images.
-        label_columns: the columns of labels, one task each.
-        names: class names of a label column, for files that do not carry them.
-    """
-    files = _find(folder, name)
-    columns = (image_column, *label_columns)
+    files = _find(folder, options.path)
+    columns = (options.image_column, *options.label_columns)
     counts = {split: sum(_check(path, columns) for path in files[split]) for split in files}
     first = _open(files["train"][0])[0]
     tasks, codes = {}, {}
-    for column in label_columns:
-        known = names.get(column) or _class_names(first.schema_arrow, column)
+    for column in options.label_columns:
+        known = _class_names(first.schema_arrow, column)
         if known:
             tasks[column], codes[column] = known, {index: index for index in range(len(known))}
         else:
@@ -88,15 +68,11 @@ def open_files(
             tasks[column] = tuple(str(value) for value in values)
             codes[column] = {value: index for index, value in enumerate(values)}
     splits = {
-        split: Split(counts[split], functools.partial(_items, files[split], image_column, codes))
-        for split in files
+        split: Split(counts[split], functools.partial(_items, paths, options.image_column, codes))
+        for split, paths in files.items()
     }
-    origin = {
-        "form": "parquet",
-        "path": name,
-        "files": {split: [path.name for path in files[split]] for split in files},
-    }
-    return Source(splits, tasks, origin)
+    names = {split: [path.name for path in paths] for split, paths in files.items()}
+    return Source(splits, tasks, {"form": "parquet", "path": options.path, "files": names})
 
 
 def _find(folder: Path, name: str) -> dict[str, list[Path]]:

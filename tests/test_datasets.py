@@ -1,0 +1,372 @@
+"""Every published form of the raw data sets is read alike, and what is wrong is said in a line."""
+
+import io
+import json
+import pickle
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from ijepa import variants
+from ijepa.datasets import Item, Source, cifar10, folder, parquet
+from ijepa.store import open_store, write_store
+
+SHARED = Path(__file__).parents[2] / "shared/data"
+
+
+def items(source: Source, split: str) -> list[Item]:
+    found = list(source.splits[split].items())
+    assert len(found) == source.splits[split].count
+    again = [item.origin for item in source.splits[split].items()]
+    assert [item.origin for item in found] == again
+    return found
+
+
+def labels(source: Source, split: str, task: str) -> list[str]:
+    return [source.tasks[task][item.labels[task]] for item in items(source, split)]
+
+
+def png(level: int, side: int = 10) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), (level, level, level)).save(file, "PNG")
+    return file.getvalue()
+
+
+# CIFAR-10
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes bytes as Python 2's ``str``, which is what the published archive holds."""
+
+    dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)
+
+    def save_str2(self, data: bytes) -> None:
+        self.write(b"T" + len(data).to_bytes(4, "little") + data)  # BINSTRING
+
+    dispatch[bytes] = save_str2
+
+
+def python2_pickle(value: Any) -> bytes:
+    file = io.BytesIO()
+    Python2Pickler(file, protocol=2).dump(value)
+    return file.getvalue().replace(b"numpy._core", b"numpy.core")
+
+
+def planes(seed: int, count: int = 4) -> tuple[np.ndarray, list[int]]:
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (count, 3072), dtype=np.uint8), list(range(seed, seed + count))
+
+
+BATCHES = {name: planes(seed) for seed, name in enumerate([*cifar10.TRAIN, *cifar10.TEST])}
+
+
+def cifar_files(form: str) -> dict[str, bytes]:
+    if form == "bin":
+        rows = {
+            f"{name}.bin": np.concatenate([np.array(values, np.uint8)[:, None], data], axis=1)
+            for name, (data, values) in BATCHES.items()
+        }
+        return {name: row.tobytes() for name, row in rows.items()}
+    return {
+        name: python2_pickle(
+            {b"batch_label": name.encode(), b"labels": values, b"data": data, b"filenames": [b"x"]}
+        )
+        for name, (data, values) in BATCHES.items()
+    }
+
+
+def write_cifar(root: Path, form: str, files: Mapping[str, bytes], packed: bool) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    inside = f"cifar-10-batches-{form}"
+    if not packed:
+        (root / inside).mkdir()
+        for name, data in files.items():
+            (root / inside / name).write_bytes(data)
+        return
+    archive = {"py": "cifar-10-python.tar.gz", "bin": "cifar-10-binary.tar.gz"}[form]
+    with tarfile.open(root / archive, "w:gz") as tar:
+        for name, data in reversed(files.items()):  # the published archive is not in order either
+            entry = tarfile.TarInfo(f"{inside}/{name}")
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("form", ["py", "bin"])
+@pytest.mark.parametrize("below", [".", "cifar10"])
+def test_the_published_cifar10_archives(
+    tmp_path: Path, form: str, packed: bool, below: str
+) -> None:
+    write_cifar(tmp_path / below, form, cifar_files(form), packed)
+    source = cifar10.load(cifar10.Options(), tmp_path)
+    assert source.tasks["class"][3] == "cat"
+    for split, names in (("train", cifar10.TRAIN), ("test", cifar10.TEST)):
+        found = items(source, split)
+        wanted = [
+            (row, label) for name in names for row, label in zip(*BATCHES[name], strict=True)
+        ]
+        assert [item.labels["class"] for item in found] == [label for _, label in wanted]
+        for item, (row, _) in zip(found, wanted, strict=True):
+            red, green, blue = row.reshape(3, 32, 32)
+            assert np.array_equal(item.image, np.stack([red, green, blue], axis=-1))
+    assert items(source, "train")[5].origin.endswith(f"{list(cifar_files(form))[1]}: image 1")
+
+
+class Malice:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path(self.marker),)
+
+    marker = "executed"
+
+
+@pytest.mark.parametrize("depth", ["alone", "within"])
+def test_a_pickle_with_code_is_refused(
+    tmp_path: Path, depth: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evil = Malice() if depth == "alone" else {b"labels": [1], b"data": [Malice()]}
+    data = pickle.dumps(evil, protocol=2)
+    files = {**cifar_files("py"), "data_batch_3": data}
+    write_cifar(tmp_path, "py", files, packed=False)
+    with pytest.raises(ValueError, match=r"data_batch_3: .* asks for .*, which is not allowed"):
+        cifar10.load(cifar10.Options(), tmp_path)
+    assert not Path("executed").exists()
+    pickle.loads(data)  # the pickle would have done it
+    assert Path("executed").exists()
+
+
+@pytest.mark.parametrize("form", ["py", "bin"])
+def test_damaged_cifar10_batches_are_named(tmp_path: Path, form: str) -> None:
+    whole = cifar_files(form)
+    name = list(whole)[3]
+    for case, files, packed in (
+        ("cut", {**whole, name: whole[name][:-9]}, False),
+        ("empty", {**whole, name: b""}, False),
+        ("other", {**whole, name: b"<html>not found</html>"}, True),
+        ("missing", {k: v for k, v in whole.items() if k != name}, False),
+        ("missing there", {k: v for k, v in whole.items() if k != name}, True),
+    ):
+        write_cifar(tmp_path / case, form, files, packed)
+        with pytest.raises(ValueError, match=rf"{name}: (damaged|missing)") as error:
+            cifar10.load(cifar10.Options(), tmp_path / case)
+        assert "\n" not in str(error.value)
+    write_cifar(tmp_path / "archive", form, whole, True)
+    (archive,) = (tmp_path / "archive").iterdir()
+    archive.write_bytes(archive.read_bytes()[:9000])
+    with pytest.raises(ValueError, match=archive.name):
+        cifar10.load(cifar10.Options(), tmp_path / "archive")
+
+
+def test_no_cifar10_says_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"IJEPA_DATA_ROOT.*no CIFAR-10.*cifar-10-batches-py.*parq"
+    ):
+        cifar10.load(cifar10.Options(), tmp_path / "nowhere")
+
+
+def test_cifar10_as_parquet(tmp_path: Path) -> None:
+    for split, rows in (("train", [1, 0, 9]), ("test", [2])):
+        images = [{"bytes": png(20 * row, 32), "path": "x.png"} for row in rows]
+        table = pa.table({"img": images, "label": rows})
+        pq.write_table(table, tmp_path / f"{split}-00000-of-00001.parquet")
+    source = cifar10.load(cifar10.Options(), tmp_path)
+    assert labels(source, "train", "class") == ["automobile", "airplane", "truck"]
+    write_store(source, tmp_path / "s")
+    store = open_store(tmp_path / "s")
+    assert (store.splits["train"][2] == 180).all()
+    assert store.splits["train"][2].shape == (32, 32, 3)
+    (tmp_path / "test-00000-of-00001.parquet").write_bytes(b"PAR1junk")
+    with pytest.raises(ValueError, match="test: not parquet"):
+        cifar10.load(cifar10.Options(), tmp_path)
+
+
+@pytest.mark.skipif(not (SHARED / "cifar10").is_dir(), reason="no ../shared/data/cifar10")
+def test_the_cifar10_that_is_here() -> None:
+    source = cifar10.load(cifar10.Options(), SHARED)
+    assert {name: split.count for name, split in source.splits.items()} == {
+        "train": 50000,
+        "test": 10000,
+    }
+    assert (SHARED / "cifar10/classes.txt").read_text().split() == list(source.tasks["class"])
+    item = next(source.splits["test"].items())
+    assert isinstance(item.image, bytes)
+    with Image.open(io.BytesIO(item.image)) as image:
+        assert image.size == (32, 32)
+
+
+# Folders
+
+
+def plant(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(png(len(path)))
+    return root
+
+
+def test_folders_in_sorted_order(tmp_path: Path) -> None:
+    plant(
+        tmp_path / "in",
+        *("train/n02/b.JPEG", "train/n02/a.JPEG", "train/n01/deep/z.png", "train/n10/c.jpg"),
+        *("val/n10/c.jpg", "val/n01/x.webp", "val/n02/y.bmp"),
+        *("train/n01/.hidden.png", "train/.trash/a.png", "test/ILSVRC2012_test_1.JPEG"),
+    )
+    (tmp_path / "in/train/n01/README.txt").write_text("not an image")
+    source = folder.load(folder.Options(path="in"), tmp_path)
+    assert list(source.splits) == ["train", "val"]  # test has no classes
+    assert source.tasks == {"class": ("n01", "n02", "n10")}
+    assert [item.origin for item in items(source, "train")] == [
+        "train/n01/deep/z.png",
+        "train/n02/a.JPEG",
+        "train/n02/b.JPEG",
+        "train/n10/c.jpg",
+    ]
+    assert labels(source, "val", "class") == ["n01", "n02", "n10"]
+    assert items(source, "train")[3].image == png(len("train/n10/c.jpg"))
+    assert str(tmp_path) not in json.dumps(source.origin)
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ((), "data.path: in: no such folder in IJEPA_DATA_ROOT"),
+        (("notes.png",), "a folder without images; .* needs train/<class>/"),
+        (("cat/a.png", "dog/b.png"), "it has cat, dog; .* move them into train/ and val/"),
+        (("train/cat/a.png",), "it has classes in train$"),
+        (("train/a.png", "val/b.png"), "it has classes in none"),
+        (("val/cat/a.png", "test/cat/a.png"), "it has classes in val, test"),
+        (("train/cat/a.png", "val/cat/a.png", "val/dog/b.png"), "'dog' is only in val"),
+        (("train/cat/a.png", "train/dog/a.png", "val/cat/b.png"), "'dog' is not in val"),
+        (("train/cat/a.png", "train/dog/a.txt", "val/cat/b.png", "val/dog/b.png"),
+         "train/dog: a folder without images"),
+    ],
+)  # fmt: skip
+def test_wrong_folders(tmp_path: Path, paths: tuple[str, ...], message: str) -> None:
+    plant(tmp_path / "in", *paths)
+    with pytest.raises(ValueError, match=message) as error:
+        folder.load(folder.Options(path="in"), tmp_path)
+    assert "\n" not in str(error.value)
+
+
+# Parquet
+
+
+def write_parquet(path: Path, images: list[Any], **columns: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"image": images, **columns}), path, row_group_size=2)
+
+
+def load_parquet(root: Path, *columns: str, image: str = "image") -> Source:
+    options = parquet.Options(path="in", image_column=image, label_columns=columns)
+    return parquet.load(options, root)
+
+
+@pytest.mark.parametrize("form", ["struct", "bytes"])
+def test_parquet_shards_and_tasks(tmp_path: Path, form: str) -> None:
+    def image(level: int) -> Any:
+        return {"bytes": png(level), "path": None} if form == "struct" else png(level)
+
+    write_parquet(
+        tmp_path / "in/train-00001-of-00002.parquet", [image(3), image(4), image(5)],
+        kind=["owl", "cat", "owl"], count=[3, 10, 5],
+    )  # fmt: skip
+    write_parquet(
+        tmp_path / "in/train-00000-of-00002.parquet", [image(1), image(2)],
+        kind=["emu", "cat"], count=[5, 3],
+    )  # fmt: skip
+    write_parquet(tmp_path / "in/validation-0.parquet", [image(6)], kind=["emu"], count=[10])
+    source = load_parquet(tmp_path, "kind", "count")
+    assert list(source.splits) == ["train", "val"]
+    assert source.tasks == {"kind": ("cat", "emu", "owl"), "count": ("3", "5", "10")}
+    assert labels(source, "train", "kind") == ["emu", "cat", "owl", "cat", "owl"]
+    assert labels(source, "train", "count") == ["5", "3", "3", "10", "5"]
+    assert labels(source, "val", "count") == ["10"]
+    found = items(source, "train")
+    assert [item.image for item in found] == [png(level) for level in (1, 2, 3, 4, 5)]
+    assert found[4].origin == "in/train-00001-of-00002.parquet: row 2"
+
+
+def test_parquet_class_names_of_hugging_face(tmp_path: Path) -> None:
+    feature = {"label": {"names": ["a", "b", "c"], "_type": "ClassLabel"}}
+    described = json.dumps({"info": {"features": feature}})
+    for split, values in (("train", [2, 0]), ("test", [1])):
+        table = pa.table({"image": [png(v) for v in values], "label": values})
+        table = table.replace_schema_metadata({"huggingface": described})
+        (tmp_path / "in").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / f"in/{split}.parquet")
+    source = load_parquet(tmp_path, "label")
+    assert source.tasks == {"label": ("a", "b", "c")}
+    assert labels(source, "train", "label") == ["c", "a"]
+    table = table.set_column(1, "label", pa.array([-1]))  # what unlabelled test sets have
+    pq.write_table(table, tmp_path / "in/test.parquet")
+    with pytest.raises(ValueError, match=r"in/test\.parquet: row 0: the label label is -1"):
+        items(load_parquet(tmp_path, "label"), "test")
+
+
+def test_a_parquet_row_without_an_image_is_a_bad_image(tmp_path: Path) -> None:
+    images = [{"bytes": png(1), "path": "a"}, {"bytes": None, "path": "b"}, None]
+    write_parquet(tmp_path / "in/train.parquet", images, label=[0, 1, 1])
+    write_parquet(tmp_path / "in/test.parquet", images[:1], label=[0])
+    source = load_parquet(tmp_path, "label")
+    with pytest.raises(ValueError, match=r"in/train\.parquet: row 1 \(image 1 of train\): empty"):
+        write_store(source, tmp_path / "s")
+    write_store(source, tmp_path / "s", bad_images="skip", max_bad_fraction=1)
+    assert len(open_store(tmp_path / "s").splits["train"]) == 1
+
+
+def test_wrong_parquet(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.path: in: no such folder in IJEPA_DATA_ROOT"):
+        load_parquet(tmp_path, "label")
+    write_parquet(tmp_path / "in/data/train.parquet", [png(1)], label=[0])
+    with pytest.raises(ValueError, match=r"needs train-.*; there are parquet files in its data"):
+        load_parquet(tmp_path, "label")
+    write_parquet(tmp_path / "in/train.parquet", [png(1)], label=[0], size=[0.5], seen=[None])
+    write_parquet(tmp_path / "in/test.parquet", [png(1)], label=[1], size=[0.5], seen=[None])
+    for columns, image, message in (
+        ((), "image", "data.label_columns: .*one or more"),
+        (("label", "label"), "image", "data.label_columns: .*different"),
+        (
+            ("lable",),
+            "image",
+            "data.label_columns: lable: not in in/train.parquet; it has image, l",
+        ),
+        (("label",), "img", "data.image_column: img: not in"),
+        (("label",), "size", "data.image_column: size: double in in/train.parquet"),
+        (("size",), "image", "data.label_columns: size: double .*whole numbers or texts"),
+        (("label",), "image", "the split test has the class 1, which the split train has not"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            load_parquet(tmp_path, *columns, image=image)
+        assert "\n" not in str(error.value)
+    write_parquet(tmp_path / "in/test.parquet", [png(1)], label=pa.array([None], pa.int64()))
+    with pytest.raises(ValueError, match="the split test has empty labels"):
+        load_parquet(tmp_path, "label")
+    (tmp_path / "in/test.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"test\.parquet: not a parquet file, or damaged"):
+        load_parquet(tmp_path, "label")
+
+
+def test_a_parquet_file_damaged_within_is_named(tmp_path: Path) -> None:
+    images = [np.random.default_rng(row).bytes(5000) for row in range(8)]
+    write_parquet(tmp_path / "in/train.parquet", images, label=[0] * 8)
+    write_parquet(tmp_path / "in/test.parquet", images[:1], label=[0])
+    data = bytearray((tmp_path / "in/train.parquet").read_bytes())
+    data[21_000:21_400] = b"\xff" * 400  # a page header of the fifth or sixth row is in here
+    data[4:60] = b"\xff" * 56
+    (tmp_path / "in/train.parquet").write_bytes(data)
+    with pytest.raises(ValueError, match=r"train\.parquet: damaged after row"):
+        items(load_parquet(tmp_path, "label"), "train")
+
+
+def test_every_data_set_has_options_and_load() -> None:
+    for name in variants.names("datasets"):
+        module = variants.load("datasets", name)
+        assert module.Options.__dataclass_params__.frozen
+        assert callable(module.load)

@@ -1,0 +1,87 @@
+"""The stage prepare, from a raw folder to an opened store, and what a user sees when it cannot."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from ijepa import console, prepare
+from ijepa.store import open_store
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty checkout, without a database."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in (
+        ("IJEPA_DATA_ROOT", str(tmp_path / "raw")),
+        ("IJEPA_HOME", str(tmp_path / "home")),
+        ("IJEPA_MONGO_URL", "off"),
+        ("DVC_ROOT", str(tmp_path)),
+    ):
+        monkeypatch.setenv(name, value)
+    return tmp_path
+
+
+def run(**data: Any) -> int:
+    """The stage's exit status with changed parameters of the data section."""
+    yaml = YAML(typ="safe", pure=True)
+    tree = yaml.load((ROOT / "params.yaml").read_text())
+    tree["data"] |= {"name": "folder", "path": "pets", **data}
+    with Path("params.yaml").open("w") as file:
+        yaml.dump(tree, file)
+    return console.run(prepare.main)
+
+
+def plant(place: Path) -> None:
+    for split, count in (("train", 4), ("val", 2)):
+        for label, name in enumerate(("cat", "dog")):
+            folder = place / "raw/pets" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                file = io.BytesIO()
+                Image.new("RGB", (120, 130), (label, number, 0)).save(file, "PNG")
+                (folder / f"{number}.png").write_bytes(file.getvalue())
+
+
+def test_prepare_and_what_it_says(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    plant(place)
+    assert run() == 0
+    said = capfd.readouterr()
+    assert "train: 8 images, encoded; 0 bad ones left out" in said.out
+    assert said.err == ""  # a progress bar is for terminals
+    store = open_store(place / "data/prepared", verify=True)
+    assert store.tasks == {"class": ("cat", "dog")}
+    assert store.report_split == "val"
+    assert store.splits["train"][5].tolist()[0][0] == [1, 1, 0]
+    first = (place / "data/prepared/manifest.json").read_bytes()
+
+    bad = place / "raw/pets/train/dog/2.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    assert run() == 2
+    said = capfd.readouterr()
+    assert "error: train/dog/2.png (image 6 of train): truncated or corrupt" in said.err
+    assert said.err.count("\n") == 1
+    assert (place / "data/prepared/manifest.json").read_bytes() == first
+
+    assert run(bad_images="skip", max_bad_fraction=0.2) == 0
+    assert "train: 7 images, encoded; 1 bad ones left out" in capfd.readouterr().out
+
+
+def test_mistakes_are_one_line(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for data, message in (
+        ({}, "error: data.path: pets: no such folder in IJEPA_DATA_ROOT"),
+        ({"bad_images": "ignore"}, "params.yaml: data.bad_images: 'ignore' is not one of fail, s"),
+        ({"name": "cifar10"}, "error: IJEPA_DATA_ROOT: no CIFAR-10 in"),
+    ):
+        assert run(**data) == 2
+        said = capfd.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+    assert not (place / "data").exists()
+    assert not (place / "home").exists()  # found before anything was recorded

@@ -1,0 +1,303 @@
+"""The store gives back what was put in, says what is bad, and notices damage."""
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import struct
+import tracemalloc
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ijepa import pictures
+from ijepa.datasets import Item, Source, Split
+from ijepa.store import Images, open_store, write_store
+
+TASKS = {"class": ("cat", "dog", "emu"), "count": ("3", "4")}
+
+
+def pixels(seed: int, height: int = 8, width: int = 8) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image, form: str = "JPEG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def jpeg(seed: int, height: int = 120, width: int = 100) -> bytes:
+    return encoded(Image.fromarray(pixels(seed, height, width)))
+
+
+def split(images: Sequence[np.ndarray | bytes]) -> Split:
+    def items() -> Iterator[Item]:
+        for index, image in enumerate(images):
+            yield Item(image, {"class": index % 3, "count": index % 2}, f"pile/{index}.jpg")
+
+    return Split(len(images), items)
+
+
+def source(train: Sequence[np.ndarray | bytes], test: Sequence[np.ndarray | bytes]) -> Source:
+    return Source({"train": split(train), "test": split(test)}, TASKS, {"form": "pile"})
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    files = (file for file in path.rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+def test_small_images_come_back_byte_for_byte(tmp_path: Path) -> None:
+    train, test = [pixels(seed) for seed in range(23)], [pixels(99)]
+    write_store(source(train, test), tmp_path / "s", shard_bytes=5 * 192)
+    store = open_store(tmp_path / "s", verify=True)
+    images = store.splits["train"]
+    assert [len(images), len(store.splits["test"])] == [23, 1]
+    for index in range(23):
+        assert np.array_equal(images[index], train[index])
+        assert images[index].flags.writeable  # torch.from_numpy wants that
+    record = store.manifest["splits"]["train"]
+    assert [shard["count"] for shard in record["shards"]] == [5, 5, 5, 5, 3]
+    assert record["stored"] == "decoded"
+    assert record["class_counts"] == {"class": [8, 8, 7], "count": [12, 11]}
+    assert images.labels["class"].tolist() == [index % 3 for index in range(23)]
+    assert images.labels["count"].tolist() == [index % 2 for index in range(23)]
+    assert store.tasks == TASKS
+    assert list(store.tasks) == ["class", "count"]  # the first task is the headline
+    assert store.report_split == "test"
+    with pytest.raises(IndexError):
+        images[23]
+
+
+def test_large_images_keep_their_own_bytes(tmp_path: Path) -> None:
+    train = [jpeg(seed, 100 + seed, 120) for seed in range(7)]
+    write_store(source(train, [pixels(0)]), tmp_path / "s", shard_bytes=2 * len(train[0]) + 999)
+    store = open_store(tmp_path / "s", verify=True)
+    record = store.manifest["splits"]["train"]
+    assert record["stored"] == "encoded"
+    assert len(record["shards"]) > 2
+    files = [tmp_path / "s/train" / shard["file"] for shard in record["shards"]]
+    assert b"".join(file.read_bytes() for file in files) == b"".join(train)
+    for index in range(7):
+        with Image.open(io.BytesIO(train[index])) as wanted:
+            assert np.array_equal(store.splits["train"][index], np.array(wanted))
+
+
+@pytest.mark.parametrize(
+    ("sides", "stored"),
+    [([96, 96], "decoded"), ([97, 97], "encoded"), ([32, 32, 33], "encoded")],
+)
+def test_what_is_stored_decoded(tmp_path: Path, sides: list[int], stored: str) -> None:
+    train = [encoded(Image.fromarray(pixels(i, side, 32)), "PNG") for i, side in enumerate(sides)]
+    write_store(source(train, [pixels(0)]), tmp_path / "s")
+    store = open_store(tmp_path / "s", verify=True)
+    assert store.manifest["splits"]["train"]["stored"] == stored
+    for index, side in enumerate(sides):
+        assert np.array_equal(store.splits["train"][index], pixels(index, side, 32))
+
+
+def test_colour_modes_become_rgb_and_exif_orientation_is_not_applied() -> None:
+    grey = np.arange(0, 120, 2, dtype=np.uint8).reshape(6, 10)
+    image = Image.fromarray(grey)
+    wanted = np.repeat(grey[:, :, None], 3, axis=2)
+    clear = image.convert("P")
+    clear.info["transparency"] = bytes(range(256))  # Pillow warns when it converts this to RGB
+    turned = Image.Exif()
+    turned[0x0112] = 6  # "rotate by 90 degrees"
+    for data in (
+        encoded(image, "PNG"),
+        encoded(image.convert("LA"), "PNG"),
+        encoded(image.convert("RGBA"), "PNG"),
+        encoded(image.convert("P"), "PNG"),
+        encoded(clear, "PNG"),
+        encoded(image.convert("RGB"), "PNG", exif=turned),
+    ):
+        seen = pictures.examine(data, 96)
+        assert isinstance(seen, pictures.Picture)
+        assert np.array_equal(seen.pixels, wanted)
+        assert np.array_equal(pictures.decode(data), wanted)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + body
+
+
+PHOTO = Image.fromarray(pixels(0, 120, 100))
+BAD = {
+    "empty": (b"", "empty"),
+    "text": (b"<html>404</html>", "not an image"),
+    "cmyk": (encoded(PHOTO.convert("CMYK")), "colour mode CMYK"),
+    "16 bits": (encoded(Image.new("I;16", (9, 9)), "PNG"), "colour mode I;16"),
+    "corrupt": (encoded(PHOTO, "PNG")[:5000] + b"junk" * 9000, "truncated or corrupt"),
+    "enormous": (png_header(10_000, 10_000), "limit"),
+    "bomb": (png_header(50_000, 50_000), "limit"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_image_is_named(tmp_path: Path, kind: str) -> None:
+    data, reason = BAD[kind]
+    with pytest.raises(ValueError, match=reason) as error:
+        write_store(source([jpeg(1), jpeg(2), data], [jpeg(3)]), tmp_path / "s")
+    assert "pile/2.jpg (image 2 of train)" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_enormous_image_is_bad_however_warnings_are_set() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert "limit" in str(pictures.examine(png_header(10_000, 10_000), 96))
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}])
+@pytest.mark.parametrize("side", [64, 200])
+def test_a_jpeg_cut_anywhere_is_bad(side: int, options: dict[str, bool]) -> None:
+    data = encoded(Image.fromarray(pixels(5, side, side)), **options)
+    assert isinstance(pictures.examine(data, 96), pictures.Picture)
+    for length in [*range(1, len(data), len(data) // 60), *range(len(data) - 20, len(data))]:
+        assert isinstance(pictures.examine(data[:length], 96), str), length
+        padded = data[:length] + bytes(len(data) - length)  # what a crashed copy can leave
+        assert isinstance(pictures.examine(padded, 96), str), length
+
+
+def test_skipping_keeps_the_others_in_order_and_lists_what_is_missing(tmp_path: Path) -> None:
+    train: list[bytes] = [jpeg(seed) for seed in range(20)]
+    train[4], train[11] = b"", train[11][:700]
+    whole = source(train, [jpeg(99)])
+    write_store(whole, tmp_path / "s", bad_images="skip", max_bad_fraction=0.1)
+    store = open_store(tmp_path / "s", verify=True)
+    kept = [index for index in range(20) if index not in (4, 11)]
+    images = store.splits["train"]
+    assert images.labels["class"].tolist() == [index % 3 for index in kept]
+    for place, index in enumerate(kept):
+        assert np.array_equal(images[place], pictures.decode(train[index]))
+    skipped = store.manifest["splits"]["train"]["skipped"]
+    assert skipped["count"] == 2
+    assert [entry["index"] for entry in skipped["images"]] == [4, 11]
+    assert skipped["images"][0]["origin"] == "pile/4.jpg"
+    assert store.manifest["splits"]["test"]["skipped"]["count"] == 0
+
+
+def test_too_many_bad_images_fail_and_leave_the_older_data_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    write_store(source([jpeg(0)], [jpeg(1)]), path)
+    before = tree(path)
+    train = [jpeg(seed) for seed in range(17)] + [b""] * 3
+    with pytest.raises(ValueError, match=r"3 of 20 images are bad.*max_bad_fraction 0\.1"):
+        write_store(source(train, [jpeg(1)]), path, bad_images="skip", max_bad_fraction=0.1)
+    assert tree(path) == before
+    with pytest.raises(ValueError, match="no good image"):
+        write_store(source([b""], [jpeg(1)]), path, bad_images="skip", max_bad_fraction=1)
+    with pytest.raises(ValueError, match="the split test has no images"):
+        write_store(source([jpeg(0)], []), path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
+    def items() -> Iterator[Item]:
+        yield Item(pixels(0), {"class": -1, "count": 0}, "pile/0.jpg")
+
+    broken = Source({"train": Split(1, items), "test": split([pixels(1)])}, TASKS, {})
+    with pytest.raises(ValueError, match=r"pile/0\.jpg: the label class is -1, .* from 0 to 2"):
+        write_store(broken, tmp_path / "s")
+
+
+def test_damage_is_found_and_the_file_named(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    train = [pixels(seed) for seed in range(10)]
+    for file, size in (("train/images-00001.bin", 960), ("train/labels.npy", 288)):
+        write_store(source(train, [pixels(0)]), path, shard_bytes=5 * 192)
+        data = bytearray((path / file).read_bytes())
+        assert len(data) == size
+        data[-7] ^= 4
+        (path / file).write_bytes(data)
+        open_store(path)  # sizes alone cannot tell
+        with pytest.raises(ValueError, match=f"{file}: damaged: its SHA-256"):
+            open_store(path, verify=True)
+        (path / file).write_bytes(data[:-1])
+        with pytest.raises(ValueError, match=f"{file}: damaged: {size - 1} bytes, not {size}"):
+            open_store(path)
+        (path / file).unlink()
+        with pytest.raises(ValueError, match=f"{file}: missing"):
+            open_store(path)
+    (path / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match=r"manifest\.json: damaged"):
+        open_store(path)
+    with pytest.raises(ValueError, match="no prepared data set"):
+        open_store(tmp_path / "nowhere")
+
+
+def test_equal_sources_give_equal_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = [jpeg(seed, 90 + seed) for seed in range(70)]
+    for cores in (1, 5):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        write_store(source(train, [pixels(1)]), tmp_path / str(cores), shard_bytes=40_000)
+    assert tree(tmp_path / "1") == tree(tmp_path / "5")
+    manifest = (tmp_path / "1/manifest.json").read_bytes()
+    assert open_store(tmp_path / "1").hash == hashlib.sha256(manifest).hexdigest()
+    assert str(tmp_path) not in manifest.decode()
+    other = source([*train[:-1], jpeg(999)], [pixels(1)])
+    write_store(other, tmp_path / "other")
+    assert open_store(tmp_path / "other").hash != open_store(tmp_path / "1").hash
+    for shard in json.loads(manifest)["splits"]["train"]["shards"]:
+        data = (tmp_path / "1/train" / shard["file"]).read_bytes()
+        assert [len(data), hashlib.sha256(data).hexdigest()] == [shard["bytes"], shard["sha256"]]
+
+
+def total(images: Images) -> int:
+    return sum(int(images[index].sum()) for index in range(len(images)))
+
+
+def test_a_worker_process_reads_the_same_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = [pixels(seed) for seed in range(9)], [jpeg(seed) for seed in range(3)]
+    write_store(source(train, test), tmp_path / "s")
+    monkeypatch.chdir(tmp_path)
+    splits = open_store(Path("s")).splits  # a relative path must not tie workers to this folder
+    monkeypatch.chdir("/")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        for images in splits.values():
+            here = total(images)  # maps the files: they must not travel
+            assert len(pickle.dumps(images)) < 2000
+            assert pool.submit(total, images).result() == here
+    assert total(splits["train"]) == sum(int(image.sum()) for image in train)
+
+
+def test_writing_holds_a_few_images_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+
+    def items() -> Iterator[Item]:
+        for _ in range(1000):
+            yield Item(np.zeros((96, 96, 3), np.uint8), {"class": 0, "count": 0}, "pile")
+
+    whole = Source({"train": Split(1000, items), "test": split([pixels(0)])}, TASKS, {})
+    tracemalloc.start()
+    try:
+        write_store(whole, tmp_path / "s")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "s/train/images-00000.bin").stat().st_size == 1000 * 96 * 96 * 3  # 28 MB
+    assert peak < 8e6
