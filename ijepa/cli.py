@@ -1,0 +1,207 @@
+"""The ``ijepa`` command: database, runs, Omniboard, masks, presets, checkpoints.
+
+A command's module is imported when the command is asked for, so that help is instant.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ijepa import console
+
+PRESETS = Path("experiments/presets")
+
+GUIDE = """\
+The design choices of I-JEPA, re-runnable and auditable. Run everything from the repository's root.
+
+where to start:
+  make repro                      all four stages with params.yaml, then one line with the result
+  dvc repro                       the same; a second call runs only what a change touches
+  dvc exp run -S mask.target_scale=0.2
+                                  one change of params.yaml; `dvc exp show` compares
+  dvc exp run $(ijepa preset cifar10)
+                                  a whole setting of experiments/presets/
+
+stages (dvc.yaml), each also `python -m ijepa.STAGE`:
+  prepare    images -> a checksummed data set in data/prepared
+  pretrain   I-JEPA without labels -> out/encoder.safetensors; stopped, it goes on where it was
+  evaluate   linear and kNN probes of the frozen encoder, beside its random init and raw pixels
+  report     out/report/index.html: accuracies, curves, masks, features, provenance
+
+Every run of a stage is recorded: in .ijepa/runs always, in MongoDB when it can be reached.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    args = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int | None] = args.command
+    return console.run(lambda: command(args))
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("ijepa", description=GUIDE, formatter_class=raw)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, run: Callable[[argparse.Namespace], int | None], about: str) -> Any:
+        made = commands.add_parser(name, help=about, description=about)
+        made.set_defaults(command=run)
+        return made
+
+    add("env", _env, "print the IJEPA_* variables: hardware and places, never science")
+    preset = add("preset", _preset, "list the presets, or print one as arguments of `dvc exp run`")
+    preset.add_argument("name", nargs="?", help="a file of experiments/presets/")
+    masks = add("masks", _masks, "draw what the masks of params.yaml look like")
+    masks.add_argument(
+        "--out", type=Path, default=Path("out/masks.png"), help="default: %(default)s"
+    )
+    runs = add("runs", _runs, "the recorded runs of all stages")
+    runs.add_argument(
+        "action",
+        choices=("list", "show", "sync"),
+        help="list: a table, newest first; show ID: one run; sync: send them all to MongoDB",
+    )
+    runs.add_argument("id", nargs="?", type=int, help="with show")
+    omniboard = add("omniboard", _omniboard, "serve the runs as a web page on this machine")
+    omniboard.add_argument(
+        "--port", type=int, default=9000, help="or the next free one (%(default)s)"
+    )
+    db = add("db", _db, "the embedded MongoDB; it also starts by itself when a run needs it")
+    db.add_argument("action", choices=("start", "stop", "status"))
+    checkpoints = add("checkpoints", _checkpoints, "what interrupted training goes on from")
+    checkpoints.add_argument(
+        "action",
+        choices=("list", "gc"),
+        help="list: name, newest step, size; gc: remove those that no process uses",
+    )
+    return parser
+
+
+def _env(args: argparse.Namespace) -> None:
+    from ijepa import environment
+    from ijepa.tracking import provenance
+
+    values = provenance.settings()
+    values["IJEPA_HOME"] = values["IJEPA_HOME"] or str(environment.home())
+    for name, (_, meaning) in environment.VARIABLES.items():
+        print(f"{name}={values[name]:<12}  # {meaning}")
+
+
+def _preset(args: argparse.Namespace) -> None:
+    if args.name is None:
+        for path in sorted(PRESETS.glob("*.yaml")):
+            print(f"{path.stem:<18} {preset(path.stem)[0]}")
+    else:
+        print(" ".join(f"-S {key}={_hydra(key, v)}" for key, v in preset(args.name)[1].items()))
+
+
+def preset(name: str) -> tuple[str, dict[str, Any]]:
+    """What a preset is about, and its dotted keys, checked against ``params.yaml``.
+
+    Raises:
+        ValueError: there is no such preset, or a key or value of it is wrong.
+    """
+    from ruamel.yaml import YAML
+
+    from ijepa import config
+
+    path = PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        raise ValueError(f"{PRESETS}: {name!r} is not one of {known}")
+    yaml = YAML(typ="safe", pure=True)
+    changes: dict[str, Any] = yaml.load(path.read_text())
+    about = str(changes.pop("about", ""))
+    tree = yaml.load(config.PARAMS.read_text())
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        section = tree
+        for part in sections:
+            section = section.get(part) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or last not in section:
+            raise ValueError(f"{path}: {key}: {config.PARAMS} has no such key")
+        section[last] = value
+    config.parse(tree, str(path))
+    return about, changes
+
+
+def _hydra(key: str, value: Any) -> str:
+    """A value as ``dvc exp run -S`` reads it, with nothing in it that a shell would split."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./-]*", value):
+        return value
+    text = json.dumps(value, separators=(",", ":"))
+    if re.search(r"\s", text):
+        raise ValueError(f"{key}: {value!r}: a space cannot go through $(ijepa preset ...)")
+    return text
+
+
+def _masks(args: argparse.Namespace) -> None:
+    from ijepa import config
+    from ijepa.reporting import figures
+
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    stem = args.out.with_suffix("")
+    real = figures.mask_gallery(config.load(), stem)
+    print(f"{stem}.png, {stem}.svg" + ("" if real else " (grey: no prepared data set yet)"))
+
+
+def _runs(args: argparse.Namespace) -> int:
+    from ijepa import environment
+    from ijepa.tracking import mongo, runs, sync
+
+    if args.action == "sync":
+        try:
+            done = sync.sync(environment.home())
+        except mongo.UnavailableError as error:
+            raise console.Failure(str(error)) from None
+        print(f"MongoDB: {len(done.written)} runs written, {done.unchanged} were there already")
+        for name in done.died:
+            print(f"run {name}: its process is gone; it is marked DIED")
+        for folder in done.unreadable:
+            print(f"run {folder}: cannot be read, left out", file=sys.stderr)
+        return 1 if done.unreadable else 0
+    if args.action == "list":
+        found = runs.listing()
+        print(runs.table(found) if found else "no runs yet; `dvc repro` makes some")
+        return 0
+    if args.id is None:
+        raise ValueError("runs show: which one? `ijepa runs list` has the ids")
+    print(runs.show(args.id))
+    return 0
+
+
+def _omniboard(args: argparse.Namespace) -> int:
+    from ijepa.tracking import omniboard
+
+    return omniboard.serve(args.port)
+
+
+def _db(args: argparse.Namespace) -> None:
+    from ijepa import environment
+    from ijepa.tracking import mongo
+
+    home = environment.home()
+    try:
+        if args.action == "stop":
+            print("stopped" if mongo.stop(home) else "not running")
+            return
+        if args.action == "start":
+            mongo.connect(home).client.close()
+        print(f"MongoDB: {mongo.status(home)}")
+    except mongo.UnavailableError as error:
+        raise console.Failure(str(error)) from None
+
+
+def _checkpoints(args: argparse.Namespace) -> None:
+    from ijepa import checkpoint, environment
+
+    if args.action == "gc":
+        print(f"{checkpoint.collect(environment.home()) / 1e6:.1f} MB freed")
+        return
+    for name, step, size in checkpoint.listing(environment.home()):
+        print(f"{name}  step {step:<8} {size / 1e6:8.1f} MB")

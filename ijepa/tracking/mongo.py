@@ -1,0 +1,273 @@
+"""The database: an embedded MongoDB server of this checkout's own, or the one of IJEPA_MONGO_URL.
+
+The embedded one is SecantusDB, a separate program (its licence is the GPL: it is never imported).
+It listens on loopback only and asks for a password. Any of several processes may start it; one
+does.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pymongo
+from pymongo.database import Database
+from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
+
+from ijepa import environment
+from ijepa.tracking import process, provenance
+
+OWNER, AUDITOR = "ijepa", "auditor"  # all rights; reading only, for Omniboard
+# every wait is bounded: a server that is dead, or accepts and never answers, may hold nobody up
+LIMITS: dict[str, Any] = {
+    "serverSelectionTimeoutMS": 2000,
+    "connectTimeoutMS": 2000,
+    "socketTimeoutMS": 5000,
+    "retryWrites": False,
+    "retryReads": False,
+}
+
+
+class UnavailableError(Exception):
+    """The database cannot be used now; the message says why in one line, without secrets."""
+
+
+def url() -> str:
+    """The value of IJEPA_MONGO_URL: empty means the embedded server, ``off`` none."""
+    return environment.text("IJEPA_MONGO_URL")
+
+
+def connect(home: Path) -> Database[dict[str, Any]]:
+    """The database of the runs; the embedded server is started when it does not run.
+
+    Raises:
+        UnavailableError: it is switched off, cannot be reached or refuses the credentials.
+    """
+    if url() == "off":
+        raise UnavailableError("IJEPA_MONGO_URL is off")
+    try:
+        if url():
+            client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(url(), **LIMITS)
+            client.admin.command("ping")
+        else:
+            client = _client(_ensure(home), OWNER)
+    except (InvalidURI, ConfigurationError):
+        raise UnavailableError("IJEPA_MONGO_URL is not the URL of a MongoDB server") from None
+    except PyMongoError as error:
+        raise UnavailableError(reason(error)) from None
+    return client[environment.text("IJEPA_MONGO_DB")]
+
+
+def reason(error: PyMongoError) -> str:
+    """What an error of the driver's means, in one line."""
+    if isinstance(error, OperationFailure) and error.code in (8000, 18):
+        return "MongoDB refuses the credentials"
+    if isinstance(error, OperationFailure) and error.code == 13:
+        return "MongoDB does not let this user write"
+    return f"MongoDB does not answer ({provenance.redact(str(error).split(',')[0])[:120]})"
+
+
+def reader_url(home: Path) -> str:
+    """The URL for Omniboard; with the embedded server it is that of a user who can only read.
+
+    Raises:
+        UnavailableError: there is no server.
+    """
+    name = environment.text("IJEPA_MONGO_DB")
+    if not url():
+        state = _ensure(home)
+        password = state["passwords"][AUDITOR]
+        return f"mongodb://{AUDITOR}:{password}@127.0.0.1:{state['port']}/{name}?authSource=admin"
+    scheme, _, rest = url().partition("://")
+    before, _, query = rest.partition("?")
+    hosts, _, own = before.partition("/")
+    if "authSource=" not in query:  # it is the database of the path, which is replaced here
+        query = f"authSource={own or 'admin'}" + (f"&{query}" if query else "")
+    return f"{scheme}://{hosts}/{name}?{query}"
+
+
+def status(home: Path) -> str:
+    """One line about the database, for people."""
+    if url() == "off":
+        return "switched off (IJEPA_MONGO_URL=off): the journal alone is written"
+    if url():
+        connect(home)
+        return f"answers: {provenance.redact(url())}"
+    state = _state(home / "mongo")
+    if state is None or not _runs(state):
+        return "not running; it is started when it is needed"
+    answer = "running" if _answers(state) else "process is there but does not answer"
+    return f"{answer}: 127.0.0.1:{state['port']}, process {state['pid']}, {home / 'mongo'}"
+
+
+def stop(home: Path) -> bool:
+    """End the embedded server; False when it did not run."""
+    if not (home / "mongo").is_dir():
+        return False
+    with locked(home / "mongo" / "lock", 25):
+        state = _state(home / "mongo")
+        if state is None or not _runs(state):
+            return False
+        _end(state)
+        return True
+
+
+@contextlib.contextmanager
+def locked(path: Path, seconds: float) -> Iterator[None]:
+    """Hold an exclusive lock on a file that is made if need be.
+
+    Raises:
+        UnavailableError: another process held it all the time.
+    """
+    with path.open("a") as file:
+
+        def take() -> bool:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        if not _wait(take, seconds):
+            raise UnavailableError(f"another process holds {path}")
+        yield
+
+
+def _wait(done: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _ensure(home: Path) -> dict[str, Any]:
+    """Start the embedded server unless it runs; its port, process and passwords."""
+    folder = home / "mongo"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    with locked(folder / "lock", 25):
+        state = _state(folder)
+        if state is None or not state["provisioned"]:
+            state = _provision(folder, state)
+        if _runs(state):
+            if _answers(state):
+                return state
+            raise UnavailableError(
+                f"the embedded MongoDB (process {state['pid']}) does not answer;"
+                " `python -m ijepa db stop` ends it"
+            )
+        return _start(folder, state, "--auth")
+
+
+def _provision(folder: Path, cut_off: dict[str, Any] | None) -> dict[str, Any]:
+    """Make the two users, which needs a start without passwords, and stop again.
+
+    ``cut_off`` is what an earlier attempt left that was killed: its server may still run.
+    """
+    if cut_off is not None:
+        _end(cut_off)
+    passwords = {name: secrets.token_urlsafe(24) for name in (OWNER, AUDITOR)}
+    state = _start(folder, {"port": 0, "passwords": passwords, "provisioned": False})
+    client = _client(state, None)
+    database = environment.text("IJEPA_MONGO_DB")
+    roles = {OWNER: ["root"], AUDITOR: [{"role": "read", "db": database}]}
+    for name, password in passwords.items():
+        with contextlib.suppress(OperationFailure):  # there is none, unless we were cut off
+            client.admin.command("dropUser", name)
+        client.admin.command("createUser", name, pwd=password, roles=roles[name])
+    client.close()
+    _end(state)
+    return {**state, "provisioned": True}
+
+
+def _end(state: dict[str, Any]) -> None:
+    """Stop a server and wait for it."""
+    if not _runs(state):
+        return
+    os.kill(state["pid"], signal.SIGCONT)  # a stopped process does not see SIGTERM
+    os.kill(state["pid"], signal.SIGTERM)
+    if not _wait(lambda: not _runs(state), 20):
+        os.kill(state["pid"], signal.SIGKILL)  # its log makes good what it had acknowledged
+        _wait(lambda: not _runs(state), 5)
+
+
+def _start(folder: Path, state: dict[str, Any], *options: str) -> dict[str, Any]:
+    program = Path(sys.executable).parent / "secantusd-py"
+    if not program.is_file():
+        raise UnavailableError(f"{program} is missing: pip install SecantusDB")
+    log = folder / "server.log"
+    for port in dict.fromkeys((state["port"], 0)):  # the port it had; if that is taken, any
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                [program, "--host", "127.0.0.1", "--port", str(port), "--cache-size", "128M",
+                 "--storage-path", folder / "db", *options],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder,
+                start_new_session=True,  # it outlives the stage, and Ctrl-C is not meant for it
+            )  # fmt: skip
+        found: list[bytes] = []
+
+        def settled(server: Any = server, found: list[bytes] = found) -> bool:
+            found[:] = re.findall(rb"listening on [\d.]+:(\d+)", log.read_bytes())
+            return bool(found) or server.poll() is not None
+
+        _wait(settled, 20)
+        if found:
+            made = {**state, "port": int(found[0]), "pid": server.pid,
+                    "process": process.mark(server.pid)}  # fmt: skip
+            _write(folder / "server.json", made)
+            return made
+        server.kill()
+        server.wait()
+    raise UnavailableError(f"the embedded MongoDB does not start: see {log}")
+
+
+def _client(state: dict[str, Any], user: str | None) -> pymongo.MongoClient[dict[str, Any]]:
+    login: dict[str, Any] = {}
+    if user:
+        login = {"username": user, "password": state["passwords"][user], "authSource": "admin"}
+    # journal: without it SecantusDB acknowledges writes that a kill within 0.2 s loses
+    return pymongo.MongoClient("127.0.0.1", state["port"], journal=True, **LIMITS, **login)
+
+
+def _answers(state: dict[str, Any]) -> bool:
+    """Whether our server answers: SCRAM proves to both sides that the other knows the password."""
+    client = _client(state, OWNER)
+    try:
+        client.admin.command("ping")
+    except PyMongoError:
+        return False
+    finally:
+        client.close()
+    return True
+
+
+def _runs(state: dict[str, Any]) -> bool:
+    return state["process"] is not None and process.mark(state["pid"]) == state["process"]
+
+
+def _state(folder: Path) -> dict[str, Any] | None:
+    try:
+        state: dict[str, Any] = json.loads((folder / "server.json").read_text())
+    except FileNotFoundError:
+        return None
+    return state
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    """Write atomically, readable by the owner alone: the passwords are in it."""
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(state, file)
+    new.replace(path)

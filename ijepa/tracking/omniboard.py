@@ -1,0 +1,161 @@
+"""Show the runs in Omniboard, a web page: on this machine only, by a user who can only read."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pymongo.database import Database
+
+from ijepa import environment
+from ijepa.tracking import mongo, sync
+from ijepa.tracking.mongo import UnavailableError
+
+NODE = Path(__file__).parent / "node"  # the pinned npm package, and what keeps it on loopback
+REFRESH = 30.0  # seconds between syncs while the page is up
+
+# The page writes these four when they are missing, which its user may not: so they are there.
+SETTINGS = {
+    "timezone": "Etc/UTC",
+    "auto_refresh_interval": 30,
+    "initial_fetch_size": 50,
+    "row_height": 40,
+}
+# Columns beside those that Omniboard makes of the configuration's top level.
+METRICS = {  # column -> metric, and which of its values
+    "Loss": ("train.loss", "last"),
+    "RankMe": ("train.rankme", "last"),
+    "Linear top-1": ("eval.class.linear.trained", "last"),
+    "kNN top-1": ("eval.class.knn.trained", "last"),
+}
+FIELDS = {  # column -> path in the document of a run
+    "Data set": "config.params.data.name",
+    "Mask": "config.params.mask.name",
+    "Target scale": "config.params.mask.target_scale",
+    "Context scale": "config.params.mask.context_scale",
+    "Objective": "config.params.objective.name",
+    "Width": "config.params.model.width",
+    "Depth": "config.params.model.depth",
+    "Epochs": "config.params.train.epochs",
+    "Dirty": "info.git.dirty",
+}
+
+
+def serve(port: int = 9000) -> int:
+    """Start the database and Omniboard, say its address, and go on until Ctrl-C.
+
+    Raises:
+        ValueError: node or npm is missing, or the database cannot be used.
+    """
+    home = environment.home()
+    try:
+        sync.sync(home)
+        prepare(mongo.connect(home))
+        uri = mongo.reader_url(home)
+    except UnavailableError as error:
+        raise ValueError(f"Omniboard needs the database: {error}") from None
+    program = install(home)
+    log = home / "omniboard" / "server.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            ["node", "--no-deprecation", "--require", NODE / "loopback.cjs", program],
+            # the address holds a password: the environment is not shown to other users, argv is
+            env={**os.environ, "MONGO_URI": uri, "PORT": str(port), "NODE_ENV": "production"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C comes to us, and we end it
+        )
+    try:
+        address = f"http://127.0.0.1:{_port(server, log)}/"
+        print(f"Omniboard: {address} (this machine only, read-only; Ctrl-C ends it)", flush=True)
+        _watch(server, home)
+    except KeyboardInterrupt:
+        print("stopped")
+    finally:
+        server.terminate()
+        server.wait()
+    return 0
+
+
+def prepare(database: Database[dict[str, Any]]) -> None:
+    """Put settings and columns into the database; those that a person changed stay."""
+    for name, value in SETTINGS.items():
+        database["omniboard.settings"].update_one(
+            {"name": name}, {"$setOnInsert": {"value": value}}, upsert=True
+        )
+    for name, (metric, extrema) in METRICS.items():
+        database["omniboard.metric.columns"].update_one(
+            {"name": name},
+            {"$setOnInsert": {"metric_name": metric, "extrema": extrema}},
+            upsert=True,
+        )
+    for name, path in FIELDS.items():
+        database["omniboard.custom.columns"].update_one(
+            {"name": name}, {"$setOnInsert": {"config_path": path}}, upsert=True
+        )
+
+
+def install(home: Path) -> Path:
+    """Install the pinned Omniboard under ``home`` unless it is there; the program that serves it.
+
+    Raises:
+        ValueError: node or npm is missing, or npm fails.
+    """
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            raise ValueError(
+                f"Omniboard needs {program}, which is not installed (Debian: apt install nodejs"
+                " npm); `python -m ijepa runs list` works without"
+            )
+    folder = home / "omniboard"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = NODE / "package-lock.json"
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    stamp = folder / "installed"
+    with mongo.locked(folder / "lock", 900):
+        if not stamp.is_file() or stamp.read_text() != wanted:
+            print("installing Omniboard, once: 800 npm packages, a few minutes", file=sys.stderr)
+            for name in ("package.json", "package-lock.json"):
+                shutil.copyfile(NODE / name, folder / name)
+            done = subprocess.run(
+                ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                lines = done.stderr.strip().splitlines() or ["no message"]
+                raise ValueError(f"npm ci in {folder} failed: {lines[-1]}")
+            stamp.write_text(wanted)
+    return folder / "node_modules" / "omniboard" / "dist" / "index.js"
+
+
+def _port(server: subprocess.Popen[bytes], log: Path) -> int:
+    """The port that Omniboard took: the next one when the wanted one is in use."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end and server.poll() is None:
+        if found := re.search(rb"listening on port (\d+)", log.read_bytes()):
+            return int(found[1])
+        time.sleep(0.1)
+    raise ValueError(f"Omniboard did not start: see {log}")
+
+
+def _watch(server: subprocess.Popen[bytes], home: Path) -> None:
+    """Keep the database up to the journal while the page is up."""
+    while True:
+        try:
+            server.wait(REFRESH)
+        except subprocess.TimeoutExpired:
+            try:
+                sync.sync(home)
+            except UnavailableError as error:
+                print(f"note: {error}", file=sys.stderr)
+        else:
+            raise ValueError(f"Omniboard ended: see {home / 'omniboard' / 'server.log'}")

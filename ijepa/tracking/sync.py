@@ -1,0 +1,270 @@
+"""Fill MongoDB from the journal, as often as one likes: the journal wins, nothing is doubled."""
+
+import contextlib
+import hashlib
+import mimetypes
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import bson
+import gridfs
+from pymongo import ASCENDING
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from ijepa.tracking import mongo, provenance, runs
+from ijepa.tracking.mongo import UnavailableError
+
+EVERY = 10.0  # seconds between the syncs of a run that goes on
+PATIENCE = 30.0  # seconds that a finished stage waits for its last sync
+DOCUMENT = 15_000_000  # bytes; MongoDB refuses 16 MiB
+INTEGER = 2**63  # the first whole number that MongoDB has no type for
+
+
+@dataclass
+class Summary:
+    """What a sync did."""
+
+    written: list[int] = field(default_factory=list)
+    unchanged: int = 0
+    died: list[int] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def sync(home: Path, only: Iterable[int] | None = None) -> Summary:
+    """Bring the database up to the journal.
+
+    Runs whose process is gone are marked DIED. A run counts as unchanged only when its files are
+    those that were synced last and the database holds every one of its points and artifacts.
+
+    Args:
+        home: the folder of the journal.
+        only: ids of the runs to look at; all by default.
+
+    Raises:
+        UnavailableError: the database is switched off, does not answer or refuses us.
+    """
+    database = mongo.connect(home)
+    try:
+        return _sync(database, home, None if only is None else set(only))
+    except PyMongoError as error:
+        raise UnavailableError(mongo.reason(error)) from None
+    finally:
+        database.client.close()
+
+
+def _sync(database: Database[dict[str, Any]], home: Path, only: set[int] | None) -> Summary:
+    database.metrics.create_index([("run_id", ASCENDING), ("name", ASCENDING)])
+    database.runs.create_index("meta.uuid")
+    database["fs.files"].create_index("metadata.sha256")
+    summary = Summary()
+    for folder in runs.folders(home):
+        if only is not None and int(folder.name) not in only:
+            continue
+        with mongo.locked(folder / ".sync", 5):  # an older view must not overwrite a newer one
+            if runs.heal(folder):
+                summary.died.append(int(folder.name))
+            if runs.load(folder) is None:
+                summary.unreadable.append(folder.name)
+            elif _sync_run(database, folder):
+                summary.written.append(int(folder.name))
+            else:
+                summary.unchanged += 1
+    return summary
+
+
+def _sync_run(database: Database[dict[str, Any]], folder: Path) -> bool:
+    """Write one run; False when there was nothing to do."""
+    run = runs.read(folder / "run.json")
+    metrics = runs.read(folder / "metrics.json") or {}
+    digest = hashlib.sha256()
+    for name in ("run.json", "config.json", "info.json", "metrics.json", "cout.txt"):
+        with contextlib.suppress(FileNotFoundError):
+            digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    run_id = _identify(database, int(folder.name), run["meta"]["uuid"])
+    counts = {name: len(series["values"]) for name, series in metrics.items()}
+    have = database.runs.find_one({"_id": run_id}, {"journal": 1, "artifacts": 1}) or {}
+    if (
+        have.get("journal") == digest.hexdigest()
+        and _counts(database, run_id) == counts
+        and _stored(database, have.get("artifacts", [])) == len(run["artifacts"])
+    ):
+        return False
+    info = runs.read(folder / "info.json") or {}
+    info["metrics"] = [
+        {"name": name, "id": _write_series(database, run_id, name, series)}
+        for name, series in metrics.items()
+    ]
+    run["experiment"]["sources"] = [
+        [name, _put(database, folder.parent / stored, f"source://{name}")]
+        for name, stored in run["experiment"]["sources"]
+    ]
+    document = {
+        **run,
+        "format": "MongoObserver-0.7.0",
+        "config": runs.read(folder / "config.json"),
+        "info": info,
+        "captured_out": _text(folder / "cout.txt"),
+        "artifacts": [
+            {"name": name, "file_id": _put(database, folder / name, f"artifact://{run_id}/{name}")}
+            for name in run["artifacts"]
+        ],
+        **{key: _time(run.get(key)) for key in ("start_time", "heartbeat", "stop_time")},
+    }
+    document = {**_plain(document), "_id": run_id, "journal": digest.hexdigest()}
+    database.runs.replace_one({"_id": run_id}, _fitting(document))
+    return True
+
+
+def _identify(database: Database[dict[str, Any]], wanted: int, uuid: str) -> int:
+    """The run's id in the database: its own, or the next free one if another machine took that."""
+    known = database.runs.find_one({"meta.uuid": uuid}, {"_id": 1})
+    while known is None:
+        try:
+            database.runs.insert_one({"_id": wanted, "meta": {"uuid": uuid}})
+        except DuplicateKeyError:
+            known = database.runs.find_one({"_id": wanted, "meta.uuid": uuid}, {"_id": 1})
+            wanted += 1
+        else:
+            return wanted
+    found: int = known["_id"]
+    return found
+
+
+def _counts(database: Database[dict[str, Any]], run_id: int) -> dict[str, int]:
+    """The points that the database really has of each metric."""
+    found = database.metrics.aggregate(
+        [
+            {"$match": {"run_id": run_id}},
+            {"$project": {"name": 1, "points": {"$size": "$values"}}},
+        ]
+    )
+    return {row["name"]: row["points"] for row in found}
+
+
+def _stored(database: Database[dict[str, Any]], artifacts: list[dict[str, Any]]) -> int:
+    ids = [artifact["file_id"] for artifact in artifacts]
+    return len(artifacts) and database["fs.files"].count_documents({"_id": {"$in": ids}})
+
+
+def _write_series(
+    database: Database[dict[str, Any]], run_id: int, name: str, series: dict[str, Any]
+) -> str:
+    key = {"run_id": run_id, "name": name}
+    values = {
+        "steps": series["steps"],
+        "values": series["values"],
+        "timestamps": [_time(when) for when in series["timestamps"]],
+    }
+    database.metrics.replace_one(key, {**key, **values}, upsert=True)
+    written = database.metrics.find_one(key, {"_id": 1})
+    assert written is not None
+    return str(written["_id"])
+
+
+def _put(database: Database[dict[str, Any]], path: Path, name: str) -> Any:
+    """Store a file under a name once, however often it is asked for; its id."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        for old in database["fs.files"].find({"filename": name, "metadata.sha256": sha256}):
+            chunks = database["fs.chunks"].count_documents({"files_id": old["_id"]})
+            if chunks == -(
+                -old["length"] // old["chunkSize"]
+            ):  # else it was cut off: put it again
+                return old["_id"]
+        file.seek(0)
+        return gridfs.GridFS(database).put(
+            file,
+            filename=name,
+            content_type=mimetypes.guess_type(path.name)[0],
+            metadata={"sha256": sha256},
+        )
+
+
+def _fitting(document: dict[str, Any]) -> dict[str, Any]:
+    """The document, made small enough for MongoDB by shortening what can be long."""
+    for key, short in (("captured_out", 100_000), ("fail_trace", 0), ("info", 0)):
+        if len(bson.encode(document)) <= DOCUMENT:
+            break
+        if key == "captured_out":
+            document[key] = document[key][-short:]
+        elif key in document:
+            document[key] = "too large for MongoDB: see the journal"
+    return document
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with keys and numbers that MongoDB has: no dots or $ in names, 64-bit integers."""
+    if isinstance(value, dict):
+        return {str(k).replace(".", "_").replace("$", "_"): _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, int) and not -INTEGER <= value < INTEGER else value
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+class Live:
+    """Keeps the database up to a run that goes on; it can neither raise nor hang."""
+
+    def __init__(self, home: Path, run_id: int) -> None:
+        self._home, self._run_id = home, run_id
+        self._stop = threading.Event()
+        self._problem: str | None = None
+        self._thread = threading.Thread(target=self._work, daemon=True, name="ijepa sync")
+        if mongo.url() != "off":
+            self._thread.start()
+
+    def finish(self) -> None:
+        """Sync once more; say in one line when that did not work."""
+        if mongo.url() == "off":
+            return
+        self._stop.set()
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            self._problem = f"the database needs more than {PATIENCE:g} s"
+        if self._problem:
+            _note(
+                f"run {self._run_id} is not in MongoDB: {self._problem};"
+                " the journal has it, `python -m ijepa runs sync` sends it"
+            )
+
+    def _work(self) -> None:
+        pause, last, told = EVERY, False, False
+        while not last:
+            last = self._stop.wait(pause)
+            start = time.monotonic()
+            self._problem = self._attempt()
+            if self._problem and not told and not last:
+                told = True
+                _note(f"MongoDB is not filled now: {self._problem}; the journal is written")
+            # a slow database may take a tenth of the time, not more
+            pause = max(EVERY, 10 * (time.monotonic() - start))
+
+    def _attempt(self) -> str | None:
+        try:
+            sync(self._home, [self._run_id])
+        except UnavailableError as error:
+            return str(error)
+        except Exception as error:  # even a bug here may not cost a day of training
+            return provenance.redact(f"{type(error).__name__}: {error}".splitlines()[0])
+        return None
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)
