@@ -2,17 +2,19 @@
 
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from packaging.requirements import Requirement
 from packaging.version import Version
 from ruamel.yaml import YAML
 
-from ijepa import config, environment
+from ijepa import cli, config, environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = sorted((ROOT / "experiments/presets").glob("*.yaml"))
@@ -38,6 +40,22 @@ def resolve(name: str) -> config.Config:
 def test_preset_is_a_config_and_says_what_it_is(path: Path) -> None:
     assert read(path)["about"].strip()
     resolve(path.stem)
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
+def test_preset_survives_the_command_line(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`dvc exp run $(ijepa preset NAME)` writes the science that the preset states."""
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["preset", path.stem]) == 0
+    words = capsys.readouterr().out.split()
+    assert set(words[::2]) <= {"-S"}
+    params = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", params)
+    if words:  # DVC's own code for -S
+        apply_overrides(params, words[1::2])
+    assert config.signature(config.load(params)) == config.signature(resolve(path.stem))
 
 
 def test_laptop_preset_is_the_default() -> None:
