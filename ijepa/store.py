@@ -16,6 +16,7 @@ import bisect
 import hashlib
 import itertools
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from ijepa.packing import SHARD_BYTES, Policy, write_split
 
 PREPARED = Path("data/prepared")
 FORMAT = 1
+SPLITS = ("train", "val", "test")
 
 
 class Images:
@@ -46,6 +48,7 @@ class Images:
         self._files = [shard["file"] for shard in record["shards"]]
         self._first = [0, *itertools.accumulate(shard["count"] for shard in record["shards"])]
         self._shape: tuple[int, ...] | None = tuple(record["shape"]) if record["shape"] else None
+        self._size = math.prod(self._shape or ())  # bytes of a decoded image
         self._maps: dict[int, NDArray[np.uint8]] = {}
         self._offsets: NDArray[np.int64] | None = None
         values = np.load(folder / record["labels"]["file"])
@@ -64,9 +67,8 @@ class Images:
         shard = bisect.bisect_right(self._first, index) - 1
         first, data = self._first[shard], self._map(shard)
         if self._shape is not None:
-            size = int(np.prod(self._shape))
-            start = (index - first) * size
-            return np.array(data[start : start + size]).reshape(self._shape)
+            start = (index - first) * self._size
+            return data[start : start + self._size].reshape(self._shape).copy()
         if self._offsets is None:
             self._offsets = np.load(self._folder / "offsets.npy", mmap_mode="r")
         start, end = self._offsets[index : index + 2] - self._offsets[first]
@@ -75,7 +77,7 @@ class Images:
     def _map(self, shard: int) -> NDArray[np.uint8]:
         if shard not in self._maps:
             path = self._folder / self._files[shard]
-            # a plain array over the mapping: indexing numpy.memmap itself is three times slower
+            # a plain array over the mapping: reading from numpy.memmap itself takes 4 x as long
             self._maps[shard] = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
         return self._maps[shard]
 
@@ -121,10 +123,14 @@ def open_store(path: Path = PREPARED, verify: bool = False) -> Store:
     except ValueError:
         raise ValueError(f"{path / 'manifest.json'}: damaged; `dvc repro -f prepare`") from None
     if manifest["format"] != FORMAT:
-        raise ValueError(f"{path}: format {manifest['format']}, this code reads {FORMAT}")
+        raise ValueError(
+            f"{path}: format {manifest['format']}, this code reads {FORMAT};"
+            " `dvc repro -f prepare` writes it"
+        )
     tasks = {task["name"]: tuple(task["classes"]) for task in manifest["tasks"]}
     splits = {}
-    for name, record in manifest["splits"].items():
+    for name in (name for name in SPLITS if name in manifest["splits"]):
+        record = manifest["splits"][name]
         for entry in (*record["shards"], record["labels"], record["offsets"]):
             if entry is not None:
                 _check_file(path / name / entry["file"], entry, verify)
@@ -177,10 +183,13 @@ def write_store(
     try:
         splits = {}
         for name, split in source.splits.items():
+            assert name in SPLITS
             splits[name] = write_split(name, split, source.tasks, partial / name, policy)
         tasks = [{"name": name, "classes": names} for name, names in source.tasks.items()]
         manifest = {"format": FORMAT, "origin": source.origin, "tasks": tasks, "splits": splits}
         results.write_json(partial / "manifest.json", manifest)
+        for file in partial.rglob("*.*"):
+            file.chmod(0o444)  # DVC deletes and replaces read-only files, an editor does not
         _remove(path)
         partial.rename(path)
     finally:

@@ -6,10 +6,7 @@ import json
 import multiprocessing
 import os
 import pickle
-import struct
 import tracemalloc
-import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -74,6 +71,7 @@ def test_small_images_come_back_byte_for_byte(tmp_path: Path) -> None:
     assert images.labels["count"].tolist() == [index % 2 for index in range(23)]
     assert store.tasks == TASKS
     assert list(store.tasks) == ["class", "count"]  # the first task is the headline
+    assert list(store.splits) == ["train", "test"]
     assert store.report_split == "test"
     with pytest.raises(IndexError):
         images[23]
@@ -106,77 +104,21 @@ def test_what_is_stored_decoded(tmp_path: Path, sides: list[int], stored: str) -
         assert np.array_equal(store.splits["train"][index], pixels(index, side, 32))
 
 
-def test_colour_modes_become_rgb_and_exif_orientation_is_not_applied() -> None:
-    grey = np.arange(0, 120, 2, dtype=np.uint8).reshape(6, 10)
-    image = Image.fromarray(grey)
-    wanted = np.repeat(grey[:, :, None], 3, axis=2)
-    clear = image.convert("P")
-    clear.info["transparency"] = bytes(range(256))  # Pillow warns when it converts this to RGB
-    turned = Image.Exif()
-    turned[0x0112] = 6  # "rotate by 90 degrees"
-    for data in (
-        encoded(image, "PNG"),
-        encoded(image.convert("LA"), "PNG"),
-        encoded(image.convert("RGBA"), "PNG"),
-        encoded(image.convert("P"), "PNG"),
-        encoded(clear, "PNG"),
-        encoded(image.convert("RGB"), "PNG", exif=turned),
-    ):
-        seen = pictures.examine(data, 96)
-        assert isinstance(seen, pictures.Picture)
-        assert np.array_equal(seen.pixels, wanted)
-        assert np.array_equal(pictures.decode(data), wanted)
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + check
-
-    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + body
-
-
-PHOTO = Image.fromarray(pixels(0, 120, 100))
-BAD = {
-    "empty": (b"", "empty"),
-    "text": (b"<html>404</html>", "not an image"),
-    "cmyk": (encoded(PHOTO.convert("CMYK")), "colour mode CMYK"),
-    "16 bits": (encoded(Image.new("I;16", (9, 9)), "PNG"), "colour mode I;16"),
-    "corrupt": (encoded(PHOTO, "PNG")[:5000] + b"junk" * 9000, "truncated or corrupt"),
-    "enormous": (png_header(10_000, 10_000), "limit"),
-    "bomb": (png_header(50_000, 50_000), "limit"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_a_bad_image_is_named(tmp_path: Path, kind: str) -> None:
-    data, reason = BAD[kind]
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"<html>404</html>", "not an image"),
+        (jpeg(0)[:999], "truncated"),
+        (encoded(Image.new("CMYK", (9, 9))), "colour mode CMYK"),
+    ],
+)
+def test_a_bad_image_is_named(tmp_path: Path, data: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as error:
         write_store(source([jpeg(1), jpeg(2), data], [jpeg(3)]), tmp_path / "s")
     assert "pile/2.jpg (image 2 of train)" in str(error.value)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_enormous_image_is_bad_however_warnings_are_set() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert "limit" in str(pictures.examine(png_header(10_000, 10_000), 96))
-
-
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}])
-@pytest.mark.parametrize("side", [64, 200])
-def test_a_jpeg_cut_anywhere_is_bad(side: int, options: dict[str, bool]) -> None:
-    data = encoded(Image.fromarray(pixels(5, side, side)), **options)
-    assert isinstance(pictures.examine(data, 96), pictures.Picture)
-    for length in [*range(1, len(data), len(data) // 60), *range(len(data) - 20, len(data))]:
-        assert isinstance(pictures.examine(data[:length], 96), str), length
-        padded = data[:length] + bytes(len(data) - length)  # what a crashed copy can leave
-        assert isinstance(pictures.examine(padded, 96), str), length
 
 
 def test_skipping_keeps_the_others_in_order_and_lists_what_is_missing(tmp_path: Path) -> None:
@@ -229,6 +171,8 @@ def test_damage_is_found_and_the_file_named(tmp_path: Path) -> None:
         data = bytearray((path / file).read_bytes())
         assert len(data) == size
         data[-7] ^= 4
+        assert (path / file).stat().st_mode & 0o222 == 0  # nobody writes here by mistake
+        (path / file).chmod(0o644)
         (path / file).write_bytes(data)
         open_store(path)  # sizes alone cannot tell
         with pytest.raises(ValueError, match=f"{file}: damaged: its SHA-256"):
@@ -239,6 +183,10 @@ def test_damage_is_found_and_the_file_named(tmp_path: Path) -> None:
         (path / file).unlink()
         with pytest.raises(ValueError, match=f"{file}: missing"):
             open_store(path)
+    (path / "manifest.json").chmod(0o644)
+    (path / "manifest.json").write_text('{"format": 0}')
+    with pytest.raises(ValueError, match="format 0, this code reads 1"):
+        open_store(path)
     (path / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match=r"manifest\.json: damaged"):
         open_store(path)
