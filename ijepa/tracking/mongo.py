@@ -57,9 +57,13 @@ def connect(home: Path) -> Database[dict[str, Any]]:
     try:
         if url():
             client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(url(), **LIMITS)
-            client.admin.command("ping")
         else:
             client = _client(_ensure(home), OWNER)
+        try:
+            client.admin.command("ping")
+        except PyMongoError:
+            client.close()
+            raise
     except (InvalidURI, ConfigurationError):
         raise UnavailableError("IJEPA_MONGO_URL is not the URL of a MongoDB server") from None
     except PyMongoError as error:
@@ -100,7 +104,7 @@ def status(home: Path) -> str:
     if url() == "off":
         return "switched off (IJEPA_MONGO_URL=off): the journal alone is written"
     if url():
-        connect(home)
+        connect(home).client.close()
         return f"answers: {provenance.redact(url())}"
     state = _state(home / "mongo")
     if state is None or not _runs(state):

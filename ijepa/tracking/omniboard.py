@@ -1,9 +1,11 @@
 """Show the runs in Omniboard, a web page: on this machine only, by a user who can only read."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,8 +14,8 @@ from typing import Any
 
 from pymongo.database import Database
 
-from ijepa import environment
-from ijepa.tracking import mongo, sync
+from ijepa import environment, launch
+from ijepa.tracking import mongo, runs, sync
 from ijepa.tracking.mongo import UnavailableError
 
 NODE = Path(__file__).parent / "node"  # the pinned npm package, and what keeps it on loopback
@@ -26,14 +28,14 @@ SETTINGS = {
     "initial_fetch_size": 50,
     "row_height": 40,
 }
-# Columns beside those that Omniboard makes of the configuration's top level.
-METRICS = {  # column -> metric, and which of its values
-    "Loss": ("train.loss", "last"),
-    "RankMe": ("train.rankme", "last"),
-    "Linear top-1": ("eval.class.linear.trained", "last"),
-    "kNN top-1": ("eval.class.knn.trained", "last"),
+# Columns of ours: name -> metric, and name -> path in the document of a run
+METRICS = {
+    "Loss": "train.loss",
+    "RankMe": "train.rankme",
+    "Linear top-1": "eval.class.linear.trained",
+    "kNN top-1": "eval.class.knn.trained",
 }
-FIELDS = {  # column -> path in the document of a run
+FIELDS = {
     "Data set": "config.params.data.name",
     "Mask": "config.params.mask.name",
     "Target scale": "config.params.mask.target_scale",
@@ -44,6 +46,15 @@ FIELDS = {  # column -> path in the document of a run
     "Epochs": "config.params.train.epochs",
     "Dirty": "info.git.dirty",
 }
+# What a first visit shows, and the widths in pixels. Otherwise Omniboard's own columns come first
+# and ours are three screens to the right. c_: the top level of the configuration.
+SHOWN = {"_id": 130, "experiment_name": 130, "status": 110, "start_time": 150, "duration": 90,
+         "result": 90, "Loss": 90, "RankMe": 90, "Linear top-1": 100, "kNN top-1": 90,
+         "c_seed": 70, "c_experiment": 140, "Data set": 90, "Target scale": 110, "Epochs": 70,
+         "Depth": 70, "Width": 70, "c_commit": 100, "Dirty": 70, "c_signature": 110}  # fmt: skip
+HIDDEN = ("hostname", "command", "heartbeat", "resources", "stop_time", "format",
+          "tags", "notes", "c_stage", "c_data", "c_params", "Mask", "Context scale",
+          "Objective")  # fmt: skip
 
 
 def serve(port: int = 9000) -> int:
@@ -55,12 +66,16 @@ def serve(port: int = 9000) -> int:
     home = environment.home()
     try:
         sync.sync(home)
-        prepare(mongo.connect(home))
+        database = mongo.connect(home)
+        prepare(database)
+        database.client.close()
         uri = mongo.reader_url(home)
     except UnavailableError as error:
         raise ValueError(f"Omniboard needs the database: {error}") from None
     program = install(home)
+    arrange(program.parent.parent / "web" / "build" / "index.html")
     log = home / "omniboard" / "server.log"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # through finally
     with log.open("wb") as output:
         server = subprocess.Popen(
             ["node", "--no-deprecation", "--require", NODE / "loopback.cjs", program],
@@ -70,6 +85,7 @@ def serve(port: int = 9000) -> int:
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C comes to us, and we end it
+            preexec_fn=launch.die_with_parent,
         )
     try:
         address = f"http://127.0.0.1:{_port(server, log)}/"
@@ -89,10 +105,10 @@ def prepare(database: Database[dict[str, Any]]) -> None:
         database["omniboard.settings"].update_one(
             {"name": name}, {"$setOnInsert": {"value": value}}, upsert=True
         )
-    for name, (metric, extrema) in METRICS.items():
+    for name, metric in METRICS.items():
         database["omniboard.metric.columns"].update_one(
             {"name": name},
-            {"$setOnInsert": {"metric_name": metric, "extrema": extrema}},
+            {"$setOnInsert": {"metric_name": metric, "extrema": "last"}},
             upsert=True,
         )
     for name, path in FIELDS.items():
@@ -135,6 +151,32 @@ def install(home: Path) -> Path:
                 raise ValueError(f"npm ci in {folder} failed: {lines[-1]}")
             stamp.write_text(wanted)
     return folder / "node_modules" / "omniboard" / "dist" / "index.js"
+
+
+def arrange(page: Path) -> None:
+    """Let the page arrange its columns at a person's first visit: it keeps them in the browser."""
+    names = {f"c_{key}": f"config.{key}" for key in runs.CONFIG} | FIELDS | {
+        "experiment_name": "experiment.name", "hostname": "host.hostname",
+        "tags": "omniboard.tags", "notes": "omniboard.notes",
+    }  # fmt: skip
+    state = {
+        "columnOrder": list(SHOWN),
+        "columnWidths": SHOWN | dict.fromkeys(HIDDEN, 150),
+        "columnNameMap": names,
+        "dropdownOptions": [
+            {"label": name.strip("_").replace("_", " "), "value": name, "selected": name in SHOWN}
+            for name in (*SHOWN, *HIDDEN)
+        ],
+        "metricAndCustomColumns": [{"name": n, "value": n} for n in METRICS]
+        + [{"name": n, "value": path} for n, path in FIELDS.items()],
+    }
+    key = "default|RunsTable|1"
+    script = (
+        f'<script id="ijepa">localStorage[{json.dumps(key)}]'
+        f"||=JSON.stringify({json.dumps(state)})</script>"
+    )
+    html = re.sub(r'<script id="ijepa">.*?</script>', "", page.read_text(), flags=re.DOTALL)
+    page.write_text(html.replace('<div id="root">', f'{script}<div id="root">', 1))
 
 
 def _port(server: subprocess.Popen[bytes], log: Path) -> int:

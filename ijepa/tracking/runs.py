@@ -12,6 +12,8 @@ from typing import Any
 from ijepa import environment
 from ijepa.tracking import process
 
+# The top level of a run's recorded configuration: flat, for Omniboard makes a column of each.
+CONFIG = ("stage", "signature", "seed", "experiment", "commit", "data", "params")
 STALE = 60.0  # seconds without a heartbeat after which a run may be dead; they come every 10
 
 
@@ -148,7 +150,7 @@ def table(records: list[Record]) -> str:
             r.start[:19].replace("T", " "),
             "" if r.seconds is None else f"{r.seconds:.0f}",
             str(r.seed),
-            "" if r.result is None else f"{r.result:.4g}",
+            "" if r.result is None else f"{r.result:.6g}",
             r.signature[:8],
             r.commit[:8] + ("+" if r.dirty else ""),
             r.experiment,
