@@ -1,0 +1,175 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ijepa import batches, encoder, features, seeds
+from ijepa.config import Config
+from ijepa.datasets import Item, Source, Split
+from ijepa.store import Store, open_store, write_store
+from tests.conftest import tiny
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("IJEPA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("IJEPA_DEVICE", "cpu")
+    monkeypatch.setenv("IJEPA_THREADS", "1")
+    monkeypatch.setenv("IJEPA_PRECISION", "fp32")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Weights that differ from those of seed 0."""
+    path = tmp_path / "encoder.safetensors"
+    config = tiny()
+    encoder.save(encoder.create(16, config.model, 99), path, {})
+    return path
+
+
+def extract(name: str, config: Config, weights: Path, store: Store, split: str = "test") -> Any:
+    source = features.frozen(name, config, weights)
+    return features.extract(source, store, split, config.data.image_size)
+
+
+def test_features_are_pooled_tokens_of_the_last_blocks(store: Store, weights: Path) -> None:
+    found = extract("trained", tiny(), weights, store)
+    model = encoder.load(weights)
+    images = torch.stack([batches.centre(store.splits["test"][i], 16) for i in range(32)])
+    with torch.no_grad():
+        blocks = model.layers(batches.normalise(images), 2)
+        last = model(batches.normalise(images)).mean(1)
+    assert list(found) == ["last", "last2"]
+    assert found["last"].shape == (32, 16)
+    assert found["last2"].shape == (32, 32)
+    # float16 keeps 11 bits
+    np.testing.assert_allclose(found["last"], last.numpy(), rtol=1e-3, atol=1e-3)
+    expected = torch.cat([b.mean(1) for b in blocks], 1).numpy()
+    np.testing.assert_allclose(found["last2"], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_one_layer_is_one_choice(store: Store, weights: Path) -> None:
+    found = extract("trained", tiny(**{"evaluate.last_layers": 1}), weights, store)
+    assert {name: array.shape for name, array in found.items()} == {"last": (32, 16)}
+
+
+def test_random_init_is_where_the_run_started(store: Store, weights: Path) -> None:
+    found = extract("random_init", tiny(seed=5), weights, store)
+    model = encoder.create(16, tiny().model, 5).eval()
+    images = torch.stack([batches.centre(store.splits["test"][i], 16) for i in range(32)])
+    with torch.no_grad():
+        expected = model(batches.normalise(images)).mean(1)
+    np.testing.assert_allclose(found["last"], expected.numpy(), rtol=1e-3, atol=1e-3)
+    other = extract("random_init", tiny(seed=6), weights, store)
+    assert not np.allclose(found["last"], other["last"], atol=1e-2)
+
+
+def test_pixels_are_the_image(store: Store, weights: Path) -> None:
+    found = extract("pixels", tiny(), weights, store)["pixels"]
+    expected = np.stack([store.splits["test"][i].transpose(2, 0, 1) for i in range(32)]) / 255
+    np.testing.assert_allclose(found, expected.reshape(32, -1), atol=5e-4)
+
+
+def test_large_pixels_are_averaged_down(tmp_path: Path, weights: Path) -> None:
+    image = seeds.generator(0, "test").integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    split = Split(1, lambda: iter([Item(image, {"class": 0}, "made")]))
+    write_store(Source({"train": split, "test": split}, {"class": ("a",)}, {}), tmp_path / "p")
+    config = tiny(**{"data.image_size": 64})
+    found = extract("pixels", config, weights, open_store(tmp_path / "p"))["pixels"]
+    blocks = image.reshape(32, 2, 32, 2, 3).mean((1, 3)) / 255
+    np.testing.assert_allclose(found[0], blocks.transpose(2, 0, 1).ravel(), atol=5e-4)
+
+
+def test_second_extraction_reads_the_first(
+    store: Store, weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = extract("trained", tiny(), weights, store)
+    (path,) = (home / "features").iterdir()
+    stamp = path.stat().st_mtime_ns
+    monkeypatch.setattr(features, "_compute", None)  # calling it would fail
+    again = extract("trained", tiny(), weights, store)
+    assert path.stat().st_mtime_ns == stamp
+    assert (again["last2"] == first["last2"]).all()
+    assert isinstance(again["last2"], np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        again["last"][0, 0] = 1
+
+
+def test_every_cause_has_a_cache_of_its_own(
+    store: Store, weights: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def files() -> int:
+        return len(list((home / "features").iterdir()))
+
+    extract("trained", tiny(), weights, store)
+    extract("trained", tiny(), weights, store, split="train")
+    assert files() == 2
+    extract("trained", tiny(**{"evaluate.last_layers": 1}), weights, store)
+    assert files() == 3
+    extract("random_init", tiny(), weights, store)
+    extract("random_init", tiny(seed=1), weights, store)
+    extract("random_init", tiny(**{"model.heads": 1}), weights, store)
+    assert files() == 6
+    encoder.save(encoder.create(16, tiny().model, 7), weights, {})
+    extract("trained", tiny(), weights, store)
+    assert files() == 7
+    monkeypatch.setenv("IJEPA_PRECISION", "bf16")
+    extract("trained", tiny(), weights, store)
+    assert files() == 8
+    other = Store(store.manifest, store.tasks, store.splits, "another hash")
+    extract("trained", tiny(), weights, other)
+    assert files() == 9
+    # what the probes, the masks or the training do is no cause
+    extract("trained", tiny(**{"evaluate.held_out": 0.3, "train.epochs": 9}), weights, other)
+    assert files() == 9
+
+
+def test_an_interrupted_extraction_leaves_nothing(
+    store: Store, weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = features.frozen("trained", tiny(), weights)
+    calls = []
+
+    def fail(images: torch.Tensor) -> torch.Tensor:
+        calls.append(len(images))
+        raise RuntimeError("power cut")
+
+    broken = features.Frozen(source.identity, source.width, source.choices, fail)
+    with pytest.raises(RuntimeError, match="power cut"):
+        features.extract(broken, store, "train", 16)
+    assert calls
+    assert list((home / "features").iterdir()) == []
+    assert len(features.extract(source, store, "train", 16)["last"]) == 64
+
+
+def test_bf16_is_close_to_fp32(
+    store: Store, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = extract("trained", tiny(), weights, store)["last2"]
+    monkeypatch.setenv("IJEPA_PRECISION", "bf16")
+    close = extract("trained", tiny(), weights, store)["last2"]
+    assert (exact != close).any()
+    np.testing.assert_allclose(exact, close, atol=0.05)
+
+
+def test_workers_change_nothing(
+    store: Store, weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = np.array(extract("trained", tiny(), weights, store, "train")["last2"])
+    for path in (home / "features").iterdir():
+        path.unlink()
+    monkeypatch.setenv("IJEPA_WORKERS", "2")
+    monkeypatch.setattr(features, "_BATCH", 10)
+    assert np.allclose(
+        extract("trained", tiny(), weights, store, "train")["last2"], alone, atol=2e-3
+    )
+
+
+def test_weights_of_another_model_are_refused(store: Store, weights: Path) -> None:
+    with pytest.raises(ValueError, match=r"encoder.safetensors: is not of params.yaml's model"):
+        features.frozen("trained", tiny(**{"model.width": 32}), weights)
+    with pytest.raises(ValueError, match="no such file"):
+        features.frozen("trained", tiny(), weights.with_name("absent"))

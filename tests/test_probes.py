@@ -1,0 +1,232 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from ijepa import variants
+from ijepa.config import Config
+from ijepa.probes import Features, Result, knn, linear
+from tests.conftest import tiny
+
+Array = NDArray[Any]
+SIZES = (1500, 500, 2000)
+
+
+def problem(
+    seed: int, width: int, classes: int, spread: float = 3.0
+) -> tuple[list[Array], list[Array]]:
+    """Noisy classes in correlated features: axes' scales span ``spread`` powers of ten."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(classes, width))
+    mix = rng.normal(size=(width, width)) * np.logspace(0, -spread, width)[:, None]
+    inputs, labels = [], []
+    for count in SIZES:
+        y = rng.integers(0, classes, count)
+        inputs.append((centres[y] * 0.5 + rng.normal(size=(count, width))) @ mix + 2)
+        labels.append(y)
+    return inputs, labels
+
+
+def splits(inputs: list[Array], labels: list[Array]) -> list[Features]:
+    return [
+        Features({"last": x.astype(np.float32)}, {"class": y})
+        for x, y in zip(inputs, labels, strict=True)
+    ]
+
+
+def options(**changed: Any) -> linear.Options:
+    values = {"lr": (0.1,), "weight_decay": (1e-3,), "epochs": 30, "batch_size": 128}
+    return linear.Options(**{**values, **changed})
+
+
+def fit(parts: list[Features], opts: linear.Options, seed: int = 0) -> Result:
+    return linear.fit_score(parts[0], parts[1], parts[2], opts, seed, "cpu")["class"]
+
+
+def accuracy(result: Result, part: Features) -> float:
+    return float((result.predictions == part.labels["class"]).mean())
+
+
+@pytest.mark.parametrize("decay", [1e-3, 1e-2])
+def test_linear_reaches_the_optimum_of_logistic_regression(decay: float) -> None:
+    inputs, labels = problem(0, 40, 5)
+    parts = splits(inputs, labels)
+    result = fit(parts, options(weight_decay=(decay,)))
+    mean, std = inputs[0].mean(0), inputs[0].std(0)
+    # the same loss: sklearn's C is 1 / (images * weight decay)
+    model = LogisticRegression(C=1 / (SIZES[0] * decay), max_iter=2000, tol=1e-8)
+    model.fit((inputs[0] - mean) / std, labels[0])
+    expected = model.predict((inputs[2] - mean) / std)
+    assert (result.predictions == expected).mean() > 0.99
+    assert abs(accuracy(result, parts[2]) - (expected == labels[2]).mean()) < 0.003
+    assert accuracy(result, parts[2]) > 0.5  # chance 0.2
+
+
+def test_linear_heads_do_not_influence_each_other() -> None:
+    parts = splits(*problem(1, 10, 3))
+    alone = fit(parts, options(lr=(0.1,)))
+    # the second learning rate diverges; it must lose, and not disturb the first
+    together = fit(parts, options(lr=(0.1, 1e6)))
+    assert together.selected["lr"] == 0.1
+    assert together.grid[1]["held_out"] == 0.0
+    assert (together.predictions == alone.predictions).all()
+
+
+def test_linear_tasks_do_not_influence_each_other() -> None:
+    parts = splits(*problem(2, 10, 3))
+    alone = fit(parts, options())
+    rng = np.random.default_rng(0)
+    both = [
+        Features(p.choices, {"noise": rng.integers(0, 7, len(p.labels["class"])), **p.labels})
+        for p in parts
+    ]
+    results = linear.fit_score(both[0], both[1], both[2], options(), 0, "cpu")
+    assert (results["class"].predictions == alone.predictions).mean() > 0.999  # order of sums
+    noise = (results["noise"].predictions == both[2].labels["noise"]).mean()
+    assert abs(noise - 1 / 7) < 0.05
+
+
+def test_linear_selects_on_held_out_and_never_on_test() -> None:
+    parts = splits(*problem(3, 10, 4))
+    rng = np.random.default_rng(0)
+    noise = [rng.normal(size=(n, 10)).astype(np.float32) for n in SIZES]
+    good = [p.choices["last"] for p in parts]
+    # on test the two choices have changed places: who looks at test takes the other one
+    swapped = [(noise[0], good[0]), (noise[1], good[1]), (good[2], noise[2])]
+    features = [
+        Features({"last": a, "last4": b}, p.labels)
+        for (a, b), p in zip(swapped, parts, strict=True)
+    ]
+    result = linear.fit_score(*features, options(lr=(0.03, 0.1)), 0, "cpu")["class"]
+    assert result.selected["features"] == "last4"
+    assert len(result.grid) == 4
+    assert result.held_out == max(float(row["held_out"]) for row in result.grid)
+    assert accuracy(result, parts[2]) < 0.4 < result.held_out
+    # what is predicted does not depend on the test labels
+    blind = Features(features[2].choices, {"class": np.zeros(SIZES[2], np.int64)})
+    again = linear.fit_score(features[0], features[1], blind, options(lr=(0.03, 0.1)), 0, "cpu")
+    assert (again["class"].predictions == result.predictions).all()
+
+
+def test_linear_standardises_with_train_statistics_alone() -> None:
+    """A shifted test set must be misread: its own mean would put it back."""
+    parts = splits(*problem(4, 10, 3, spread=0.0))
+    moved = Features({"last": parts[2].choices["last"] + 50}, parts[2].labels)
+    straight, shifted = fit(parts, options()), fit([parts[0], parts[1], moved], options())
+    assert accuracy(straight, parts[2]) > 0.7
+    assert len(np.unique(shifted.predictions)) == 1
+    # but the scale and offset of a feature mean nothing when all splits share them
+    scaled = [Features({"last": 1000 * p.choices["last"] - 7}, p.labels) for p in parts]
+    assert (fit(scaled, options()).predictions == straight.predictions).mean() > 0.995
+
+
+def test_linear_is_a_function_of_the_seed() -> None:
+    parts = splits(*problem(5, 10, 4))
+    short = options(epochs=1, lr=(1.0,))
+    first, again, other = fit(parts, short), fit(parts, short), fit(parts, short, seed=1)
+    assert (first.predictions == again.predictions).all()
+    assert (first.predictions != other.predictions).any()
+
+
+def test_linear_survives_constant_features_half_precision_and_one_class() -> None:
+    parts = [
+        Features(
+            {"last": np.pad(p.choices["last"], ((0, 0), (0, 3))).astype(np.float16)}, p.labels
+        )
+        for p in splits(*problem(6, 8, 3))
+    ]
+    assert accuracy(fit(parts, options()), parts[2]) > 0.5
+    single = [
+        Features(p.choices, {"class": np.zeros(len(p.labels["class"]), np.int64)}) for p in parts
+    ]
+    assert accuracy(fit(single, options(epochs=1)), single[2]) == 1.0
+
+
+@pytest.mark.parametrize("k", [1, 7])
+def test_knn_equals_sklearn(k: int) -> None:
+    inputs, labels = problem(7, 12, 6, spread=1.0)
+    parts = splits([x - 2 for x in inputs], labels)
+    result = knn.fit_score(
+        parts[0], parts[1], parts[2], knn.Options(k=k, temperature=0.07), 0, "cpu"
+    )["class"]
+    model = KNeighborsClassifier(
+        k, metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07)
+    ).fit(parts[0].choices["last"].astype(np.float64), labels[0])
+    expected = model.predict(parts[2].choices["last"].astype(np.float64))
+    assert (result.predictions == expected).mean() > 0.999  # ties apart
+    assert accuracy(result, parts[2]) > 0.3  # chance 0.17
+    assert result.held_out == pytest.approx(
+        model.score(parts[1].choices["last"].astype(np.float64), labels[1]), abs=0.003
+    )
+
+
+def test_knn_chooses_the_features_of_each_task() -> None:
+    rng = np.random.default_rng(8)
+    centres = rng.normal(size=(2, 4, 16))
+    parts = []
+    for n in (400, 100, 200):
+        y = {"a": rng.integers(0, 4, n), "b": rng.integers(0, 4, n)}
+        choices = {
+            name: centres[i][y[task]] + 0.3 * rng.normal(size=(n, 16))
+            for i, (name, task) in enumerate((("last", "a"), ("last4", "b")))
+        }
+        parts.append(Features(choices, y))
+    results = knn.fit_score(*parts, knn.Options(k=5, temperature=0.07), 0, "cpu")
+    assert list(results) == ["a", "b"]
+    assert (results["a"].selected["features"], results["b"].selected["features"]) == (
+        "last",
+        "last4",
+    )
+    for task, result in results.items():
+        assert (result.predictions == parts[2].labels[task]).mean() > 0.95
+
+
+def test_knn_weights_neighbours_by_similarity() -> None:
+    """One near neighbour against two far ones: a low temperature follows the near one."""
+    train = Features(
+        {"last": np.array([[1, 0.1], [1, 1], [1, 1.0]])}, {"class": np.array([0, 1, 1])}
+    )
+    query = Features({"last": np.array([[1.0, 0.0]])}, {"class": np.array([0])})
+    for temperature, expected in ((0.01, 0), (1e-5, 0), (10.0, 1)):
+        found = knn.fit_score(
+            train, query, query, knn.Options(k=3, temperature=temperature), 0, "cpu"
+        )
+        assert found["class"].predictions.tolist() == [expected]
+
+
+def test_knn_needs_as_many_images_as_neighbours() -> None:
+    parts = splits(*problem(9, 4, 2))
+    with pytest.raises(ValueError, match=r"evaluate.knn.k: 1501 is more than the 1500"):
+        knn.fit_score(*parts, knn.Options(k=1501, temperature=0.1), 0, "cpu")
+
+
+@pytest.mark.parametrize("name", variants.names("probes"))
+def test_every_probe_keeps_the_contract(name: str) -> None:
+    config: Config = tiny()
+    probe = variants.load("probes", name)
+    parts = splits(*problem(10, 6, 3))
+    before = {task: y.copy() for task, y in parts[2].labels.items()}
+    state = torch.random.get_rng_state()
+    results = probe.fit_score(*parts, config.evaluate.options[name], 3, "cpu")
+    assert torch.equal(state, torch.random.get_rng_state()), "a probe must not touch global state"
+    assert list(results) == ["class"]
+    result = results["class"]
+    assert result.predictions.shape == (SIZES[2],)
+    assert result.predictions.dtype == np.int64
+    assert set(np.unique(result.predictions)) <= {0, 1, 2}
+    assert result.selected["features"] == "last"
+    assert result.held_out == max(float(row["held_out"]) for row in result.grid)
+    assert all((parts[2].labels[task] == y).all() for task, y in before.items())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("lr", []), ("lr", [0.0]), ("weight_decay", [-1.0]), ("epochs", 0)]
+)
+def test_linear_options_are_checked(key: str, value: Any) -> None:
+    good = {"lr": [0.1], "weight_decay": [0.0], "epochs": 1, "batch_size": 8}
+    with pytest.raises(ValueError, match=rf"evaluate.linear.{key}: .* is not"):
+        tiny(**{"evaluate.linear": {**good, key: value}})
