@@ -22,8 +22,9 @@ Where to start
     ===============  ==================================================  =====================
 
     ``prepare``, ``pretrain``, ``evaluate`` and ``report`` are the four DVC stages (``dvc.yaml``).
-    ``params.yaml`` holds the science, ``environment`` reads the hardware. A variant of ``datasets/``,
-    ``masks/``, ``objectives/`` or ``probes/`` is one file, found by its name (``variants``).
+    ``params.yaml`` holds the science, ``environment`` reads the hardware. A variant of
+    ``datasets/``, ``masks/``, ``objectives/`` or ``probes/`` is one file, found by its name
+    (``variants``).
 
 Shapes
     B images in a batch, H x W pixels, N patches of an image, C context tokens, M target blocks,

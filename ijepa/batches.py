@@ -53,15 +53,16 @@ def centre(image: NDArray[np.uint8], size: int) -> Tensor:
         size: side of the result in pixels.
 
     Returns:
-        (3, size, size) uint8: the image itself when it has that size, else its shorter side resized
-        to 256/224 of ``size`` and the centre cropped (the usual ImageNet protocol).
+        (3, size, size) uint8: the image itself when it has that size, else its shorter side
+        resized to 256/224 of ``size`` and the centre cropped (the usual ImageNet protocol).
     """
     chw = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     if chw.shape[1:] == (size, size):
         return chw
     shorter = round(size * 256 / 224)
     resized = transforms.resize(chw, [shorter], InterpolationMode.BICUBIC, antialias=True)
-    return transforms.center_crop(resized, [size, size])
+    cropped: Tensor = transforms.center_crop(resized, [size, size])
+    return cropped
 
 
 def training_subset(seed: int, fraction: float, count: int) -> NDArray[np.int64]:
@@ -149,10 +150,14 @@ class Batches(Dataset[Batch]):
         samples = np.empty(size, np.int64)
         for epoch in np.unique(epochs):
             rows = epochs == epoch
-            samples[rows] = self.subset[order(config.seed, int(epoch), len(self.subset))[places[rows]]]
+            samples[rows] = self.subset[
+                order(config.seed, int(epoch), len(self.subset))[places[rows]]
+            ]
         keys = Keys(config.seed, position // size, epochs, samples)
         masks: Masks = self.strategy.sample(keys, grid(config), config.mask.options)
-        images = [self._view(e, s) for e, s in zip(epochs[self.share], samples[self.share], strict=True)]
+        images = [
+            self._view(e, s) for e, s in zip(epochs[self.share], samples[self.share], strict=True)
+        ]
         return Batch(samples, torch.stack(images), masks.rows(self.share.start, self.share.stop))
 
     def _view(self, epoch: np.int64, sample: np.int64) -> Tensor:
@@ -167,4 +172,7 @@ class Batches(Dataset[Batch]):
             cut = cut[:, ::-1]
         side = self.config.data.image_size
         chw = torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1)))
-        return transforms.resize(chw, [side, side], InterpolationMode.BILINEAR, antialias=True)
+        view: Tensor = transforms.resize(
+            chw, [side, side], InterpolationMode.BILINEAR, antialias=True
+        )
+        return view

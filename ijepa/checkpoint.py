@@ -1,19 +1,20 @@
 """Checkpoints that survive kill -9, a full disk and a flipped bit.
 
 A checkpoint is a folder ``step-<k>`` with ``state.pt`` and ``manifest.json``, which holds the
-SHA-256 of the state (no format of torch notices a flipped bit, reliability 0.1). It is written under
-another name and renamed when complete. A run's folder is keyed by its config, data and code and
-locked while a process trains in it; it lies outside DVC's outputs, which DVC removes before a stage.
+SHA-256 of the state (no format of torch notices a flipped bit, reliability 0.1). It is written
+under another name and renamed when complete. A run's folder is keyed by its config, data and code
+and locked while a process trains in it; it lies outside DVC's outputs, which DVC removes before a
+stage.
 """
 
 import fcntl
 import hashlib
+import importlib
 import json
 import os
 import shutil
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ from ijepa.console import Failure
 _KEEP = 2  # checkpoints; the one before the newest is what a damaged newest one falls back to
 
 
-def code_hash() -> str:
-    """SHA-256 of the source of every ijepa module imported so far, tracking aside."""
+def code_hash(modules: Sequence[str]) -> str:
+    """SHA-256 of the source of the named modules of ijepa ("masks.multiblock", ...)."""
     digest = hashlib.sha256()
-    for name in sorted(sys.modules):
-        file = getattr(sys.modules[name], "__file__", None)
-        if name.startswith("ijepa") and not name.startswith("ijepa.tracking") and file:
-            digest.update(name.encode() + b"\0" + Path(file).read_bytes() + b"\0")
+    for name in modules:
+        module = importlib.import_module(f"ijepa.{name}")
+        assert module.__file__ is not None
+        digest.update(name.encode() + b"\0" + Path(module.__file__).read_bytes() + b"\0")
     return digest.hexdigest()
 
 
@@ -69,7 +70,8 @@ def locked(path: Path, patience: float = 60) -> Iterator[None]:
 
 
 def save(path: Path, step: int, state: dict[str, Any]) -> None:
-    """Write ``step-<step>`` so that a kill at any moment leaves the earlier checkpoints as they are.
+    """Write ``step-<step>`` so that a kill at any moment leaves the earlier checkpoints as they
+    are.
 
     Raises:
         Failure: the disk refused; nothing that was good is lost.
@@ -88,7 +90,9 @@ def save(path: Path, step: int, state: dict[str, Any]) -> None:
         _sync(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         shutil.rmtree(made, ignore_errors=True)
-        raise Failure(f"{final}: checkpoint not written ({error}); earlier ones are intact") from error
+        raise Failure(
+            f"{final}: checkpoint not written ({error}); earlier ones are intact"
+        ) from error
     for old in sorted(path.glob("step-*"))[:-_KEEP]:
         shutil.rmtree(old)
 
@@ -111,7 +115,9 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
             return state
         print(f"damaged checkpoint {candidate.name}: {damage}; trying the one before", flush=True)
     if found:
-        raise Failure(f"{path}: every checkpoint is damaged; remove the folder to train from step 0")
+        raise Failure(
+            f"{path}: every checkpoint is damaged; remove the folder to train from step 0"
+        )
     return None
 
 

@@ -1,9 +1,9 @@
 """``params.yaml`` -> one frozen, checked ``Config``; ``signature`` is a run's identity.
 
-A section is flat. What every variant of a family shares is a field here; what one variant needs is a
-field of that variant's own ``Options`` (``ijepa/masks/multiblock.py``, ...). There are no defaults:
-``params.yaml`` is the only source. A key is known when the section or any variant of its family has
-it, and only the chosen variant's keys are part of the signature.
+A section is flat. What every variant of a family shares is a field here; what one variant needs
+is a field of that variant's own ``Options`` (``ijepa/masks/multiblock.py``, ...). There are no
+defaults: ``params.yaml`` is the only source. A key is known when the section or any variant of
+its family has it, and only the chosen variant's keys are part of the signature.
 """
 
 import dataclasses
@@ -11,11 +11,9 @@ import difflib
 import functools
 import hashlib
 import json
-import math
-import types
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,52 +21,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ijepa import variants
+from ijepa.strict import WRONG, choice, convert, describe, integer, interval, pair, real
 
 PARAMS = Path("params.yaml")
-
-
-def _allowed(text: str, check: Callable[[Any], bool]) -> Any:
-    return field(metadata={"allowed": text, "check": check})
-
-
-def integer(low: int, high: int | None = None) -> Any:
-    """A field that takes whole numbers from ``low`` to ``high``, both included."""
-    text = f"a whole number >= {low}" if high is None else f"a whole number from {low} to {high}"
-    return _allowed(text, lambda v: low <= v and (high is None or v <= high))
-
-
-def real(low: float, high: float = math.inf, *, above: bool = False) -> Any:
-    """A field that takes numbers in [low, high], or in (low, high] with ``above``."""
-    text = f"a number in {'(' if above else '['}{low:g}, {high:g}{')' if high == math.inf else ']'}"
-    return _allowed(
-        text, lambda v: (v > low if above else v >= low) and v <= high and math.isfinite(v)
-    )
-
-
-def interval(low: float, high: float = math.inf) -> Any:
-    """A field that takes ``[a, b]`` with low < a <= b <= high; the scalar ``a`` means ``[a, a]``."""
-    return _allowed(
-        f"a number, or [low, high], within ({low:g}, {high:g}{')' if high == math.inf else ']'}",
-        lambda v: low < v[0] <= v[1] <= high and math.isfinite(v[1]),
-    )
-
-
-def pair(low: float, high: float = math.inf) -> Any:
-    """A field that takes ``[first, last]``, each in [low, high]; the scalar ``a`` means ``[a, a]``."""
-    return _allowed(
-        f"a number, or [first, last], within [{low:g}, {high:g}{')' if high == math.inf else ']'}",
-        lambda v: all(low <= x <= high and math.isfinite(x) for x in v),
-    )
-
-
-def choice(*names: str) -> Any:
-    """A field that takes one of the names."""
-    return _allowed(f"one of {', '.join(names)}", lambda v: v in names)
-
-
-def text() -> Any:
-    """A field that takes any text that is not empty."""
-    return _allowed("a text that is not empty", bool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +86,6 @@ class Train:
     weight_decay: tuple[float, float] = pair(0)  # at the first and the last step
     weight_decay_schedule: str = choice("linear", "cosine")  # paper: linear; official code: cosine
     betas: tuple[float, float] = pair(0, 1)
-    precision: str = choice("bf16", "fp32")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +147,9 @@ def _check_together(config: Config, where: str) -> None:
         ("model.predictor_width", model.predictor_width, model.predictor_heads),
     ):
         if width % 4 or width % heads:
-            raise ValueError(f"{where}: {name}: {width} is not a multiple of 4 and of its {heads} heads")
+            raise ValueError(
+                f"{where}: {name}: {width} is not a multiple of 4 and of its {heads} heads"
+            )
     if model.depth < config.evaluate.last_layers:
         raise ValueError(
             f"{where}: evaluate.last_layers: {config.evaluate.last_layers} is more than"
@@ -239,7 +195,10 @@ def _build(cls: Any, tree: Any, where: str, prefix: str) -> Any:
     elif cls.__name__ in _FAMILY:
         options = _options(where, f"{prefix}name", _FAMILY[cls.__name__], values["name"])
         values["options"] = options(
-            **{f.name: _value(options, f, tree, where, prefix) for f in dataclasses.fields(options)}
+            **{
+                f.name: _value(options, f, tree, where, prefix)
+                for f in dataclasses.fields(options)
+            }
         )
     return cls(**values)
 
@@ -273,45 +232,11 @@ def _value(cls: Any, f: Any, tree: Mapping[str, Any], where: str, prefix: str) -
     kind, raw = typing.get_type_hints(cls)[f.name], tree[f.name]
     if dataclasses.is_dataclass(kind):
         return _build(kind, raw, where, f"{prefix}{f.name}.")
-    wanted = f.metadata.get("allowed") or _describe(kind)
-    value = _convert(kind, raw)
-    if value is _WRONG or not f.metadata.get("check", lambda _: True)(value):
+    wanted = f.metadata.get("allowed") or describe(kind)
+    value = convert(kind, raw)
+    if value is WRONG or not f.metadata.get("check", lambda _: True)(value):
         raise ValueError(f"{key}: {raw!r} is not {wanted}")
     return value
-
-
-_WRONG = object()
-
-
-def _convert(kind: Any, raw: Any) -> Any:
-    """``raw`` as ``kind``: int -> float and scalar -> (a, a) so that equal science is one identity."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
-        found = (_convert(arg, raw) for arg in args)
-        return next((v for v in found if v is not _WRONG), _WRONG)
-    if origin is tuple:
-        items = raw if isinstance(raw, list | tuple) else [raw] * (1 if ... in args else len(args))
-        inner = [args[0]] * len(items) if ... in args else list(args)
-        made = [_convert(k, v) for k, v in zip(inner, items, strict=False)]
-        wrong = len(inner) != len(items) or any(v is _WRONG for v in made)
-        return _WRONG if wrong else tuple(made)
-    if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
-        return float(raw)
-    if kind is types.NoneType:
-        return None if raw is None else _WRONG
-    return raw if type(raw) is kind else _WRONG
-
-
-def _describe(kind: Any) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    if kind in words:
-        return words[kind]
-    if typing.get_origin(kind) is types.UnionType:
-        return " or ".join(_describe(arg) for arg in typing.get_args(kind))
-    if typing.get_origin(kind) is tuple:
-        args = typing.get_args(kind)
-        return f"a list of {'' if ... in args else f'{len(args)} '}values, each {_describe(args[0])}"
-    return "null" if kind is types.NoneType else str(kind)
 
 
 def as_tree(config: Any) -> Any:

@@ -16,8 +16,8 @@ def run(main: Callable[[], int | None]) -> int:
     """Call ``main`` and turn what users can mend into one line on stderr.
 
     Returns:
-        ``main``'s status; 2 for bad input (``ValueError``), 130 for Ctrl-C, else the failure's own.
-        Anything else is a fault of ours and keeps its traceback.
+        ``main``'s status; 2 for bad input (``ValueError``), 130 for Ctrl-C, else the failure's
+        own. Anything else is a fault of ours and keeps its traceback.
     """
     try:
         return main() or 0

@@ -16,8 +16,8 @@ def health(encoder: Encoder, images: Tensor) -> dict[str, float]:
         images: (B, 3, H, W) uint8.
 
     Returns:
-        ``feature_std``: standard deviation over images, averaged over features; 0 is full collapse.
-        ``rankme``: effective rank (Garrido et al. 2023, eq. 2), from 1 to min(B, D).
+        ``feature_std``: standard deviation over images, averaged over features; 0 is full
+        collapse. ``rankme``: effective rank (Garrido et al. 2023, eq. 2), from 1 to min(B, D).
     """
     features = encoder(normalise(images)).float().mean(1)
     return {"feature_std": features.std(0).mean().item(), "rankme": rankme(features)}
@@ -33,12 +33,14 @@ def rankme(features: Tensor) -> float:
 def verdict(first: dict[str, float], last: dict[str, float], width: int) -> str:
     """A run's health in words, from its first and last meters.
 
-    The thresholds are for alarms, not for ranking runs: full collapse has a standard deviation near
-    zero, partial collapse an effective rank far below where training started (laptop-recipe 2.2).
+    The thresholds are for alarms, not for ranking runs: full collapse has a standard deviation
+    near zero, partial collapse an effective rank far below where training started (laptop-recipe
+    2.2).
     """
     rank, start = last["rankme"], first["rankme"]
     if last["feature_std"] < 0.01 or rank < 2:
-        return f"collapsed: feature std {last['feature_std']:.3f}, effective rank {rank:.1f} of {width}"
+        std = last["feature_std"]
+        return f"collapsed: feature std {std:.3f}, effective rank {rank:.1f} of {width}"
     if rank < start / 2:
         return f"partly collapsed: effective rank fell from {start:.1f} to {rank:.1f} of {width}"
     return f"healthy: feature std {last['feature_std']:.2f}, effective rank {rank:.1f} of {width}"

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from timm.layers import PatchEmbed
+from timm.layers.attention import Attention
+from timm.layers.patch_embed import PatchEmbed
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -27,15 +28,13 @@ def positions(grid: tuple[int, int], width: int) -> Tensor:
 
 def blocks(width: int, depth: int, heads: int, mlp_ratio: float) -> nn.ModuleList:
     """Pre-norm transformer blocks; LayerNorm eps 1e-6 as in ViT, MAE and the official code."""
-    norm = _norm
-    return nn.ModuleList(
-        Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, norm_layer=norm)
-        for _ in range(depth)
+    made = nn.ModuleList(
+        Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True) for _ in range(depth)
     )
-
-
-def _norm(width: int, **kwargs: object) -> nn.LayerNorm:
-    return nn.LayerNorm(width, eps=1e-6, **kwargs)  # type: ignore[arg-type]
+    for part in made.modules():
+        if isinstance(part, nn.LayerNorm):
+            part.eps = 1e-6
+    return made
 
 
 def key_bias(valid: Tensor, dtype: torch.dtype) -> Tensor:
@@ -82,7 +81,7 @@ class Encoder(nn.Module):
         self.patch_embed = PatchEmbed(image_size, model.patch_size, 3, model.width)
         self.register_buffer("pos_embed", positions(self.grid, model.width)[None])
         self.blocks = blocks(model.width, model.depth, model.heads, model.mlp_ratio)
-        self.norm = _norm(model.width)
+        self.norm = nn.LayerNorm(model.width, eps=1e-6)
 
     def forward(
         self, images: Tensor, keep: Tensor | None = None, valid: Tensor | None = None
@@ -103,7 +102,8 @@ class Encoder(nn.Module):
         bias = None if valid is None else key_bias(valid, compute_dtype(x))
         for block in self.blocks:
             x = block(x, attn_mask=bias)
-        return self.norm(x)
+        tokens: Tensor = self.norm(x)
+        return tokens
 
     def layers(self, images: Tensor, last: int) -> list[Tensor]:
         """Outputs of the last blocks, each through the *final* LayerNorm (as VISSL's evaluation).
@@ -128,10 +128,10 @@ def initialise(module: nn.Module, init: str, generator: torch.Generator) -> None
     """Initialise every weight of a module in place.
 
     ``fan_in``: Xavier-uniform blocks and a patch embedding of std 1/sqrt(fan-in). At small patches
-    the released 0.02 leaves patch tokens about five times smaller than the position embeddings, and
-    training partly collapses (laptop-recipe 2.2).
-    ``official``: truncated normal of std 0.02 everywhere. The released code also rescales by depth,
-    but overwrites that again, so this is what it trains with.
+    the released 0.02 leaves patch tokens about five times smaller than the position embeddings,
+    and training partly collapses (laptop-recipe 2.2).
+    ``official``: truncated normal of std 0.02 everywhere. The released code also rescales by
+    depth, but overwrites that again, so this is what it trains with.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv2d):
@@ -140,7 +140,9 @@ def initialise(module: nn.Module, init: str, generator: torch.Generator) -> None
                 nn.init.trunc_normal_(part.weight, std=0.02, generator=generator)
             elif isinstance(part, nn.Conv2d):
                 std = 1 / math.sqrt(fan_in)
-                nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+                nn.init.trunc_normal_(
+                    part.weight, std=std, a=-2 * std, b=2 * std, generator=generator
+                )
             else:
                 nn.init.xavier_uniform_(part.weight, generator=generator)
             if part.bias is not None:
@@ -165,15 +167,20 @@ def place(module: nn.Module, device: torch.device) -> None:
     """
     module.to(device)
     for part in module.modules():
-        if isinstance(part, Block):
-            part.attn.fused_attn = device.type != "cpu"
+        if isinstance(part, Attention):
+            part.fused_attn = device.type != "cpu"  # type: ignore[misc]  # Final for torchscript
 
 
 def save(encoder: Encoder, path: Path, metadata: dict[str, str]) -> None:
-    """Write the weights as safetensors whose metadata also holds what ``load`` needs."""
-    shape = {"image_size": encoder.image_size, "model": _shape(encoder.model)}
+    """Write the weights as safetensors; the metadata also holds what ``load`` needs.
+
+    The metadata is one JSON text: safetensors writes several keys in an order that changes from call
+    to call, and equal encoders must be equal bytes.
+    """
+    model = {name: getattr(encoder.model, name) for name in Model.__slots__}
+    about = {**metadata, "image_size": encoder.image_size, "model": model}
     tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
-    save_file(tensors, path, metadata={**metadata, "encoder": json.dumps(shape, sort_keys=True)})
+    save_file(tensors, path, metadata={"ijepa": json.dumps(about, sort_keys=True)})
 
 
 def load(path: Path) -> Encoder:
@@ -185,15 +192,11 @@ def load(path: Path) -> Encoder:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; `dvc repro pretrain` makes it")
     with safe_open(path, framework="pt") as file:
-        shape = json.loads((file.metadata() or {}).get("encoder", "null"))
-        if shape is None:
+        about = json.loads((file.metadata() or {}).get("ijepa", "null"))
+        if about is None:
             raise ValueError(f"{path}: holds no ijepa encoder")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    encoder = Encoder(shape["image_size"], Model(**shape["model"]))
+    encoder = Encoder(about["image_size"], Model(**about["model"]))
     encoder.load_state_dict(tensors)
     place(encoder, torch.device("cpu"))
     return encoder.eval()
-
-
-def _shape(model: Model) -> dict[str, object]:
-    return {name: getattr(model, name) for name in Model.__slots__}

@@ -12,6 +12,7 @@ VARIABLES = {
     "IJEPA_DATA_ROOT": ("data/raw", "folder that holds the raw data sets"),
     "IJEPA_HOME": ("", "journal, checkpoints, database, caches; .ijepa in the main checkout"),
     "IJEPA_DEVICE": ("auto", "auto, cpu or cuda"),
+    "IJEPA_PRECISION": ("auto", "bf16, fp32, or auto: bf16 where the device computes it fast"),
     "IJEPA_PROCESSES": ("0", "training processes; 0: one for each visible GPU, one on CPU"),
     "IJEPA_THREADS": ("0", "CPU threads of a process; 0: the cores divided by the processes"),
     "IJEPA_TORCHRUN": ("", "torchrun's rendezvous options for several nodes; empty: --standalone"),
@@ -61,6 +62,7 @@ class Hardware:
     """What a process trains on."""
 
     device: str
+    precision: str
     processes: int
     threads: int
 
@@ -80,10 +82,25 @@ def hardware() -> Hardware:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("IJEPA_DEVICE: 'cuda', but torch sees no GPU here")
+    precision = text("IJEPA_PRECISION")
+    if precision not in ("auto", "bf16", "fp32"):
+        raise ValueError(f"IJEPA_PRECISION: {precision!r} is not one of auto, bf16, fp32")
+    if precision == "auto":
+        precision = "bf16" if _fast_bf16(device) else "fp32"
     gpus = torch.cuda.device_count() if device == "cuda" else 1
     processes = number("IJEPA_PROCESSES") or gpus
     if device == "cuda" and processes > gpus:
         raise ValueError(f"IJEPA_PROCESSES: {processes} is more than the {gpus} visible GPUs")
     cores = len(os.sched_getaffinity(0))
     threads = number("IJEPA_THREADS") or max(1, cores // processes)
-    return Hardware(device, processes, threads)
+    return Hardware(device, precision, processes, threads)
+
+
+def _fast_bf16(device: str) -> bool:
+    """Whether the device has bf16 arithmetic; a CPU without it is ten times slower in bf16."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    cpu = torch.cpu.get_capabilities()
+    return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))

@@ -1,5 +1,6 @@
 """Start torchrun, hand signals on to it, and leave no orphan behind."""
 
+import contextlib
 import ctypes
 import os
 import shlex
@@ -11,16 +12,22 @@ from collections.abc import Callable, Mapping
 
 from ijepa import environment
 
-METRICS = "_IJEPA_METRICS"  # set for the child: the file to which rank 0 appends its rows
-
-# A training step allocates and frees the same large blocks again and again. Told not to return them
-# to the kernel, glibc saves the page faults: 15-30 % of a laptop-sized step (laptop-recipe 1.1).
-_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647", "MALLOC_TOP_PAD_": "268435456"}
+# A training step allocates and frees the same large blocks again and again. Told not to return
+# them to the kernel, glibc saves the page faults: 15-30 % of a laptop-sized step (laptop-recipe
+# 1.1).
+_MALLOC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "2147483647",
+    "MALLOC_TOP_PAD_": "268435456",
+}
 _GRACE = 90  # seconds for the children to save and leave
 
 
 def run(
-    module: str, hardware: environment.Hardware, variables: Mapping[str, str], poll: Callable[[], None]
+    module: str,
+    hardware: environment.Hardware,
+    variables: Mapping[str, str],
+    poll: Callable[[], None],
 ) -> int:
     """Run a module under torchrun until it ends.
 
@@ -65,10 +72,8 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         print(f"training did not stop within {_GRACE} s: killed", file=sys.stderr)
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):  # all of them have gone, as they should
             os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # all of them have gone, as they should
         child.wait()
 
 
@@ -83,11 +88,11 @@ class StopRequest:
     """Remembers SIGTERM and SIGINT until the end of the step; a second one ends the process."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self.made = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._remember)
 
     def _remember(self, number: int, _frame: object) -> None:
-        if self.requested:
+        if self.made:
             os._exit(128 + number)
-        self.requested = True
+        self.made = True

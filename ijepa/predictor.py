@@ -1,11 +1,12 @@
 """The predictor (Section 3, "Prediction"): a narrow ViT from context to one target block.
 
-For each target block it takes the context tokens and one mask token per patch of the block (a shared
-learnable vector plus the patch's position) and predicts the block's representations. It is applied
-once per block, so blocks do not see each other.
+For each target block it takes the context tokens and one mask token per patch of the block (a
+shared learnable vector plus the patch's position) and predicts the block's representations. It is
+applied once per block, so blocks do not see each other.
 """
 
 import torch
+from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -62,7 +63,8 @@ class Predictor(nn.Module):
         for block in self.blocks[:-1]:
             x = block(x, attn_mask=bias)
         x = _last_tokens_only(self.blocks[-1], x, length, bias)
-        return self.proj(self.norm(x)).unflatten(0, (size, count))
+        predicted: Tensor = self.proj(self.norm(x))
+        return predicted.view(size, count, length, -1)
 
 
 def _last_tokens_only(block: nn.Module, x: Tensor, count: int, bias: Tensor) -> Tensor:
@@ -71,16 +73,18 @@ def _last_tokens_only(block: nn.Module, x: Tensor, count: int, bias: Tensor) -> 
     Exact, and 20 % of a small model's step: of the last block only the targets are read.
     """
     assert isinstance(block, Block)
+    assert isinstance(block.attn, Attention)
     attn, normed = block.attn, block.norm1(x)
-    width, heads = normed.shape[-1], attn.num_heads
-    weight, shift = attn.qkv.weight, attn.qkv.bias
+    size, length, width = normed.shape
+    heads, weight, shift = attn.num_heads, attn.qkv.weight, attn.qkv.bias
     query = nn.functional.linear(normed[:, -count:], weight[:width], shift[:width])
     keys = nn.functional.linear(normed, weight[width:], shift[width:])
-    q = query.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, heads, count, d)
-    k, v = keys.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+    q = query.view(size, count, heads, -1).transpose(1, 2)  # (B, heads, count, d)
+    k, v = keys.view(size, length, 2, heads, -1).permute(2, 0, 3, 1, 4)
     if attn.fused_attn:
         out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     else:
         out = ((q * attn.scale) @ k.transpose(-2, -1) + bias).softmax(-1) @ v
     x = x[:, -count:] + attn.proj(out.transpose(1, 2).flatten(2))
-    return x + block.mlp(block.norm2(x))
+    tokens: Tensor = x + block.mlp(block.norm2(x))
+    return tokens

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from ijepa import config as configs
-from ijepa import console, environment, launch
+from ijepa import console, environment, launch, logbook
 from ijepa.config import Config
 from ijepa.store import open_store
 from ijepa.tracking import journal
@@ -17,7 +17,7 @@ OUTS = (Path("out/encoder.safetensors"), Path("out/history.csv"), Path("out/pret
 def main() -> None:
     """Check everything that can be checked, then train."""
     config = configs.load()
-    store = open_store(verify=True)
+    store = open_store()
     hardware = environment.hardware()
     if config.train.batch_size % hardware.processes:
         raise ValueError(
@@ -37,7 +37,7 @@ def pretrain(config: Config, hardware: environment.Hardware, run: journal.Run) -
     """Train under torchrun and record every row of the history; returns the final RankMe."""
     with tempfile.TemporaryDirectory() as folder:
         tail = Tail(Path(folder) / "rows.jsonl", run)
-        status = launch.run("ijepa.train", hardware, {launch.METRICS: str(tail.path)}, tail.read)
+        status = launch.run("ijepa.train", hardware, {logbook.METRICS: str(tail.path)}, tail.read)
     if status:
         reason = tail.failed or f"training ended with status {status}; its output is above"
         raise console.Failure(reason, tail.status or 1)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,10 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(made, path)
+    made.replace(path)
 
 
 def _replace(path: Path, text: str) -> None:
     made = path.with_name(path.name + ".tmp")
     made.write_text(text)
-    os.replace(made, path)
+    made.replace(path)

@@ -23,7 +23,7 @@ def key(seed: int, purpose: str, *index: int) -> int:
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser: a bijection of 64-bit words in which every output bit looks random."""
+    """SplitMix64's finaliser: a bijection of 64-bit words whose output bits look random."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -70,5 +70,6 @@ def deterministic() -> None:
     """Ask torch for deterministic kernels; on a GPU this is what makes a resumed run bit-exact."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, hides no randomness
+    # filling fresh memory costs time and removes no randomness of ours
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

@@ -1,4 +1,6 @@
-"""The target encoder (Section 3, "Targets"): an exponential moving average (EMA) of the context encoder."""
+"""The target encoder (Section 3, "Targets"): the exponential moving average (EMA) of the context
+encoder.
+"""
 
 import copy
 
@@ -18,7 +20,8 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Tokens of whole images, (B, 3, H, W) -> (B, N, D), without gradient."""
-        return self.encoder(images)
+        tokens: Tensor = self.encoder(images)
+        return tokens
 
     @torch.no_grad()
     def update(self, encoder: Encoder, momentum: float) -> None:

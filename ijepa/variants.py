@@ -1,7 +1,7 @@
 """Find a variant by its name: the file ``ijepa/<family>/<name>.py`` is the variant.
 
-The name in ``params.yaml`` is the file's name, which is also what ``dvc.yaml`` depends on, so a new
-variant is one file and no list has to be edited.
+The name in ``params.yaml`` is the file's name, which is also what ``dvc.yaml`` depends on, so a
+new variant is one file and no list has to be edited.
 """
 
 import importlib

@@ -1,8 +1,8 @@
 """Mask strategies: one file each, with ``Options``, ``check(grid, options)`` and ``sample``.
 
-``sample(keys, grid, options) -> Masks`` draws the masks of a whole global batch at once and is a pure
-function of its arguments. ``check`` raises ``ValueError`` ("<key>: ...") when the grid cannot hold
-such masks. Patches are numbered in raster order.
+``sample(keys, grid, options) -> Masks`` draws the masks of a whole global batch at once and is a
+pure function of its arguments. ``check`` raises ``ValueError`` ("<key>: ...") when the grid
+cannot hold such masks. Patches are numbered in raster order.
 """
 
 from dataclasses import dataclass

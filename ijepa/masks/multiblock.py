@@ -8,9 +8,9 @@ row and column are independent, every position is possible, and nothing is trunc
 
 ``geometry: official`` has the distribution of the released sampler, which differs (paper-facts 3):
 one number sets a block's scale *and* its aspect ratio, all target blocks of a batch have one size,
-blocks are at most one patch smaller than the grid and never touch its last row or column, and every
-context is cut, in raster order, to the shortest of the batch. The released code does so for the
-images of one GPU; here it is the global batch, so that hardware cannot change a mask.
+blocks are at most one patch smaller than the grid and never touch its last row or column, and
+every context is cut, in raster order, to the shortest of the batch. The released code does so for
+the images of one GPU; here it is the global batch, so that hardware cannot change a mask.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ijepa import seeds
-from ijepa.config import choice, integer, interval
 from ijepa.masks import Keys, Masks, indices
+from ijepa.strict import choice, integer, interval
 
 _ATTEMPTS = 20  # draws of an image's blocks before the one with the largest context is taken
 
@@ -74,7 +74,10 @@ def sample(keys: Keys, grid: tuple[int, int], options: Options) -> Masks:
 
 
 def _size(
-    scale: NDArray[np.float64], aspect: NDArray[np.float64] | float, grid: tuple[int, int], most: int
+    scale: NDArray[np.float64],
+    aspect: NDArray[np.float64] | float,
+    grid: tuple[int, int],
+    most: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Height and width in patches of blocks of the given scale and aspect ratio."""
     area = scale * (grid[0] * grid[1])
@@ -148,7 +151,8 @@ def _official(
     """The released sampler's law: chosen context (B, N), truncated, and targets (B, M, N)."""
     size, blocks = len(keys.samples), options.num_targets
     one = seeds.uniforms(keys.seed, "mask/size", 0, np.array([keys.step]), 2)[0]
-    scale = np.asarray(_between(options.target_scale, one[0]))
+    patches = grid[0] * grid[1]
+    scale = np.floor(_between(options.target_scale, one[0]) * patches) / patches
     height, width = _size(scale, _between(options.target_aspect, one[0]), grid, 1)
     u = seeds.uniforms(keys.seed, "mask/official", keys.epochs, keys.samples, 2 * blocks)
     t = u.reshape(size, blocks, 2)
@@ -156,11 +160,12 @@ def _official(
     left = (t[..., 1] * (grid[1] - width)).astype(np.int64)
     targets = _blocks(top, left, height, width, grid)
 
-    height, width = _size(np.asarray(_between(options.context_scale, one[1])), 1.0, grid, 1)
-    context = np.zeros((size, grid[0] * grid[1]), bool)
+    scale = np.floor(_between(options.context_scale, one[1]) * patches) / patches
+    height, width = _size(scale, 1.0, grid, 1)
+    context = np.zeros((size, patches), bool)
     open_rows = np.arange(size)
     for dropped in range(blocks + 1):  # when retries fail, target exclusions fall one by one
-        kept = targets[:, : blocks - dropped].any(1)
+        kept: NDArray[np.bool_] = np.any(targets[:, : blocks - dropped], axis=1)
         for attempt in range(_ATTEMPTS):
             if not len(open_rows):
                 break
@@ -170,7 +175,8 @@ def _official(
             )
             top = (c[:, 0] * (grid[0] - height)).astype(np.int64)
             left = (c[:, 1] * (grid[1] - width)).astype(np.int64)
-            context[open_rows] = _blocks(top, left, height, width, grid) & ~kept[open_rows]
+            block = _blocks(top, left, height, width, grid)
+            context[open_rows] = np.logical_and(block, ~kept[open_rows])
             open_rows = open_rows[context[open_rows].sum(1) <= options.min_context]
     shortest = context.sum(1).min()
     return context & (np.cumsum(context, axis=1) <= shortest), targets

@@ -4,8 +4,8 @@ Equation of Section 3, "Loss":  1/M  sum_i  sum_{j in B_i}  || s_hat_yj - s_yj |
 
 Named options where paper and released code differ (paper-facts 2.2): ``loss: l2`` is the equation,
 ``smooth_l1`` the released code's mean over all elements; ``target_norm: layer`` is the released
-code's LayerNorm without affine on the targets (the paper does not mention it, training without it is
-unstable), ``none`` leaves it out.
+code's LayerNorm without affine on the targets (the paper does not mention it, training without it
+is unstable), ``none`` leaves it out.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from ijepa import encoder as encoders
 from ijepa import schedule
-from ijepa.config import Model, choice, pair
+from ijepa.config import Model
 from ijepa.masks import Masks
 from ijepa.predictor import Predictor
+from ijepa.strict import choice, pair
 from ijepa.teacher import Teacher
 
 
@@ -33,7 +34,9 @@ class Options:
 class Objective(nn.Module):
     """The context encoder, the predictor and the target encoder with their loss."""
 
-    def __init__(self, context_encoder: encoders.Encoder, model: Model, options: Options, seed: int):
+    def __init__(
+        self, context_encoder: encoders.Encoder, model: Model, options: Options, seed: int
+    ) -> None:
         super().__init__()
         self.context_encoder = context_encoder
         self.teacher = Teacher(context_encoder)
@@ -45,20 +48,19 @@ class Objective(nn.Module):
         """The target encoder is what the paper evaluates (Appendix A.1)."""
         return self.teacher.encoder
 
-    def forward(self, images: Tensor, masks: Masks) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, images: Tensor, masks: Masks) -> Tensor:
         """The loss of a batch: images (B, 3, H, W) normalised -> scalar."""
         targets = self.targets(images, masks)
         context = self.context_encoder(images, keep=masks.context, valid=masks.context_valid)
-        loss = self.loss(self.predictor(context, masks), targets, masks.targets_valid)
-        return loss, {"loss": loss.detach()}
+        return self.loss(self.predictor(context, masks), targets, masks.targets_valid)
 
     @torch.no_grad()
     def targets(self, images: Tensor, masks: Masks) -> Tensor:
         """What is to be predicted, without gradient: (B, M, T, D)."""
-        tokens = self.teacher(images).float()
+        tokens: Tensor = self.teacher(images).float()
         if self.options.target_norm == "layer":
             tokens = nn.functional.layer_norm(tokens, tokens.shape[-1:])
-        return encoders.take(tokens, masks.targets.flatten(1)).unflatten(1, masks.targets.shape[1:])
+        return encoders.take(tokens, masks.targets.flatten(1)).view(*masks.targets.shape, -1)
 
     def loss(self, prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """Compare (B, M, T, D) with (B, M, T, D) where ``valid`` (B, M, T)."""

@@ -1,0 +1,73 @@
+"""A small run that every test can start from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from ijepa import config as configs
+from ijepa.config import Config
+from ijepa.datasets import Item, Source, Split
+from ijepa.store import Store, open_store, write_store
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "data.image_size": 16,
+    "mask.num_targets": 2,
+    "mask.min_context": 2,
+    "model.patch_size": 4,
+    "model.width": 16,
+    "model.depth": 2,
+    "model.predictor_width": 8,
+    "model.predictor_depth": 2,
+    "train.batch_size": 8,
+    "train.epochs": 3,
+    "evaluate.last_layers": 2,
+}
+
+
+def params(**dotted: Any) -> dict[str, Any]:
+    """The tree of params.yaml with dotted keys changed."""
+    tree: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    for key, value in dotted.items():
+        section, _, name = key.partition(".")
+        if name:
+            tree[section][name] = value
+        else:
+            tree[section] = value
+    return tree
+
+
+def tiny(**dotted: Any) -> Config:
+    """A config of seconds: 16 px, 4 x 4 patches, width 16."""
+    return configs.parse(params(**{**TINY, **dotted}), "params.yaml")
+
+
+@pytest.fixture
+def make_config() -> Callable[..., Config]:
+    return tiny
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """64 training and 32 test images of 16 px whose class is which half is brighter."""
+    rng = np.random.default_rng(0)
+
+    def items(count: int) -> list[Item]:
+        made = []
+        for i in range(count):
+            image = rng.integers(0, 128, (16, 16, 3), dtype=np.uint8)
+            image[:, 8 * (i % 2) : 8 * (i % 2) + 8] += 100
+            made.append(Item(image, {"class": i % 2}, f"made {i}"))
+        return made
+
+    splits = {}
+    for name, count in (("train", 64), ("test", 32)):
+        made = items(count)
+        splits[name] = Split(count, lambda made=made: iter(made))
+    path = tmp_path_factory.mktemp("store") / "prepared"
+    write_store(Source(splits, {"class": ("left", "right")}, {"name": "made"}), path)
+    return open_store(path)

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+from torch.utils.data import DataLoader
+
+from ijepa import batches
+from ijepa.batches import Batches
+from ijepa.store import Store
+
+STEP = {"train.batch_size": 8}
+
+
+def test_ranks_see_the_shares_of_one_global_batch(store: Store) -> None:
+    config = tiny(**STEP)
+    for position in (0, 8, 60, 120):  # 60 crosses an epoch of 64 images
+        whole = Batches(store.splits["train"], config)[position]
+        for world in (2, 4):
+            shares = [
+                Batches(store.splits["train"], config, rank, world)[position]
+                for rank in range(world)
+            ]
+            assert all((share.samples == whole.samples).all() for share in shares)
+            assert torch.equal(torch.cat([share.images for share in shares]), whole.images)
+            for name in whole.masks._fields:
+                parts = [getattr(share.masks, name) for share in shares]
+                assert torch.equal(torch.cat(parts), getattr(whole.masks, name))
+
+
+@pytest.mark.slow
+def test_workers_change_nothing(store: Store) -> None:
+    data = Batches(store.splits["train"], tiny(**STEP))
+    plain = [data[position] for position in range(0, 96, 8)]
+    for workers in (2, 8):
+        loader = DataLoader(
+            data,
+            sampler=range(0, 96, 8),  # type: ignore[arg-type]
+            batch_size=None,
+            num_workers=workers,
+            multiprocessing_context="forkserver",
+        )
+        for expected, found in zip(plain, loader, strict=True):
+            assert (expected.samples == np.asarray(found.samples)).all()
+            assert torch.equal(expected.images, found.images)
+            assert all(torch.equal(a, b) for a, b in zip(expected.masks, found.masks, strict=True))
+
+
+def test_every_epoch_shows_every_image_once_in_its_own_order(store: Store) -> None:
+    data = Batches(store.splits["train"], tiny(**STEP))
+    epochs = [
+        np.concatenate([data[64 * epoch + 8 * k].samples for k in range(8)]) for epoch in range(3)
+    ]
+    assert all((np.sort(samples) == np.arange(64)).all() for samples in epochs)
+    assert (epochs[0] != epochs[1]).any()
+    assert (epochs[1] != epochs[2]).any()
+
+
+def test_a_smaller_fraction_lies_within_a_larger_one() -> None:
+    small, large = (set(batches.training_subset(0, f, 1000)) for f in (0.1, 0.5))
+    assert len(small) == 100
+    assert len(large) == 500
+    assert small < large
+    assert small != set(batches.training_subset(1, 0.1, 1000))
+
+
+def test_crops_have_the_asked_area_and_aspect_and_lie_inside() -> None:
+    config = tiny(**{"train.crop_scale": [0.3, 1.0], "train.flip": True})
+    n = 4000
+    box, flip = batches.crops(config, np.zeros(n, np.int64), np.arange(n), 200, 300)
+    top, left, height, width = box.T
+    assert (top >= 0).all()
+    assert (top + height <= 200).all()
+    assert (left >= 0).all()
+    assert (left + width <= 300).all()
+    area = height * width / (200 * 300)
+    assert area.min() == pytest.approx(0.3, abs=0.01)
+    assert area.max() == pytest.approx(8 / 9, abs=0.01)  # 200 x 267 is the largest that fits
+    assert (width / height).min() == pytest.approx(0.75, abs=0.02)
+    assert (width / height).max() == pytest.approx(4 / 3, abs=0.02)
+    assert flip.mean() == pytest.approx(0.5, abs=0.04)
+    assert (top + height == 200).any(), "the last row is reachable"
+    assert not batches.crops(tiny(), np.zeros(n, np.int64), np.arange(n), 9, 9)[1].any()
+
+
+def test_crops_of_images_that_no_crop_fits_fall_back_to_the_centre() -> None:
+    config = tiny(**{"train.crop_scale": [1.0, 1.0]})
+    box, _ = batches.crops(config, np.zeros(3, np.int64), np.arange(3), 10, 100)
+    assert (box == np.array([0, 43, 10, 13])).all()
+
+
+def test_centre() -> None:
+    image = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    assert torch.equal(batches.centre(image, 16), torch.from_numpy(image.transpose(2, 0, 1)))
+    grey = np.full((60, 90, 3), 7, np.uint8)
+    grey[:, :10] = 255  # outside of the centre crop
+    view = batches.centre(grey, 32)
+    assert view.shape == (3, 32, 32)
+    assert (view == 7).all()
+
+
+def test_normalise() -> None:
+    black = batches.normalise(torch.zeros(1, 3, 2, 2, dtype=torch.uint8))
+    assert black[0, :, 0, 0].tolist() == pytest.approx(
+        [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]
+    )
+
+
+def test_steps(store: Store) -> None:
+    def steps(**change: float) -> int:
+        return Batches(store.splits["train"], tiny(**{**STEP, **change})).steps
+
+    assert steps(**{"train.epochs": 3}) == 24
+    assert steps(**{"train.epochs": 0.5, "train.warmup_epochs": 0}) == 4
+    assert steps(**{"data.train_fraction": 0.5}) == 12

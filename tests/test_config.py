@@ -1,0 +1,91 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from conftest import params, tiny
+
+from ijepa import config
+
+
+def test_scalar_and_list_are_one_identity() -> None:
+    scalar, pair = tiny(**{"mask.target_scale": 0.2}), tiny(**{"mask.target_scale": [0.2, 0.2]})
+    assert scalar == pair
+    assert config.signature(scalar) == config.signature(pair)
+    assert config.signature(scalar) != config.signature(tiny())
+
+
+def test_int_and_float_are_one_identity() -> None:
+    assert config.signature(tiny(**{"train.epochs": 3})) == config.signature(
+        tiny(**{"train.epochs": 3.0})
+    )
+
+
+def test_an_unused_variants_key_is_not_part_of_the_identity() -> None:
+    cifar = {"data.name": "cifar10", "data.path": "a"}
+    other = {"data.name": "cifar10", "data.path": "b"}
+    assert config.signature(tiny(**cifar)) == config.signature(tiny(**other))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mask.target_scale": 1.5}, "params.yaml: mask.target_scale: 1.5 is not a number, or"),
+        ({"mask.target_scale": [0.2, 0.1]}, "params.yaml: mask.target_scale: [0.2, 0.1] is not"),
+        ({"mask.target_scal": 0.2}, "mask.target_scal: 0.2: unknown key; did you mean target_sc"),
+        ({"mask.geometry": "oficial"}, "mask.geometry: 'oficial' is not one of paper, official"),
+        ({"mask.name": "multiblok"}, "mask.name: 'multiblok' is not one of multiblock"),
+        ({"mask.num_targets": 4.0}, "mask.num_targets: 4.0 is not a whole number from 1 to 64"),
+        ({"mask.num_targets": True}, "mask.num_targets: True is not a whole number"),
+        ({"mask.target_scale": 0.9}, "mask.target_scale: 0.9 with target_aspect [0.75, 1.5]"),
+        ({"mask.min_context": 16}, "mask.min_context: 16 context patches of a 4 x 4 grid"),
+        ({"seed": "0"}, "params.yaml: seed: '0' is not a whole number"),
+        ({"train.lr": "1e-3"}, "train.lr: '1e-3' is not a number"),
+        ({"train.flip": 1}, "train.flip: 1 is not true or false"),
+        ({"model.patch_size": 5}, "model.patch_size: 5 does not divide data.image_size 16"),
+        ({"model.width": 18}, "model.width: 18 is not a multiple of 4"),
+        ({"train.warmup_epochs": 3}, "train.warmup_epochs: 3 is not less than train.epochs 3"),
+        ({"evaluate.last_layers": 3}, "evaluate.last_layers: 3 is more than model.depth 2"),
+        ({"mask": None}, "params.yaml: mask: None is not a mapping"),
+    ],
+)
+def test_bad_input_is_one_line_with_file_key_value_and_what_is_allowed(
+    change: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the text is compared below)
+        tiny(**change)
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("params.yaml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_key() -> None:
+    tree = params()
+    del tree["train"]["lr"]
+    with pytest.raises(ValueError, match=r"params\.yaml: train\.lr: missing; a number in \(0"):
+        config.parse(tree, "params.yaml")
+
+
+def test_yaml_is_read_as_dvc_reads_it(tmp_path: Path) -> None:
+    text = Path("params.yaml").read_text().replace("lr: 0.001\n", "lr: 1e-3\n", 1)
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    assert "lr: 1e-3" in text
+    assert config.load(path) == config.load()
+
+
+def test_no_file_and_not_yaml(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such file"):
+        config.load(tmp_path / "params.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1")
+    with pytest.raises(ValueError, match="not YAML"):
+        config.load(tmp_path / "broken.yaml")
+
+
+def test_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tiny().seed = 1  # type: ignore[misc]
+
+
+def test_tree_round_trip() -> None:
+    chosen = tiny()
+    assert config.parse(params(**config.as_tree(chosen)), "x") == chosen

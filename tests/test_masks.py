@@ -1,0 +1,136 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+
+from ijepa import variants
+from ijepa.config import Config, grid
+from ijepa.masks import Keys, Masks, multiblock
+
+PAPER = multiblock.Options(
+    geometry="paper",
+    num_targets=4,
+    target_scale=(0.15, 0.2),
+    target_aspect=(0.75, 1.5),
+    context_scale=(0.85, 1.0),
+    min_context=10,
+)
+OFFICIAL = dataclasses.replace(PAPER, geometry="official")
+
+
+def keys(count: int = 256, seed: int = 0, step: int = 0) -> Keys:
+    return Keys(seed, step, np.zeros(count, np.int64), step * count + np.arange(count))
+
+
+def chosen(index: torch.Tensor, valid: torch.Tensor, patches: int) -> torch.Tensor:
+    """Padded indices back to chosen patches."""
+    out = torch.zeros(*index.shape[:-1], patches, dtype=torch.int64)
+    return out.scatter_add_(-1, index, valid.long())
+
+
+def every_strategy() -> list[Any]:
+    return [pytest.param(name, id=name) for name in variants.names("masks")]
+
+
+@pytest.mark.parametrize("name", every_strategy())
+@pytest.mark.parametrize("side", [4, 8, 14])
+def test_laws_of_every_strategy(name: str, side: int) -> None:
+    config: Config = tiny(**{"mask.name": name, "data.image_size": 4 * side})
+    strategy, options, shape = variants.load("masks", name), config.mask.options, grid(config)
+    drawn: Masks = strategy.sample(keys(), shape, options)
+    context = chosen(drawn.context, drawn.context_valid, side * side)
+    targets = chosen(drawn.targets, drawn.targets_valid, side * side)
+    assert context.max() == 1
+    assert targets.max() == 1, "a patch is named once"
+    assert (context.sum(-1) >= 1).all()
+    assert (targets.sum(-1) >= 1).all()
+    assert not (context * targets.amax(1)).any(), "no context patch is a target"
+    assert (context.sum(0) > 0).all(), "every patch is context at some time"
+    assert (targets.sum((0, 1)) > 0).all(), "every patch is a target at some time"
+    assert (drawn.context[~drawn.context_valid] == 0).all()
+    again = strategy.sample(keys(), shape, options)
+    assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
+    other = strategy.sample(keys(seed=1), shape, options)
+    assert not torch.equal(chosen(other.context, other.context_valid, side * side), context)
+
+
+def test_an_images_mask_does_not_depend_on_its_batch() -> None:
+    together = multiblock.sample(keys(64), (14, 14), PAPER)
+    alone = multiblock.sample(Keys(0, 99, np.zeros(1, np.int64), np.array([17])), (14, 14), PAPER)
+    for index, valid in ((0, 1), (2, 3)):
+        one = chosen(together[index][17:18], together[valid][17:18], 196)
+        assert torch.equal(one, chosen(alone[index], alone[valid], 196))
+
+
+def test_blocks_are_rectangles_of_the_asked_scale_and_aspect() -> None:
+    drawn = multiblock.sample(keys(2000), (14, 14), PAPER)
+    blocks = chosen(drawn.targets, drawn.targets_valid, 196).view(-1, 14, 14).numpy()
+    height, width = blocks.any(2).sum(1), blocks.any(1).sum(1)
+    assert (height * width == blocks.sum((1, 2))).all()
+    # half a patch of rounding on each side of sqrt(scale * N * aspect)
+    area = 196 * np.array(PAPER.target_scale)
+    assert height.min() >= np.sqrt(area[0] * 0.75) - 0.5
+    assert height.max() <= np.sqrt(area[1] * 1.5) + 0.5
+    assert width.min() >= np.sqrt(area[0] / 1.5) - 0.5
+    assert width.max() <= np.sqrt(area[1] / 0.75) + 0.5
+
+
+def test_scale_and_aspect_are_independent_in_the_paper_and_one_number_as_released() -> None:
+    wide = {"target_scale": (0.05, 0.3)}
+    paper = multiblock.sample(keys(4000), (30, 30), dataclasses.replace(PAPER, **wide))
+    assert abs(_scale_aspect_correlation(paper)) < 0.05
+    released = [
+        multiblock.sample(keys(2, step=step), (30, 30), dataclasses.replace(OFFICIAL, **wide))
+        for step in range(200)
+    ]
+    both = [_blocks_of(masks)[:1] for masks in released]
+    assert _correlation(np.concatenate(both)) > 0.9
+
+
+def _blocks_of(masks: Masks) -> Any:
+    return chosen(masks.targets, masks.targets_valid, 900).view(-1, 30, 30).numpy()
+
+
+def _correlation(blocks: Any) -> float:
+    height, width = blocks.any(2).sum(1), blocks.any(1).sum(1)
+    return float(np.corrcoef(height * width, np.log(height / width))[0, 1])
+
+
+def _scale_aspect_correlation(masks: Masks) -> float:
+    return _correlation(_blocks_of(masks))
+
+
+def test_official_geometry_has_the_released_samplers_warts() -> None:
+    batches = [multiblock.sample(keys(128, step=step), (14, 14), OFFICIAL) for step in range(40)]
+    touched = np.zeros((14, 14))
+    for masks in batches:
+        targets = chosen(masks.targets, masks.targets_valid, 196).view(128, 4, 14, 14)
+        context = chosen(masks.context, masks.context_valid, 196).view(128, 14, 14)
+        touched += (targets.sum((0, 1)) + context.sum(0)).numpy()
+        assert masks.targets_valid.all(), "all blocks of a batch have one size"
+        assert masks.context_valid.all(), "every context is cut to the shortest"
+    assert (touched[-1] == 0).all(), "the last row is never used (paper-facts 3.1, PR 40)"
+    assert (touched[:, -1] == 0).all()
+    assert (touched[:13, :13] > 0).all()
+    ratio = np.mean([masks.context.shape[1] / 196 for masks in batches])
+    assert ratio == pytest.approx(0.257, abs=0.01)  # paper-facts 1.4: .257 at 128 images
+    upper = [(masks.context // 14 < 7).float().mean().item() for masks in batches]
+    assert np.mean(upper) > 0.6, "cutting in raster order loses the lower rows"
+
+
+def test_paper_geometry_cuts_nothing() -> None:
+    drawn = multiblock.sample(keys(4000), (8, 8), dataclasses.replace(PAPER, min_context=6))
+    ratio = drawn.context_valid.sum().item() / (4000 * 64)
+    # paper-facts 3.3 has 0.48 with areas rounded down to whole patches first, as released
+    assert ratio == pytest.approx(0.47, abs=0.01)
+    drawn = multiblock.sample(keys(4000), (14, 14), PAPER)
+    assert drawn.context_valid.sum().item() / (4000 * 196) == pytest.approx(0.46, abs=0.01)
+
+
+def test_rows_and_move() -> None:
+    drawn = multiblock.sample(keys(8), (8, 8), dataclasses.replace(PAPER, min_context=6))
+    assert torch.equal(drawn.rows(2, 5).targets, drawn.targets[2:5])
+    assert torch.equal(drawn.to(torch.device("cpu")).context, drawn.context)

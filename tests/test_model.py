@@ -1,0 +1,250 @@
+"""Encoder, predictor, target encoder and objective against the equations of the paper."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+from torch import Tensor, nn
+
+from ijepa import encoder as encoders
+from ijepa import variants
+from ijepa.config import Config, grid
+from ijepa.masks import Keys, Masks
+from ijepa.predictor import _last_tokens_only
+
+
+def images(count: int = 3, size: int = 16) -> Tensor:
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def masks_of(config: Config, count: int = 3) -> Masks:
+    keys = Keys(0, 0, np.zeros(count, np.int64), np.arange(count))
+    drawn: Masks = variants.load("masks", config.mask.name).sample(
+        keys, grid(config), config.mask.options
+    )
+    return drawn
+
+
+def make(config: Config) -> nn.Module:
+    family = variants.load("objectives", config.objective.name)
+    made: nn.Module = family.create(16, config.model, config.objective.options, config.seed)
+    encoders.place(made, torch.device("cpu"))
+    return made
+
+
+def test_padding_changes_no_visible_token() -> None:
+    config = tiny()
+    encoder = encoders.create(16, config.model, 0)
+    encoders.place(encoder, torch.device("cpu"))
+    keep = torch.tensor([[1, 4, 7, 9]])
+    alone = encoder(images(1), keep=keep)
+    padded = encoder(
+        images(1),
+        keep=torch.cat([keep, torch.zeros(1, 3, dtype=torch.int64)], 1),
+        valid=torch.tensor([[True] * 4 + [False] * 3]),
+    )
+    torch.testing.assert_close(padded[:, :4], alone, rtol=0, atol=1e-6)
+
+
+def test_hidden_patches_do_not_reach_the_context_encoder() -> None:
+    config = tiny()
+    encoder = encoders.create(16, config.model, 0)
+    changed = images(1)
+    changed[..., 12:, 12:] += 1  # patch 15
+    keep = torch.arange(15)[None]
+    assert torch.equal(encoder(images(1), keep=keep), encoder(changed, keep=keep))
+    assert not torch.equal(encoder(images(1)), encoder(changed))
+
+
+def test_layers_end_with_the_output() -> None:
+    encoder = encoders.create(16, tiny().model, 0)
+    torch.testing.assert_close(encoder.layers(images(), 2)[-1], encoder(images()))
+    assert len(encoder.layers(images(), 1)) == 1
+
+
+def test_seed_decides_the_initialisation() -> None:
+    model = tiny().model
+    states = [encoders.create(16, model, seed).state_dict() for seed in (0, 0, 1)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not torch.equal(
+        states[0]["blocks.0.mlp.fc1.weight"], states[2]["blocks.0.mlp.fc1.weight"]
+    )
+
+
+@pytest.mark.parametrize(("init", "patch", "linear"), [
+    ("official", 0.02, 0.02),
+    # patch: 1/sqrt(3·4·4), cut at two deviations; Xavier-uniform 16 -> 64: sqrt(2 / 80)
+    ("fan_in", 0.88 / 48**0.5, (2 / 80) ** 0.5),
+])  # fmt: skip
+def test_initial_standard_deviations(init: str, patch: float, linear: float) -> None:
+    encoder = encoders.create(16, tiny(**{"model.init": init}).model, 0)
+    assert encoder.patch_embed.proj.weight.std().item() == pytest.approx(patch, rel=0.06)
+    assert encoder.blocks[0].mlp.fc1.weight.std().item() == pytest.approx(linear, rel=0.06)
+
+
+def test_positions_are_fixed_and_distinct() -> None:
+    encoder = encoders.create(16, tiny().model, 0)
+    assert "pos_embed" not in dict(encoder.named_parameters())
+    assert torch.cdist(encoder.pos_embed[0], encoder.pos_embed[0]).fill_diagonal_(9).min() > 0.1
+
+
+def test_last_predictor_block_on_targets_only_is_exact() -> None:
+    predictor = make(tiny()).predictor
+    x = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(0))
+    bias = encoders.key_bias(
+        torch.tensor([[True] * 9, [True] * 4 + [False] + [True] * 4]), x.dtype
+    )
+    for fused in (False, True):
+        block = predictor.blocks[-1]
+        block.attn.fused_attn = fused
+        whole = block(x, attn_mask=bias)[:, -3:]
+        torch.testing.assert_close(_last_tokens_only(block, x, 3, bias), whole, rtol=0, atol=2e-6)
+
+
+def test_a_block_is_predicted_for_itself_from_context_and_positions() -> None:
+    config = tiny()
+    predictor = make(config).predictor
+    masks = masks_of(config)
+    context = torch.randn(
+        3, masks.context.shape[1], 16, generator=torch.Generator().manual_seed(1)
+    )
+    both = predictor(context, masks)
+    one = Masks(*masks[:2], masks.targets[:, :1], masks.targets_valid[:, :1])
+    torch.testing.assert_close(predictor(context, one)[:, 0], both[:, 0], rtol=0, atol=2e-6)
+    flipped = predictor(context.flip(-1), masks)
+    assert (flipped - both).abs().amax() > 1e-3
+
+
+def test_gradient_reaches_the_context_encoder_and_never_the_target() -> None:
+    config = tiny()
+    objective = make(config)
+    objective(images(), masks_of(config)).backward()
+    for name, parameter in objective.named_parameters():
+        if name.startswith("teacher"):
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().sum() > 0 or name.endswith("qkv.bias"), name
+
+
+def test_loss_is_the_papers_equation() -> None:
+    """1/M sum_i sum_{j in B_i} ||s_hat - s||², computed token by token."""
+    config = tiny()
+    objective, masks, batch = make(config), masks_of(config), images()
+    tokens = nn.functional.layer_norm(objective.encoder(batch), (16,))
+    context = objective.context_encoder(batch, keep=masks.context, valid=masks.context_valid)
+    predicted = objective.predictor(context, masks)
+    total, count, blocks, _ = 0.0, *masks.targets.shape
+    for image in range(count):
+        for block in range(blocks):
+            for place, patch in enumerate(masks.targets[image, block].tolist()):
+                if masks.targets_valid[image, block, place]:
+                    error = predicted[image, block, place] - tokens[image, patch]
+                    total += (error**2).sum().item() / blocks / count
+    assert objective(batch, masks).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_smooth_l1_is_the_released_mean_over_elements() -> None:
+    config = tiny(**{"objective.loss": "smooth_l1", "mask.geometry": "official"})
+    objective, masks, batch = make(config), masks_of(config), images()
+    target = objective.targets(batch, masks)
+    context = objective.context_encoder(batch, keep=masks.context, valid=masks.context_valid)
+    expected = nn.functional.smooth_l1_loss(objective.predictor(context, masks), target)
+    assert masks.targets_valid.all()
+    torch.testing.assert_close(objective(batch, masks), expected)
+
+
+def test_target_norm() -> None:
+    config = tiny()
+    normed = make(config).targets(images(), masks_of(config))
+    torch.testing.assert_close(normed.mean(-1), torch.zeros(normed.shape[:-1]), rtol=0, atol=1e-5)
+    plain = make(tiny(**{"objective.target_norm": "none"}))
+    with torch.no_grad():  # the final LayerNorm has an affine part, so make it visible
+        plain.encoder.norm.bias += 1
+    assert plain.targets(images(), masks_of(config)).mean().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_batch_is_the_mean_of_its_images() -> None:
+    """What makes micro-batches and ranks exact: losses of shares average to the batch's."""
+    for loss in ("l2", "smooth_l1"):
+        config = tiny(**{"objective.loss": loss})
+        objective, masks, batch = make(config), masks_of(config, 4), images(4)
+        whole = objective(batch, masks)
+        parts = [objective(batch[i : i + 2], masks.rows(i, i + 2)) for i in (0, 2)]
+        torch.testing.assert_close(sum(parts) / 2, whole, rtol=1e-6, atol=0)
+
+
+def test_ema_is_the_weighted_mean_and_its_momentum_grows_linearly() -> None:
+    objective = make(tiny(**{"objective.ema": [0.9, 1.0]}))
+    before = [p.clone() for p in objective.teacher.parameters()]
+    with torch.no_grad():
+        for parameter in objective.context_encoder.parameters():
+            parameter.add_(1)
+    assert objective.update(0.5) == {"ema": pytest.approx(0.95)}
+    for old, new in zip(before, objective.teacher.parameters(), strict=True):
+        torch.testing.assert_close(new, old + 0.05)
+    frozen = [p.clone() for p in objective.teacher.parameters()]
+    objective.update(1.0)
+    assert all(
+        torch.equal(a, b) for a, b in zip(frozen, objective.teacher.parameters(), strict=True)
+    )
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    path = tmp_path / "encoder.safetensors"
+    encoder = encoders.create(16, tiny().model, 0)
+    encoders.save(encoder, path, {"data": "x"})
+    first = path.read_bytes()
+    encoders.save(encoder, path, {"data": "x"})
+    assert path.read_bytes() == first
+    torch.testing.assert_close(encoders.load(path)(images()), encoder(images()), atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="no such file"):
+        encoders.load(path.with_name("nothing"))
+
+
+def test_tokens_equal_hugging_faces_ijepa() -> None:
+    """A random-weight IJepaModel with its weights mapped into ours (reliability 6)."""
+    transformers = pytest.importorskip("transformers")
+    config = tiny()
+    theirs = transformers.IJepaModel(
+        transformers.IJepaConfig(
+            hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+            image_size=16, patch_size=4, layer_norm_eps=1e-6, qkv_bias=True,
+        )
+    ).eval()  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    ours = encoders.create(16, config.model, 0)
+    encoders.place(ours, torch.device("cpu"))
+    ours.load_state_dict(_mapped(theirs.state_dict()))
+    with torch.no_grad():
+        expected = theirs(images()).last_hidden_state
+        assert expected.std() > 0.1
+        torch.testing.assert_close(ours(images()), expected, rtol=0, atol=5e-6)
+
+
+def _mapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """transformers 5's names of an IJepaModel to timm's."""
+    made = {
+        "pos_embed": state["embeddings.position_embeddings"],
+        "patch_embed.proj.weight": state["embeddings.patch_embeddings.projection.weight"],
+        "patch_embed.proj.bias": state["embeddings.patch_embeddings.projection.bias"],
+        "norm.weight": state["layernorm.weight"],
+        "norm.bias": state["layernorm.bias"],
+    }
+    for block in range(2):
+        theirs, ours = f"layers.{block}.", f"blocks.{block}."
+        for kind in ("weight", "bias"):
+            made[f"{ours}attn.qkv.{kind}"] = torch.cat(
+                [state[f"{theirs}attention.{part}_proj.{kind}"] for part in "qkv"]
+            )
+            made[f"{ours}attn.proj.{kind}"] = state[f"{theirs}attention.o_proj.{kind}"]
+            for a, b in (("norm1", "layernorm_before"), ("norm2", "layernorm_after"),
+                         ("mlp.fc1", "mlp.fc1"), ("mlp.fc2", "mlp.fc2")):  # fmt: skip
+                made[f"{ours}{a}.{kind}"] = state[f"{theirs}{b}.{kind}"]
+    return made

@@ -1,0 +1,177 @@
+"""The stage as a user runs it: processes, signals, kill -9, several ranks."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, TINY, params
+from ruamel.yaml import YAML
+
+from ijepa.store import Store
+
+pytestmark = pytest.mark.slow
+OUTS = ("encoder.safetensors", "history.csv", "pretrain.json")
+
+
+class Stage:
+    """A folder with parameters and data in which ``ijepa.pretrain`` runs."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.folder = folder
+        shutil.copytree(store.path, folder / "data" / "prepared")
+        self.write()
+
+    def write(self, **change: Any) -> None:
+        with (self.folder / "params.yaml").open("w") as file:
+            YAML(typ="safe", pure=True).dump(params(**{**TINY, **change}), file)
+
+    def start(self, home: str = "home", **variables: str) -> subprocess.Popen[str]:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "IJEPA_HOME": str(self.folder / home),
+            "IJEPA_MONGO_URL": "off",
+            "IJEPA_CHECKPOINT_SECONDS": "1",
+            "IJEPA_THREADS": "1",
+            **variables,
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "ijepa.pretrain"],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def finish(self, home: str = "home", **variables: str) -> str:
+        process = self.start(home, **variables)
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+        return output
+
+    def hash(self) -> str:
+        return hashlib.sha256(
+            b"".join((self.folder / "out" / name).read_bytes() for name in OUTS)
+        ).hexdigest()
+
+    def processes(self) -> list[int]:
+        """Living processes that run in this folder."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    inside = (entry / "cwd").readlink() == self.folder
+                    gone = "\nState:\tZ" in (entry / "status").read_text()
+                except OSError:
+                    continue
+                if inside and not gone:
+                    found.append(int(entry.name))
+        return found
+
+    def wait_until_empty(self, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while self.processes():
+            assert time.monotonic() < deadline, f"orphans: {self.processes()}"
+            time.sleep(0.1)
+
+
+def wait_for(process: subprocess.Popen[str], words: str) -> str:
+    """Read the stage's output up to a line with the words."""
+    assert process.stdout is not None
+    seen = ""
+    for text in process.stdout:
+        seen += text
+        if words in text:
+            return seen
+    raise AssertionError(seen)
+
+
+@pytest.fixture
+def stage(tmp_path: Path, store: Store) -> Stage:
+    return Stage(tmp_path.resolve(), store)
+
+
+def test_killed_at_ten_random_moments_equals_uninterrupted(stage: Stage) -> None:
+    stage.write(**{"train.epochs": 120})
+    started = time.monotonic()
+    stage.finish("straight")
+    whole = time.monotonic() - started
+    straight, rng = stage.hash(), random.Random(0)
+    shutil.rmtree(stage.folder / "out")
+    kills = 0
+    for _ in range(10):
+        process = stage.start("killed")
+        try:
+            process.wait(rng.uniform(0.3, 0.9) * whole)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # the stage; its children die with it
+            kills += 1
+        process.communicate()
+        stage.wait_until_empty()
+    output = stage.finish("killed")
+    assert stage.hash() == straight
+    assert kills >= 3, f"the stage took {whole:.1f} s, too short to be killed"
+    assert "from step" in output
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_leaves_no_orphan(stage: Stage, number: int, status: int) -> None:
+    stage.write(**{"train.epochs": 5000})
+    process = stage.start(IJEPA_CHECKPOINT_SECONDS="1000")
+    wait_for(process, "step    4")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == status, output
+    stage.wait_until_empty(5)
+    assert list((stage.folder / "home" / "checkpoints").glob("*/step-*")), output
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    lines = [line.split(",") for line in (folder / "out" / "history.csv").read_text().splitlines()]
+    return [dict(zip(lines[0], map(float, line), strict=True)) for line in lines[1:]]
+
+
+def test_one_two_and_four_gloo_processes_train_the_same(stage: Stage) -> None:
+    histories = {}
+    for world in (1, 2, 4):
+        stage.finish(f"home{world}", IJEPA_PROCESSES=str(world))
+        histories[world] = rows(stage.folder)
+    for world in (2, 4):
+        first, other = histories[1][0], histories[world][0]
+        assert other["loss"] == pytest.approx(first["loss"], rel=1e-6)
+        assert [r["context_ratio"] for r in histories[world]] == [
+            r["context_ratio"] for r in histories[1]
+        ]
+        assert histories[world][-1]["loss"] == pytest.approx(histories[1][-1]["loss"], rel=1e-3)
+
+
+def test_a_batch_that_the_processes_do_not_divide_is_refused(stage: Stage) -> None:
+    process = stage.start(IJEPA_PROCESSES="3")
+    output, _ = process.communicate()
+    assert process.returncode == 2
+    assert output.strip().splitlines() == [
+        "error: IJEPA_PROCESSES: 3 does not divide params.yaml: train.batch_size 8"
+    ]
+
+
+def test_nan_on_one_rank_of_two_stops_both_with_the_reason_last(stage: Stage) -> None:
+    """A learning rate without bound makes the second step's numbers infinite."""
+    stage.write(**{"train.lr_start": 1e30, "train.lr": 1e30})
+    process = stage.start(IJEPA_PROCESSES="2")
+    output, _ = process.communicate()
+    assert process.returncode == 1, output
+    assert "stopped before the update" in output.strip().splitlines()[-1]
+    (record,) = (stage.folder / "home" / "runs").glob("[0-9]*/run.json")
+    assert json.loads(record.read_text())["status"] == "FAILED"
+    stage.wait_until_empty(5)

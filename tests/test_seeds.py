@@ -1,0 +1,49 @@
+import numpy as np
+
+from ijepa import seeds
+
+GOLDEN_KEY = 8748431698276096892
+GOLDEN_UNIFORMS = [
+    0.05774544806603332,
+    0.06653058460707661,
+    0.5869022935829395,
+    0.7465093865007872,
+]
+
+
+def test_a_samples_numbers_do_not_depend_on_its_batch() -> None:
+    samples = np.arange(1000)
+    together = seeds.uniforms(3, "crop", 5, samples, 7)
+    alone = seeds.uniforms(3, "crop", 5, samples[123:124], 7)
+    assert (together[123] == alone[0]).all()
+    shorter = seeds.uniforms(3, "crop", 5, samples, 4)
+    assert (together[:, :4] == shorter).all()
+
+
+def test_golden_numbers_stay() -> None:
+    found = seeds.uniforms(0, "crop", 0, np.array([0, 1]), 2)
+    assert seeds.key(0, "order", 1) == GOLDEN_KEY
+    np.testing.assert_allclose(found.ravel(), GOLDEN_UNIFORMS, rtol=0, atol=1e-12)
+
+
+def test_every_index_matters_and_numbers_are_uniform_and_independent() -> None:
+    samples = np.arange(20000)
+    base = seeds.uniforms(0, "a", 0, samples, 2)
+    for other in (
+        seeds.uniforms(1, "a", 0, samples, 2),
+        seeds.uniforms(0, "b", 0, samples, 2),
+        seeds.uniforms(0, "a", 1, samples, 2),
+        seeds.uniforms(0, "a", 0, samples + 1, 2)[:-1],
+    ):
+        correlation = np.corrcoef(base[: len(other), 0], other[:, 0])[0, 1]
+        assert abs(correlation) < 0.03  # four standard errors of 20000 independent pairs
+    assert abs(np.corrcoef(base[:, 0], base[:, 1])[0, 1]) < 0.03
+    counts, _ = np.histogram(base, bins=50, range=(0, 1))
+    expected = base.size / 50
+    assert ((counts - expected) ** 2 / expected).sum() < 94.0  # chi-square, 49 df, p = 1e-4
+
+
+def test_generators_are_keyed() -> None:
+    first = seeds.generator(0, "order", 1).permutation(50)
+    assert (first == seeds.generator(0, "order", 1).permutation(50)).all()
+    assert (first != seeds.generator(0, "order", 2).permutation(50)).any()

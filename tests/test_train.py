@@ -1,0 +1,198 @@
+"""The loop: exact resume, what a checkpoint must hold, and what stops a run."""
+
+import hashlib
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT, tiny
+from ruamel.yaml import YAML
+
+from ijepa import checkpoint, console, train
+from ijepa.objectives import ijepa as ijepa_objective
+from ijepa.store import Store
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., str]]:
+    """Train a tiny run in a folder of its own; returns the hash of all it writes."""
+    monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "0")  # after every step
+    monkeypatch.delenv("IJEPA_MICRO_BATCH", raising=False)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def start(home: str = "home", **change: Any) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("IJEPA_HOME", str(tmp_path / home))
+        train.train(tiny(**change), store, CPU, "fp32", 0, 1)
+        digest = hashlib.sha256()
+        for name in ("encoder.safetensors", "history.csv", "pretrain.json"):
+            digest.update((tmp_path / "out" / name).read_bytes())
+        return digest.hexdigest()
+
+    yield start
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of ours handles it."""
+
+
+def kill_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
+    real, count = checkpoint.save, 0
+
+    def save(path: Path, step: int, state: dict[str, Any]) -> None:
+        nonlocal count
+        real(path, step, state)
+        count += 1
+        if count == saves:
+            raise Killed
+
+    monkeypatch.setattr(checkpoint, "save", save)
+
+
+def test_killed_twice_equals_uninterrupted(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = run("straight")
+    for saves in (7, 9):
+        with monkeypatch.context() as patch:
+            kill_after(patch, saves)
+            with pytest.raises(Killed):
+                run("killed")
+    assert run("killed") == straight
+    assert run("killed") == straight, "a finished run is only written again"
+    assert run("other", seed=1) != straight
+
+
+@pytest.mark.parametrize("left_out", ["optimizer", "ema", "schedule", "sampler", "window"])
+def test_nothing_can_be_left_out_of_a_checkpoint(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, left_out: str
+) -> None:
+    """The negative control of the test above."""
+    change = {"train.epochs": 2, "objective.ema": [0.5, 1.0]}
+    monkeypatch.setattr(train, "row_interval", lambda steps: 5)  # a window is open at step 7
+    straight = run("straight", **change)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 7)
+        with pytest.raises(Killed):
+            run("killed", **change)
+    real = checkpoint.load
+
+    def load(path: Path, device: torch.device) -> dict[str, Any] | None:
+        state = real(path, device)
+        assert state is not None
+        if left_out == "optimizer":
+            state["optimizer"]["state"] = {}
+        elif left_out == "ema":
+            for name in state["objective"]:
+                if name.startswith("teacher.encoder."):
+                    online = name.replace("teacher.encoder.", "context_encoder.")
+                    state["objective"][name] = state["objective"][online]
+        elif left_out == "schedule":
+            state["progress"]["step"] = 0
+        elif left_out == "sampler":
+            state["progress"]["images"] = 0
+        else:
+            state["window"] = {}
+        return state
+
+    monkeypatch.setattr(checkpoint, "load", load)
+    assert run("killed", **change) != straight
+
+
+def test_nan_stops_before_the_update(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real, count = ijepa_objective.Objective.loss, 0
+
+    def loss(self: Any, *args: Any) -> torch.Tensor:
+        nonlocal count
+        count += 1
+        return real(self, *args) * (float("nan") if count == 3 else 1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ijepa_objective.Objective, "loss", loss)
+        with pytest.raises(
+            console.Failure, match=r"NaN or infinity at step 3 .*before the update"
+        ):
+            run()
+    (folder,) = (tmp_path / "home" / "checkpoints").iterdir()
+    state = checkpoint.load(folder, CPU)
+    assert state is not None
+    assert state["progress"]["step"] == 2
+    assert all(t.isfinite().all() for t in state["objective"].values())
+
+
+def test_a_stop_request_saves_and_says_so(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = run("straight")
+    monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "1000")
+    real, count = train.forward_backward, 0
+
+    def forward_backward(*args: Any) -> tuple[float, int]:
+        nonlocal count
+        count += 1
+        if count == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "forward_backward", forward_backward)
+        with pytest.raises(console.Failure, match="saved step 5") as caught:
+            run("stopped")
+    assert caught.value.status == 143
+    assert run("stopped") == straight
+
+
+def test_micro_batches_are_hardware(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def first_loss() -> float:
+        lines = (tmp_path / "out" / "history.csv").read_text().splitlines()
+        return float(dict(zip(lines[0].split(","), lines[1].split(","), strict=True))["loss"])
+
+    run("whole", **{"train.epochs": 0.25, "train.warmup_epochs": 0})
+    whole = first_loss()
+    monkeypatch.setenv("IJEPA_MICRO_BATCH", "3")  # 3 + 3 + 2 images
+    run("micro", **{"train.epochs": 0.25, "train.warmup_epochs": 0})
+    assert first_loss() == pytest.approx(whole, rel=1e-6)
+
+
+def test_biases_and_norms_do_not_decay() -> None:
+    objective = train.create_objective(tiny(), CPU)
+    decays, free = train.create_optimizer(objective, tiny()).param_groups
+    assert decays["decays"]
+    assert not free["decays"]
+    names = {id(p): name for name, p in objective.named_parameters()}
+    assert all(
+        name.endswith("bias") or "norm" in name for name in (names[id(p)] for p in free["params"])
+    )
+    assert all(names[id(p)].endswith(("weight", "mask_token")) for p in decays["params"])
+    count = sum(p.numel() for p in objective.parameters() if p.requires_grad)
+    assert sum(p.numel() for g in (decays, free) for p in g["params"]) == count
+
+
+def test_the_modules_of_a_run_are_what_dvc_says() -> None:
+    config = tiny()
+    stage = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]["pretrain"]
+    files = [dep for dep in stage["deps"] if dep.startswith("ijepa/")]
+    named = [
+        f.replace("${mask.name}", config.mask.name).replace(
+            "${objective.name}", config.objective.name
+        )
+        for f in files
+    ]
+    modules = [
+        f.removeprefix("ijepa/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for f in named
+    ]
+    assert sorted(modules) == train.modules(config)
