@@ -1,0 +1,171 @@
+"""What the numbers mean, in words: one place, so that page, Markdown and terminal say the same."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NAMES = {"random_init": "random init", "pixels": "raw pixels", "knn": "kNN"}
+MARKS = {"better": "▲ better", "worse": "▼ worse", "undecided": "◇ undecided"}
+NOTHING = "n/a"
+
+
+def spoken(name: str) -> str:
+    """An identifier as a reader says it."""
+    return NAMES.get(name, name.replace("_", " "))
+
+
+def number(value: float | None, digits: int = 1, signed: bool = False) -> str:
+    """A number, or what stands for one that is missing."""
+    if value is None:
+        return NOTHING
+    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+
+
+def interval(low: float | None, high: float | None, signed: bool = False) -> str:
+    """An interval, or what stands for one that is missing."""
+    if low is None or high is None:
+        return NOTHING
+    return f"[{number(low, signed=signed)}, {number(high, signed=signed)}]"
+
+
+def verdict(low: float | None, high: float | None) -> str | None:
+    """Whether a difference is decided by its interval: better, worse, undecided; None: unknown."""
+    if low is None or high is None:
+        return None
+    return "better" if low > 0 else "worse" if high < 0 else "undecided"
+
+
+# heads of the results table, and of the table of chosen settings
+COLUMNS = ["task", "probe", "features from", "accuracy (%)", "95 % interval", "chance (%)",
+           "trained minus this", "95 % interval", "trained is"]  # fmt: skip
+CHOSEN = ["task", "probe", "features from", "chosen", "held-out accuracy (%)"]
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """A row of the results table, as every page prints it."""
+    trained = row["encoder"] == "trained"
+    return [
+        spoken(row["task"]),
+        spoken(row["probe"]),
+        spoken(row["encoder"]),
+        number(row["accuracy"]),
+        interval(row["low"], row["high"]),
+        number(row["chance"]),
+        "" if trained else number(row["difference"], signed=True),
+        "" if trained else interval(row["difference_low"], row["difference_high"], signed=True),
+        "" if trained else MARKS.get(row["verdict"], NOTHING),
+    ]
+
+
+def chosen(row: Mapping[str, Any]) -> list[str]:
+    """A row of the table of chosen settings."""
+    settings = ", ".join(f"{spoken(k)} {_short(v)}" for k, v in (row["selected"] or {}).items())
+    return [*cells(row)[:3], settings or NOTHING, number(row["held_out"])]
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def plus_minus(row: Mapping[str, Any]) -> str:
+    """``52.1 ± 1.4``: half the interval's width."""
+    if row["low"] is None or row["high"] is None:
+        return number(row["accuracy"])
+    return f"{number(row['accuracy'])} ± {number((row['high'] - row['low']) / 2)}"
+
+
+def headline(rows: Sequence[Mapping[str, Any]], task: str, probe: str, count: int | None) -> str:
+    """The result in one sentence, honest also when it is lost."""
+    mine = {r["encoder"]: r for r in rows if r["task"] == task and r["probe"] == probe}
+    trained = mine.get("trained")
+    if trained is None or trained["accuracy"] is None:
+        return f"There is no accuracy of the {spoken(probe)} probe on the task “{spoken(task)}”."
+    images = f"{count:,} " if count else ""
+    text = (
+        f"A {spoken(probe)} probe on the frozen encoder gets the {spoken(task)} of"
+        f" {number(trained['accuracy'])} % of {images}test images right (95 % interval"
+        f" {number(trained['low'])} to {number(trained['high'])}; chance"
+        f" {number(trained['chance'])} %)"
+    )
+    parts = [_against(mine[name]) for name in mine if name != "trained"]
+    return f"{text}: {' and '.join(parts)}." if parts else f"{text}."
+
+
+def _against(row: Mapping[str, Any]) -> str:
+    what = {
+        "better": "better than",
+        "worse": "worse than",
+        "undecided": "not told apart from",
+        None: "beside",
+    }[row["verdict"]]
+    who = {"random_init": "its own random initialisation", "pixels": "raw pixels"}
+    text = f"{what} {who.get(row['encoder'], spoken(row['encoder']))} ({number(row['accuracy'])} %"
+    if row["difference"] is not None:
+        text += (
+            f"; difference {number(row['difference'], signed=True)} points,"
+            f" {number(row['difference_low'], signed=True)} to"
+            f" {number(row['difference_high'], signed=True)}"
+        )
+    return text + ")"
+
+
+def score(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many of the comparisons are won, lost and undecided."""
+    found = [r["verdict"] for r in rows if r["encoder"] != "trained"]
+    if not found:
+        return "Nothing was compared."
+    count = {name: found.count(name) for name in ("better", "worse", "undecided", None)}
+    text = (
+        f"Of {len(found)} comparisons of the trained encoder with a baseline, {count['better']}"
+        f" are won, {count['worse']} lost and {count['undecided']} undecided"
+    )
+    return text + (f"; {count[None]} could not be made." if count[None] else ".")
+
+
+def health(end: Mapping[str, Any] | None, width: int, broken: int) -> str:
+    """Whether the representation collapsed, in words.
+
+    Args:
+        end: the last health numbers of pretraining (``out/pretrain.json``), or None.
+        width: dimensions of a feature.
+        broken: rows of the history whose loss is not a number.
+    """
+    if end is None:
+        return "There is no health record of this run (out/pretrain.json is missing)."
+    state = (
+        f"at its end the features' standard deviation over images was"
+        f" {number(end.get('feature_std'), 3)} and their effective rank (RankMe)"
+        f" {number(end.get('rankme'))} of {width} dimensions"
+    )
+    found = str(end.get("health", ""))
+    if end.get("collapsed"):
+        text = (
+            f"The representation collapsed: {state}. The accuracies describe a collapsed encoder."
+        )
+    elif found.startswith("partly"):
+        text = f"The representation {found}; {state}."
+    elif end.get("collapsed") is None:
+        text = f"The run says nothing about a collapse; {state}."
+    else:
+        text = f"The representation did not collapse: {state}."
+    if broken:
+        text += f" The loss was not a number in {broken} of the logged rows."
+    return text
+
+
+def line(results: Mapping[str, Any]) -> str:
+    """The one line that ends ``make repro``."""
+    task, probe = results["headline"]["task"], results["headline"]["probe"]
+    rows = {r["encoder"]: r for r in results["table"] if r["task"] == task and r["probe"] == probe}
+    text = "report: out/report/index.html"
+    if "trained" not in rows:
+        return f"{text} (no accuracy of {task} {probe}); Omniboard: make omniboard"
+    others = ", ".join(
+        f"{'pixels' if name == 'pixels' else spoken(name)} {number(row['accuracy'])}"
+        for name, row in rows.items()
+        if name != "trained"
+    )
+    beside = f" ({others})" if others else ""
+    return (
+        f"{text} — {spoken(task)} {spoken(probe)} {plus_minus(rows['trained'])} %{beside};"
+        " Omniboard: make omniboard"
+    )
