@@ -31,12 +31,13 @@ def report() -> None:
 
     settings = configs.load()
 
-    def body(run: journal.Run) -> None:
-        build.build(settings, FOLDER)
+    def body(run: journal.Run) -> float | None:
+        results = build.build(settings, FOLDER)
         for path in OUTS:
             run.artifact(path)
         for path in sorted((FOLDER / "figures").glob("*.png")):
             run.artifact(path)
+        return words.result(results)
 
     journal.record("report", settings, body, outs=OUTS)
 

@@ -25,8 +25,7 @@ def figure(path: Path, size: tuple[float, float], fitted: bool = True) -> Iterat
     Args:
         path: where to, without a suffix.
         size: width and height in inches.
-        fitted: lay the axes out and fit the frame so that no label is clipped; without it the
-            frame is exactly ``size``.
+        fitted: lay the axes out so that no label is clipped or meets another.
     """
     with mpl.rc_context():
         mpl.rcdefaults()  # a matplotlibrc of the machine must not show
@@ -60,17 +59,12 @@ def figure(path: Path, size: tuple[float, float], fitted: bool = True) -> Iterat
         drawing = Figure(figsize=size, layout=_layout() if fitted else None)
         yield drawing
         path.parent.mkdir(parents=True, exist_ok=True)
-        frame = "tight" if fitted else None
         if fitted:  # lay out once, not at each pass of each save
             drawing.draw_without_rendering()
             drawing.set_layout_engine("none")
-        drawing.savefig(f"{path}.png", dpi=DPI, bbox_inches=frame, metadata={"Software": None})
-        drawing.savefig(
-            f"{path}.svg",
-            dpi=DPI,
-            bbox_inches=frame,
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-        )
+        drawing.savefig(f"{path}.png", dpi=DPI, metadata={"Software": None})
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        drawing.savefig(f"{path}.svg", dpi=DPI, metadata=nothing)
 
 
 def _layout() -> ConstrainedLayoutEngine:

@@ -152,10 +152,22 @@ def health(end: Mapping[str, Any] | None, width: int, broken: int) -> str:
     return text
 
 
+def result(results: Mapping[str, Any]) -> float | None:
+    """The accuracy of the headline in percent."""
+    row = _headline_rows(results).get("trained")
+    found: float | None = row["accuracy"] if row else None
+    return found
+
+
+def _headline_rows(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    wanted = results["headline"]["task"], results["headline"]["probe"]
+    return {r["encoder"]: r for r in results["table"] if (r["task"], r["probe"]) == wanted}
+
+
 def line(results: Mapping[str, Any]) -> str:
     """The one line that ends ``make repro``."""
     task, probe = results["headline"]["task"], results["headline"]["probe"]
-    rows = {r["encoder"]: r for r in results["table"] if r["task"] == task and r["probe"] == probe}
+    rows = _headline_rows(results)
     text = "report: out/report/index.html"
     if "trained" not in rows:
         return f"{text} (no accuracy of {task} {probe}); Omniboard: make omniboard"
