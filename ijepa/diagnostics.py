@@ -1,5 +1,7 @@
 """Is it learning? Meters of a representation's health, which the loss does not show."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,12 @@ def health(encoder: Encoder, images: Tensor) -> dict[str, float]:
 
 
 def rankme(features: Tensor) -> float:
-    """exp(entropy of the normalised singular values) of features (B, D), RankMe eq. 2."""
+    """exp(entropy of the normalised singular values) of features (B, D), RankMe eq. 2.
+
+    NaN where a feature is not finite, so that the loop, not the SVD, tells what went wrong.
+    """
+    if not features.isfinite().all():
+        return math.nan
     values = torch.linalg.svdvals(features.double())
     share = values / values.sum().clamp_min(1e-12) + 1e-7
     return torch.exp(-(share * share.log()).sum()).item()

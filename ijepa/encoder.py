@@ -174,8 +174,8 @@ def place(module: nn.Module, device: torch.device) -> None:
 def save(encoder: Encoder, path: Path, metadata: dict[str, str]) -> None:
     """Write the weights as safetensors; the metadata also holds what ``load`` needs.
 
-    The metadata is one JSON text: safetensors writes several keys in an order that changes from call
-    to call, and equal encoders must be equal bytes.
+    The metadata is one JSON text: safetensors writes several keys in an order that changes from
+    call to call, and equal encoders must be equal bytes.
     """
     model = {name: getattr(encoder.model, name) for name in Model.__slots__}
     about = {**metadata, "image_size": encoder.image_size, "model": model}

@@ -52,7 +52,7 @@ def make_config() -> Callable[..., Config]:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """64 training and 32 test images of 16 px whose class is which half is brighter."""
     rng = np.random.default_rng(0)
 
@@ -70,4 +70,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         splits[name] = Split(count, lambda made=made: iter(made))
     path = tmp_path_factory.mktemp("store") / "prepared"
     write_store(Source(splits, {"class": ("left", "right")}, {"name": "made"}), path)
-    return open_store(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def store(store_path: Path) -> Store:
+    return open_store(store_path)

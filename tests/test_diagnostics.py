@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ def test_rankme_of_known_spectra() -> None:
     assert diagnostics.rankme(torch.eye(16)) == pytest.approx(16, rel=1e-4)
     one = torch.outer(torch.arange(1.0, 17), torch.ones(16))
     assert diagnostics.rankme(one) == pytest.approx(1, abs=1e-3)
+    assert math.isnan(diagnostics.rankme(one * float("inf")))
     half = torch.diag(torch.tensor([1.0] * 8 + [0.0] * 8))
     assert diagnostics.rankme(half) == pytest.approx(8, rel=1e-3)
 

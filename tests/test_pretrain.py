@@ -16,8 +16,6 @@ import pytest
 from conftest import ROOT, TINY, params
 from ruamel.yaml import YAML
 
-from ijepa.store import Store
-
 pytestmark = pytest.mark.slow
 OUTS = ("encoder.safetensors", "history.csv", "pretrain.json")
 
@@ -25,9 +23,9 @@ OUTS = ("encoder.safetensors", "history.csv", "pretrain.json")
 class Stage:
     """A folder with parameters and data in which ``ijepa.pretrain`` runs."""
 
-    def __init__(self, folder: Path, store: Store) -> None:
+    def __init__(self, folder: Path, store: Path) -> None:
         self.folder = folder
-        shutil.copytree(store.path, folder / "data" / "prepared")
+        shutil.copytree(store, folder / "data" / "prepared")
         self.write()
 
     def write(self, **change: Any) -> None:
@@ -98,8 +96,8 @@ def wait_for(process: subprocess.Popen[str], words: str) -> str:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, store: Store) -> Stage:
-    return Stage(tmp_path.resolve(), store)
+def stage(tmp_path: Path, store_path: Path) -> Stage:
+    return Stage(tmp_path.resolve(), store_path)
 
 
 def test_killed_at_ten_random_moments_equals_uninterrupted(stage: Stage) -> None:
