@@ -55,7 +55,7 @@ def _stage(run_config: Config, data: Store, run: journal.Run) -> float:
     parts = held_out_split(
         run_config.seed, run_config.evaluate.held_out, len(data.splits["train"])
     )
-    results = probe(run_config, data, parts)
+    results = probe(run_config, data, parts, run.interactive)
     labels = data.splits[data.report_split].labels
     counts = {
         "train": len(parts[0]),
@@ -96,7 +96,10 @@ def held_out_split(
 
 
 def probe(
-    run_config: Config, data: Store, parts: tuple[NDArray[np.int64], NDArray[np.int64]]
+    run_config: Config,
+    data: Store,
+    parts: tuple[NDArray[np.int64], NDArray[np.int64]],
+    progress: bool = False,
 ) -> dict[tuple[str, str], dict[str, Result]]:
     """Every probe on every encoder; each encoder's features are extracted once.
 
@@ -104,6 +107,7 @@ def probe(
         run_config: seed, data, model and evaluate are used.
         data: the prepared data set.
         parts: training images that fit, and that select.
+        progress: whether to show bars.
 
     Returns:
         (probe, encoder) -> task -> result.
@@ -116,7 +120,9 @@ def probe(
             f"{encoder}: {', '.join(f'{c} ({n})' for c, n in source.choices.items())}", flush=True
         )
         train, test = (
-            Features(features.extract(source, data, split, size), data.splits[split].labels)
+            Features(
+                features.extract(source, data, split, size, progress), data.splits[split].labels
+            )
             for split in ("train", data.report_split)
         )
         fit, held_out = train.take(parts[0]), train.take(parts[1])

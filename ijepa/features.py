@@ -103,7 +103,9 @@ def _pixels(images: Tensor, side: int) -> Tensor:
     return values.flatten(1)
 
 
-def extract(source: Frozen, store: Store, split: str, image_size: int) -> Choices:
+def extract(
+    source: Frozen, store: Store, split: str, image_size: int, progress: bool = False
+) -> Choices:
     """The features of a split, from the cache or computed now.
 
     Args:
@@ -111,6 +113,7 @@ def extract(source: Frozen, store: Store, split: str, image_size: int) -> Choice
         store: the prepared data set.
         split: its split.
         image_size: side of the square images in pixels.
+        progress: whether to show a bar.
 
     Returns:
         choice -> (n, D) read-only, memory-mapped; row i is image i of the split.
@@ -118,7 +121,7 @@ def extract(source: Frozen, store: Store, split: str, image_size: int) -> Choice
     images = store.splits[split]
     path = _cache_file(source, store, split, image_size)
     if not path.is_file():
-        _write(path, source, images, split, image_size)
+        _write(path, source, images, image_size, f"  features of {split}" if progress else None)
     array = np.load(path, mmap_mode="r")
     assert array.shape == (len(images), source.width), (path, array.shape)
     return {name: array[:, -columns:] for name, columns in source.choices.items()}
@@ -136,7 +139,7 @@ def _cache_file(source: Frozen, store: Store, split: str, image_size: int) -> Pa
     return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy"
 
 
-def _write(path: Path, source: Frozen, images: Images, split: str, image_size: int) -> None:
+def _write(path: Path, source: Frozen, images: Images, image_size: int, bar: str | None) -> None:
     """Compute the features into a temporary file that takes its name when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
@@ -145,7 +148,7 @@ def _write(path: Path, source: Frozen, images: Images, split: str, image_size: i
         shape = (len(images), source.width)
         array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
         start = 0
-        for rows in _compute(source, images, split, image_size):
+        for rows in _compute(source, images, image_size, bar):
             array[start : start + len(rows)] = rows
             start += len(rows)
         array.flush()
@@ -168,7 +171,7 @@ class _Centred(Dataset[Tensor]):
 
 
 def _compute(
-    source: Frozen, images: Images, split: str, image_size: int
+    source: Frozen, images: Images, image_size: int, bar: str | None
 ) -> Iterator[NDArray[np.float16]]:
     """Features of the images in order, a batch at a time."""
     device = environment.hardware().device
@@ -179,6 +182,6 @@ def _compute(
         pin_memory=device == "cuda",
     )
     with torch.inference_mode():
-        for batch in tqdm(loader, desc=f"  features of {split}", unit="batch", leave=False):
+        for batch in tqdm(loader, bar, unit="batch", leave=False, disable=bar is None):
             rows: NDArray[np.float16] = source.compute(batch.to(device)).half().cpu().numpy()
             yield rows

@@ -16,6 +16,8 @@ from tests.conftest import params, tiny
 class Run:
     """What the journal hands to a stage."""
 
+    interactive = False
+
     def __init__(self) -> None:
         self.points: dict[str, float] = {}
 
