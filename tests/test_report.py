@@ -325,6 +325,11 @@ def test_a_difference_is_decided_by_its_interval(
     assert words.verdict(low, high) == said
 
 
+def test_a_limit_beside_zero_does_not_look_like_zero() -> None:
+    assert words.interval(0.02, 0.9, signed=True) == "[+0.02, +0.90]"
+    assert words.interval(-1.04, 0.3, signed=True) == "[−1.0, +0.3]"
+
+
 def row(encoder_name: str, accuracy: float, difference: float = 0.0, half: float = 1.0) -> Any:
     low, high = difference - half, difference + half
     return {

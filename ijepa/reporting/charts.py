@@ -73,7 +73,10 @@ def _bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
             axes.errorbar(
                 x, value, [[value - low], [high - value]], color=style.INK, lw=1, capsize=2.5
             )
-        axes.text(x, (high or value) + top * 0.02, f"{value:.1f}", ha="center", fontsize=7.5)
+        axes.text(
+            x, (high or value) + top * 0.025, f"{value:.1f}", ha="center", fontsize=7.5,
+            bbox={"fc": "white", "ec": "none", "pad": 0.6, "alpha": 0.85},
+        )  # fmt: skip
     if chance is not None:
         axes.axhline(chance, color=style.RED, ls=(0, (4, 2)), lw=1.2, label="chance")
     axes.set_xticks(range(len(probes)), [spoken(probe) for probe in probes])

@@ -44,7 +44,7 @@ def collect(settings: Config, data: Store | None) -> dict[str, Any]:
     for path, found in ((OUT / "pretrain.json", pretrain), (OUT / "history.csv", history),
                         (ENCODER, ENCODER.is_file()), ("data/prepared", data)):  # fmt: skip
         if not found:
-            missing.append(f"{path} is missing: what depends on it is left out")
+            missing.append(f"{path}; what depends on it is left out")
     known = list(
         data.tasks if data else ()
     )  # the data set's order: its first task is the headline
@@ -167,7 +167,7 @@ def _confusion(
 ) -> dict[str, Any] | None:
     """Counts of true class by predicted class of the headline's trained encoder."""
     if not PREDICTIONS.is_file():
-        missing.append(f"{PREDICTIONS} is missing: there is no confusion matrix")
+        missing.append(f"{PREDICTIONS}; there is no confusion matrix")
         return None
     classes = evaluation["tasks"].get(task, {}).get("classes", [])
     name = f"{task}/{probe}/trained"

@@ -24,7 +24,9 @@ def interval(low: float | None, high: float | None, signed: bool = False) -> str
     """An interval, or what stands for one that is missing."""
     if low is None or high is None:
         return NOTHING
-    return f"[{number(low, signed=signed)}, {number(high, signed=signed)}]"
+    # a limit just beside zero decides a verdict: it must not look like zero
+    digits = 2 if signed and min(abs(low), abs(high)) < 0.05 else 1
+    return f"[{number(low, digits, signed)}, {number(high, digits, signed)}]"
 
 
 def verdict(low: float | None, high: float | None) -> str | None:
