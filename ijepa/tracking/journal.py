@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import random
 import shutil
 import signal
 import sys
@@ -295,7 +294,7 @@ def _sigterm() -> Iterator[None]:
 
 
 def _claim(runs: Path) -> Path:
-    """Make the folder of a new run: its name is YYMMDDhhmmss in UTC and two digits.
+    """Make the folder of a new run: its name is YYMMDDhhmmss in UTC and hundredths of a second.
 
     Making a folder is atomic, so processes that start together get different ids. Ids are
     integers, for Omniboard shows the wrong run for any other; below 2**53, for JavaScript.
@@ -303,11 +302,10 @@ def _claim(runs: Path) -> Path:
     try:
         runs.mkdir(parents=True, exist_ok=True)
         while True:
-            second = int(datetime.now(UTC).strftime("%y%m%d%H%M%S")) * 100
-            for digits in random.Random().sample(range(100), 100):
-                with contextlib.suppress(FileExistsError):
-                    (runs / str(second + digits)).mkdir()
-                    return runs / str(second + digits)
-            time.sleep(0.1)
+            folder = runs / datetime.now(UTC).strftime("%y%m%d%H%M%S%f")[:14]
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+            time.sleep(0.005)
     except OSError as error:
         raise ValueError(f"IJEPA_HOME: cannot write to {runs}: {error.strerror}") from None

@@ -37,6 +37,10 @@ LIMITS: dict[str, Any] = {
 }
 
 
+# servers that this process started: they outlive it, and Python complains of children forgotten
+_started: list[subprocess.Popen[bytes]] = []
+
+
 class UnavailableError(Exception):
     """The database cannot be used now; the message says why in one line, without secrets."""
 
@@ -64,7 +68,7 @@ def connect(home: Path) -> Database[dict[str, Any]]:
         except PyMongoError:
             client.close()
             raise
-    except (InvalidURI, ConfigurationError):
+    except (InvalidURI, ConfigurationError, ValueError):
         raise UnavailableError("IJEPA_MONGO_URL is not the URL of a MongoDB server") from None
     except PyMongoError as error:
         raise UnavailableError(reason(error)) from None
@@ -227,6 +231,7 @@ def _start(folder: Path, state: dict[str, Any], *options: str) -> dict[str, Any]
 
         _wait(settled, 20)
         if found:
+            _started.append(server)
             made = {**state, "port": int(found[0]), "pid": server.pid,
                     "process": process.mark(server.pid)}  # fmt: skip
             _write(folder / "server.json", made)

@@ -1,5 +1,6 @@
 """Where a run comes from: commit, software, DVC; and the removal of secrets from what is kept."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -50,8 +51,11 @@ def dvc() -> dict[str, str]:
 
 def software() -> dict[str, str]:
     """Versions of the packages that can change a number, found without importing them."""
-    installed = {d.metadata["Name"].lower(): d.version for d in metadata.distributions()}
-    return {name: installed[name] for name in PACKAGES if name in installed}
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def settings() -> dict[str, str]:

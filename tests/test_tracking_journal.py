@@ -1,0 +1,321 @@
+"""The journal: what a run leaves on disk, whatever happens to it."""
+
+import hashlib
+import json
+import math
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ijepa.tracking import journal, process, provenance, runs
+from ijepa.tracking.series import Series
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Science:
+    """Stands for a Config: what is recorded of it is its fields."""
+
+    seed: int = 3
+    scale: tuple[float, float] = (0.15, 0.2)
+
+
+class Tensor:
+    """A number that is no float, as a tensor of one element is."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("IJEPA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("IJEPA_MONGO_URL", "off")
+    return tmp_path / "home"
+
+
+def record(body: Callable[[journal.Run], float | None], **options: Any) -> None:
+    journal.record("evaluate", Science(), body, **options)
+
+
+def test_a_run_is_recorded_whole(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "encoder.safetensors"
+    figure = tmp_path / "figure.png"
+    figure.write_bytes(b"\x89PNG")
+
+    def body(run: journal.Run) -> float:
+        for step in range(5):
+            run.log("loss", 1 / (1 + step), step)
+        run.log("odd", Tensor(2.5), Tensor(1))
+        run.log("odd", float("nan"), 2)
+        run.artifact(figure)
+        run.artifact(figure, "figures/again.png")
+        run.info(note={"a.b": [1, 2]})
+        out.write_bytes(b"weights")
+        return 52.5
+
+    record(body, data="d" * 64, outs=[out])
+    (run,) = runs.listing()
+    assert (run.stage, run.status, run.seed, run.result) == ("evaluate", "COMPLETED", 3, 52.5)
+    assert run.data == "d" * 64
+    assert run.seconds is not None
+    assert run.artifacts == ("figure.png", "figures/again.png")
+    assert (run.folder / "figures/again.png").read_bytes() == b"\x89PNG"
+    config = runs.read(run.folder / "config.json")
+    assert set(config) == set(runs.CONFIG)
+    assert config["params"] == {"seed": 3, "scale": [0.15, 0.2]}
+    metrics = runs.read(run.folder / "metrics.json")
+    assert metrics["loss"]["steps"] == [0, 1, 2, 3, 4]
+    assert metrics["loss"]["values"] == [1 / (1 + step) for step in range(5)]
+    assert metrics["odd"]["values"][0] == 2.5
+    assert math.isnan(metrics["odd"]["values"][1])
+    assert metrics["odd"]["steps"] == [1, 2]
+    info = runs.read(run.folder / "info.json")
+    assert info["note"] == {"a.b": [1, 2]}
+    assert run.versions["sacred"]
+
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    assert info["outs"][0]["md5"] == hashlib.md5(b"weights").hexdigest()
+    assert [r.id for r in runs.find({out.as_posix(): sha256})] == [run.id]
+    assert runs.find({out.as_posix(): "0" * 64}) == []
+    assert runs.find({"another": sha256}) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ValueError("key: wrong"), "FAILED"), (KeyboardInterrupt(), "INTERRUPTED")],
+)
+def test_what_the_body_raises_is_recorded_and_raised(
+    home: Path, capfd: pytest.CaptureFixture[str], error: BaseException, status: str
+) -> None:
+    def body(run: journal.Run) -> None:
+        run.log("loss", 1.0, 0)
+        os.write(1, b"the last words\n")
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        record(body)
+    assert caught.value is error
+    (run,) = runs.listing()
+    assert run.status == status
+    assert runs.read(run.folder / "metrics.json")["loss"]["values"] == [1.0]
+    assert (run.folder / "cout.txt").read_text() == "the last words\n"
+    # Sacred itself prints nothing
+    assert capfd.readouterr() == ("the last words\n", "")
+
+
+def test_sigterm_is_recorded_and_the_handler_restored(home: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def body(run: journal.Run) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("not reached")
+
+    with pytest.raises(SystemExit) as caught:
+        record(body)
+    assert caught.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert runs.listing()[0].status == "PREEMPTED"
+
+
+def test_a_series_is_thinned_by_powers_of_two_and_keeps_its_end() -> None:
+    rng = random.Random(0)
+    for _ in range(200):
+        limit, count = rng.randint(1, 40), rng.randint(0, 500)
+        series = Series(limit)
+        for step in range(count):
+            series.add(step, 0.5 * step, "")
+        tree = series.tree()
+        stride = 1
+        while -(-count // stride) > limit:
+            stride *= 2
+        expected = list(range(0, count, stride))
+        if count and expected[-1] != count - 1:
+            expected.append(count - 1)
+        assert tree["steps"] == expected, (limit, count)
+        assert tree["values"] == [0.5 * step for step in expected]
+        assert tree["logged"] == count
+
+
+def test_ids_are_integers_and_nobody_shares_one(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:  # eight at a time want the same hundredth of a second
+        made = list(pool.map(lambda _: int(journal._claim(tmp_path / "runs").name), range(80)))
+    assert len(set(made)) == 80
+    later = int(journal._claim(tmp_path / "runs").name)
+    assert later > max(made)
+    assert all(10**13 <= run_id < 2**53 for run_id in made)
+
+
+def test_a_home_that_cannot_be_written_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("IJEPA_HOME", str(tmp_path / "file"))
+    with pytest.raises(ValueError, match=r"IJEPA_HOME: cannot write to .*file/runs"):
+        record(lambda run: None)
+
+
+def test_a_disk_that_fails_for_a_while_costs_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real, broken = Path.write_text, [True]
+
+    def write_text(path: Path, text: str) -> int:
+        if broken[0] and "metrics" in path.name:
+            raise OSError(28, "No space left on device")
+        return real(path, text)
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+
+    def body(run: journal.Run) -> None:
+        run.log("loss", 1.0, 0)
+        run._run._emit_heartbeat()
+        broken[0] = False
+        run.log("loss", 2.0, 1)
+
+    record(body)
+    (run,) = runs.listing()
+    assert runs.read(run.folder / "metrics.json")["loss"]["values"] == [1.0, 2.0]
+    assert capfd.readouterr().err == ""
+    broken[0] = True
+    record(lambda run: run.log("loss", 1.0, 0))
+    assert "metrics.json: [Errno 28]" in capfd.readouterr().err
+
+
+def test_torn_files_are_left_out(home: Path) -> None:
+    record(lambda run: None)
+    record(lambda run: None)
+    newest, oldest = runs.listing()
+    text = (newest.folder / "run.json").read_text()
+    (newest.folder / "run.json").write_text(text[: len(text) // 2])
+    assert [run.id for run in runs.listing()] == [oldest.id]
+    assert not runs.heal(newest.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "dies"),
+    [
+        ({}, True),
+        ({"status": "COMPLETED"}, False),
+        ({"heartbeat": "now"}, False),
+        ({"host": {"hostname": "another"}}, False),
+        ({"meta": {"pid": os.getpid(), "process": process.mark(os.getpid())}}, False),
+        ({"meta": {"pid": os.getpid(), "process": "an earlier process of this id"}}, True),
+    ],
+)
+def test_only_a_run_whose_process_is_gone_is_marked_died(
+    home: Path, change: dict[str, Any], dies: bool
+) -> None:
+    record(lambda run: None)
+    folder = runs.listing()[0].folder
+    now = datetime.now(UTC).replace(tzinfo=None)
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    mark = process.mark(child.pid)
+    child.wait()
+    run = {
+        **runs.read(folder / "run.json"),
+        "status": "RUNNING",
+        "heartbeat": (now - timedelta(seconds=61)).isoformat(),
+        "host": {"hostname": socket.gethostname()},
+        "meta": {"pid": child.pid, "process": mark},
+        **change,
+    }
+    if run["heartbeat"] == "now":
+        run["heartbeat"] = now.isoformat()
+    (folder / "run.json").write_text(json.dumps(run))
+    assert runs.heal(folder) is dies
+    assert (runs.listing()[0].status == "DIED") is dies
+
+
+def test_dirty_means_the_code_differs_from_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert provenance.commit() == ("", False)
+    for name in ("params.yaml", "dvc.lock", "ijepa/a.py", "out/metrics.json"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("1")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "x"]):
+        subprocess.run(["git", *command], check=True)
+    head, dirty = provenance.commit()
+    assert len(head) == 40
+    assert not dirty
+    for name in ("params.yaml", "dvc.lock", "out/metrics.json", "notes.txt"):
+        Path(name).write_text("2")
+        assert not provenance.commit()[1], name
+    Path("ijepa/b.py").write_text("")
+    assert provenance.commit()[1]
+    Path("ijepa/b.py").unlink()
+    Path("ijepa/a.py").write_text("2")
+    assert provenance.commit() == (head, True)
+
+
+NOISY = """
+import os, subprocess, sys
+sys.path.insert(0, "tests")
+from test_tracking_journal import record
+from ijepa import console
+
+def body(run):
+    print(os.environ["IJEPA_MONGO_URL"])
+    for i in range(200_000):
+        print("x" * 99)
+    for i in range(1000):
+        print(i, end="\\r")
+    print("bar done")
+    os.write(2, b"not \\xff UTF-8\\n")
+    subprocess.run(["sh", "-c", "echo the child"])
+    raise ValueError("refused " + os.environ["IJEPA_MONGO_URL"].upper() + " CANARY%21")
+
+sys.exit(console.run(lambda: record(body)))
+"""
+
+
+def test_much_output_a_secret_and_no_server(tmp_path: Path) -> None:
+    """20 MB pass through, the end is kept, the secret is not, the absent server costs a line."""
+    with socket.socket() as free:  # nobody listens there
+        free.bind(("127.0.0.1", 0))
+        url = f"mongodb://me:CANARY%21@127.0.0.1:{free.getsockname()[1]}/?authSource=admin"
+        done = subprocess.run(
+            [sys.executable, "-c", NOISY],
+            cwd=ROOT,
+            env={**os.environ, "IJEPA_HOME": str(tmp_path), "IJEPA_MONGO_URL": url},
+            capture_output=True,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    assert done.stdout.count(b"x" * 99 + b"\n") == 200_000
+    assert done.stdout.endswith(b"bar done\nthe child\n")
+    *_, note, error = done.stderr.decode(errors="replace").splitlines()
+    assert note.startswith("note: run ")
+    assert "MongoDB does not answer" in note
+    assert error.startswith("error: refused")
+    (run,) = runs.listing(tmp_path)
+    output = (run.folder / "cout.txt").read_text()
+    assert len(output) < journal.OUTPUT + 100
+    assert output.endswith("the child\n")
+    assert "\nbar done\n" in output
+    assert "not \ufffd UTF-8\n" in output
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 5
+    assert not [path for path in files if b"CANARY" in path.read_bytes()]
+    assert "CANARY" not in note

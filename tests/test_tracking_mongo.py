@@ -1,0 +1,315 @@
+"""The database: one server, every point of every run, and no harm when it fails (done-when 6)."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+from pymongo.errors import OperationFailure
+from test_tracking_journal import record
+
+from ijepa.tracking import journal, mongo, runs, sync
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def provisioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with its users, stopped: making them takes seconds."""
+    folder = tmp_path_factory.mktemp("provisioned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("IJEPA_MONGO_URL", raising=False)
+        mongo.connect(folder).client.close()
+        mongo.stop(folder)
+    return folder / "mongo"
+
+
+@pytest.fixture
+def home(tmp_path: Path, provisioned: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home whose runs beat and are sent several times a second."""
+    shutil.copytree(provisioned, tmp_path / "mongo")
+    monkeypatch.setenv("IJEPA_HOME", str(tmp_path))
+    monkeypatch.delenv("IJEPA_MONGO_URL", raising=False)
+    monkeypatch.setattr(journal, "BEAT", 0.2)
+    monkeypatch.setattr(sync, "EVERY", 0.3)
+    yield tmp_path
+    state = mongo._state(tmp_path / "mongo")
+    if state is not None and mongo._runs(state):
+        os.kill(state["pid"], signal.SIGKILL)
+
+
+def read(home: Path, ask: Callable[[Any], Any]) -> Any:
+    database = mongo.connect(home)
+    try:
+        return ask(database)
+    finally:
+        database.client.close()
+
+
+def points(home: Path) -> dict[tuple[int, str], tuple[list[int], list[float]]]:
+    return read(
+        home,
+        lambda db: {
+            (m["run_id"], m["name"]): (m["steps"], m["values"]) for m in db.metrics.find()
+        },
+    )
+
+
+def in_the_journal(home: Path) -> dict[tuple[int, str], tuple[list[int], list[float]]]:
+    return {
+        (run.id, name): (series["steps"], series["values"])
+        for run in runs.listing(home)
+        for name, series in (runs.read(run.folder / "metrics.json") or {}).items()
+    }
+
+
+def external(home: Path, password: str | None = None) -> str:
+    """The embedded server's address, as the URL of a server that is somebody else's."""
+    mongo.connect(home).client.close()
+    state = mongo._state(home / "mongo")
+    assert state is not None
+    word = password or state["passwords"][mongo.OWNER]
+    return (
+        f"mongodb://{mongo.OWNER}:{word}@127.0.0.1:{state['port']}/?authSource=admin&journal=true"
+    )
+
+
+def pid(home: Path) -> int:
+    state = mongo._state(home / "mongo")
+    assert state is not None
+    return int(state["pid"])
+
+
+def steps(run: journal.Run, first: int, last: int) -> None:
+    """Log slowly enough for beats and syncs to happen in between."""
+    for step in range(first, last):
+        run.log("loss", 1 / (1 + step), step)
+        time.sleep(0.02)
+
+
+def test_eight_processes_start_one_server_that_asks_for_a_password(home: Path) -> None:
+    shutil.rmtree(home / "mongo")
+    script = (
+        "from pathlib import Path; from ijepa.tracking import mongo\n"
+        f"home = Path({str(home)!r}); mongo.connect(home).client.close()\n"
+        "print({k: v for k, v in mongo._state(home / 'mongo').items() if k != 'passwords'})"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT)
+        for _ in range(8)
+    ]
+    answers = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 8
+    assert len(set(answers)) == 1, answers
+    commands = [
+        path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
+    ]
+    assert len([c for c in commands if str(home / "mongo" / "db").encode() in c]) == 1
+    assert (home / "mongo" / "server.json").stat().st_mode & 0o077 == 0
+
+    reader: pymongo.MongoClient[Any] = pymongo.MongoClient(mongo.reader_url(home))
+    with reader:
+        assert reader.ijepa.runs.find_one() is None
+        with pytest.raises(OperationFailure, match="not authorized"):
+            reader.ijepa.runs.insert_one({"_id": 1})
+        with pytest.raises(OperationFailure, match="not authorized"):
+            reader.ijepa.runs.drop()
+    port = mongo.reader_url(home).rpartition(":")[2].partition("/")[0]
+    anonymous: pymongo.MongoClient[Any] = pymongo.MongoClient("127.0.0.1", int(port))
+    with anonymous, pytest.raises(OperationFailure, match="requires authentication"):
+        anonymous.ijepa.runs.find_one()
+    assert mongo.stop(home)
+    assert not mongo.stop(home)
+    assert "not running" in mongo.status(home)
+
+
+def test_a_run_arrives_while_it_goes_on_and_is_whole_at_the_end(
+    home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "report.html"
+    file.write_text("<h1>report</h1>")
+    seen: list[int] = []
+
+    def body(run: journal.Run) -> float:
+        run.artifact(file)
+        run.log("odd", float("nan"), 0)
+        steps(run, 0, 200)
+        seen.extend(
+            len(values) for (_, name), (_, values) in points(home).items() if name == "loss"
+        )
+        return 1.5
+
+    mongo.connect(home).client.close()
+    record(body)
+    assert seen
+    assert 0 < seen[0] <= 200
+    (run,) = runs.listing(home)
+    stored = points(home)
+    assert stored[run.id, "loss"] == (list(range(200)), [1 / (1 + step) for step in range(200)])
+    assert stored[run.id, "odd"][1][0] != stored[run.id, "odd"][1][0]  # NaN
+    document = read(home, lambda db: db.runs.find_one())
+    assert document["_id"] == run.id
+    assert isinstance(document["_id"], int)
+    assert document["status"] == "COMPLETED"
+    assert document["result"] == 1.5
+    assert {m["name"] for m in document["info"]["metrics"]} == {"loss", "odd"}
+    assert [a["name"] for a in document["artifacts"]] == ["report.html"]
+
+    # a second sync changes nothing; a damaged copy is noticed although the run says COMPLETED
+    count = {"runs": 1, "metrics": 2, "fs.files": 2}  # the artifact and the source
+
+    def counts(db: Any) -> dict[str, int]:
+        return {name: db[name].count_documents({}) for name in count}
+
+    assert read(home, counts) == count
+    again = sync.sync(home)
+    assert (again.written, again.unchanged) == ([], 1)
+    read(home, lambda db: db.metrics.update_one({"name": "loss"}, {"$set": {"values": [1.0]}}))
+    assert sync.sync(home).written == [run.id]
+    assert points(home)[run.id, "loss"] == stored[run.id, "loss"]
+    read(home, lambda db: db["fs.files"].delete_one({"filename": {"$regex": "report"}}))
+    read(home, lambda db: db["fs.chunks"].delete_many({}))
+    assert sync.sync(home).written == [run.id]
+    assert sync.sync(home).written == []
+    assert read(home, lambda db: db["fs.files"].count_documents({})) >= 2
+    assert read(home, lambda db: db.runs.count_documents({})) == 1
+
+
+def test_the_embedded_server_killed_in_mid_run_is_started_again(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def body(run: journal.Run) -> None:
+        steps(run, 0, 50)
+        os.kill(pid(home), signal.SIGKILL)
+        steps(run, 50, 200)
+
+    mongo.connect(home).client.close()
+    record(body)
+    assert len(points(home)) == 1
+    assert points(home) == in_the_journal(home)
+    assert "is not in MongoDB" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("when", ["start", "middle"])
+def test_a_server_that_is_gone_costs_a_line(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], when: str
+) -> None:
+    monkeypatch.setenv("IJEPA_MONGO_URL", external(home))
+
+    def body(run: journal.Run) -> None:
+        steps(run, 0, 50)
+        if when == "middle":
+            os.kill(pid(home), signal.SIGKILL)
+        steps(run, 50, 150)
+
+    if when == "start":
+        os.kill(pid(home), signal.SIGKILL)
+    start = time.monotonic()
+    record(body)
+    assert time.monotonic() - start < 20
+    assert capfd.readouterr().err.count("is not in MongoDB: MongoDB does not answer") == 1
+    assert runs.listing(home)[0].status == "COMPLETED"
+    monkeypatch.delenv("IJEPA_MONGO_URL")
+    sync.sync(home)
+    assert len(in_the_journal(home)) == 1
+    assert points(home) == in_the_journal(home)
+
+
+def test_refused_credentials_cost_a_line_that_does_not_show_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IJEPA_MONGO_URL", external(home, "CANARY-wrong"))
+    record(lambda run: steps(run, 0, 40))
+    error = capfd.readouterr().err
+    assert error.count("is not in MongoDB: MongoDB refuses the credentials") == 1
+    assert "CANARY" not in error
+    assert not [
+        p for p in (home / "runs").rglob("*") if p.is_file() and b"CANARY" in p.read_bytes()
+    ]
+    monkeypatch.delenv("IJEPA_MONGO_URL")
+    sync.sync(home)
+    assert points(home) == in_the_journal(home)
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_a_stopped_server_hangs_nobody(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], embedded: bool
+) -> None:
+    monkeypatch.setattr(sync, "PATIENCE", 12)
+    url = external(home)
+    if not embedded:
+        monkeypatch.setenv("IJEPA_MONGO_URL", url)
+
+    def body(run: journal.Run) -> None:
+        steps(run, 0, 40)
+        os.kill(pid(home), signal.SIGSTOP)
+        steps(run, 40, 80)
+
+    start = time.monotonic()
+    try:
+        record(body)
+    finally:
+        os.kill(pid(home), signal.SIGCONT)
+    assert time.monotonic() - start < 25
+    assert "is not in MongoDB" in capfd.readouterr().err
+    monkeypatch.delenv("IJEPA_MONGO_URL", raising=False)
+    time.sleep(0.5)
+    sync.sync(home)
+    assert points(home) == in_the_journal(home)
+    assert len(points(home)) == 1
+
+
+def test_a_run_that_was_killed_is_healed_and_keeps_its_points(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        "import os, signal, sys, time; sys.path.insert(0, 'tests')\n"
+        "from test_tracking_journal import record, journal\n"
+        "journal.BEAT = 0.1\n"
+        "def body(run):\n"
+        "    run.log('loss', 1.0, 0); time.sleep(0.5); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "record(body)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert runs.listing(home)[0].status == "RUNNING"
+    monkeypatch.setattr(runs, "STALE", 0.0)
+    assert sync.sync(home).died == [runs.listing(home)[0].id]
+    assert read(home, lambda db: db.runs.find_one())["status"] == "DIED"
+    assert list(points(home).values()) == [([0], [1.0])]
+
+
+def test_two_machines_may_have_the_same_id(home: Path) -> None:
+    record(lambda run: run.log("loss", 1.0, 0))
+    run = runs.listing(home)[0]
+    text = (run.folder / "run.json").read_text()
+    uuid = runs.read(run.folder / "run.json")["meta"]["uuid"]
+    (run.folder / "run.json").write_text(text.replace(uuid, "another machine's"))
+    (home / "runs" / "not-a-number").mkdir()  # Omniboard would show the wrong run for such an id
+    sync.sync(home)
+    sync.sync(home)
+    ids = read(home, lambda db: sorted(document["_id"] for document in db.runs.find()))
+    assert ids == [run.id, run.id + 1]
+    assert {key for key, _ in points(home)} == set(ids)
+
+
+def test_what_is_too_large_for_a_document_is_shortened(home: Path) -> None:
+    def body(run: journal.Run) -> None:
+        run.info(large="x" * 17_000_000, number=2**70, dotted={"a.b": 1})
+
+    record(body)
+    document = read(home, lambda db: db.runs.find_one())
+    assert document["info"] == "too large for MongoDB: see the journal"
+    assert document["status"] == "COMPLETED"
+    record(lambda run: run.info(number=2**70, dotted={"a.b": 1}))
+    document = read(home, lambda db: db.runs.find_one({"_id": runs.listing(home)[0].id}))
+    assert document["info"]["number"] == str(2**70)
+    assert document["info"]["dotted"] == {"a_b": 1}
