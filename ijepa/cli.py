@@ -152,11 +152,12 @@ def _masks(args: argparse.Namespace) -> None:
 
 def _runs(args: argparse.Namespace) -> int:
     from ijepa import environment
-    from ijepa.tracking import mongo, runs, sync
+    from ijepa.tracking import mongo, omniboard, runs, sync
 
     if args.action == "sync":
         try:
             done = sync.sync(environment.home())
+            omniboard.prepare(environment.home())
         except mongo.UnavailableError as error:
             raise console.Failure(str(error)) from None
         print(f"MongoDB: {len(done.written)} runs written, {done.unchanged} were there already")

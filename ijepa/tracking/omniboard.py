@@ -10,9 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from pymongo.database import Database
+from pymongo.errors import PyMongoError
 
 from ijepa import environment, launch
 from ijepa.tracking import mongo, runs, sync
@@ -66,9 +65,7 @@ def serve(port: int = 9000) -> int:
     home = environment.home()
     try:
         sync.sync(home)
-        database = mongo.connect(home)
-        prepare(database)
-        database.client.close()
+        prepare(home)
         uri = mongo.reader_url(home)
     except UnavailableError as error:
         raise ValueError(f"Omniboard needs the database: {error}") from None
@@ -99,22 +96,30 @@ def serve(port: int = 9000) -> int:
     return 0
 
 
-def prepare(database: Database[dict[str, Any]]) -> None:
-    """Put settings and columns into the database; those that a person changed stay."""
-    for name, value in SETTINGS.items():
-        database["omniboard.settings"].update_one(
-            {"name": name}, {"$setOnInsert": {"value": value}}, upsert=True
-        )
-    for name, metric in METRICS.items():
-        database["omniboard.metric.columns"].update_one(
-            {"name": name},
-            {"$setOnInsert": {"metric_name": metric, "extrema": "last"}},
-            upsert=True,
-        )
-    for name, path in FIELDS.items():
-        database["omniboard.custom.columns"].update_one(
-            {"name": name}, {"$setOnInsert": {"config_path": path}}, upsert=True
-        )
+def prepare(home: Path) -> None:
+    """Put settings and columns into the database; those that a person changed stay.
+
+    Raises:
+        UnavailableError: see ``mongo.connect``.
+    """
+    wanted = {
+        "omniboard.settings": {name: {"value": value} for name, value in SETTINGS.items()},
+        "omniboard.metric.columns": {
+            name: {"metric_name": metric, "extrema": "last"} for name, metric in METRICS.items()
+        },
+        "omniboard.custom.columns": {n: {"config_path": path} for n, path in FIELDS.items()},
+    }
+    database = mongo.connect(home)
+    try:
+        for collection, documents in wanted.items():
+            for name, values in documents.items():
+                database[collection].update_one(
+                    {"name": name}, {"$setOnInsert": values}, upsert=True
+                )
+    except PyMongoError as error:
+        raise UnavailableError(mongo.reason(error)) from None
+    finally:
+        database.client.close()
 
 
 def install(home: Path) -> Path:
