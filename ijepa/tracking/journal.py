@@ -226,8 +226,9 @@ def record(
         ):  # Sacred gives the last beat 2 s; it shall have all it needs
             run._heartbeat.join()
         journal.save_cout()
-        if journal.problem:
-            print(f"note: the journal of run {folder.name}: {journal.problem}", file=sys.stderr)
+        problem = journal.problem or (run._failed_observers and "Sacred gave it up")
+        if problem:
+            print(f"note: the journal of run {folder.name}: {problem}", file=sys.stderr)
         live.finish()
 
 

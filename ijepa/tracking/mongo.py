@@ -37,10 +37,6 @@ LIMITS: dict[str, Any] = {
 }
 
 
-# servers that this process started: they outlive it, and Python complains of children forgotten
-_started: list[subprocess.Popen[bytes]] = []
-
-
 class UnavailableError(Exception):
     """The database cannot be used now; the message says why in one line, without secrets."""
 
@@ -231,7 +227,7 @@ def _start(folder: Path, state: dict[str, Any], *options: str) -> dict[str, Any]
 
         _wait(settled, 20)
         if found:
-            _started.append(server)
+            server.returncode = 0  # it outlives us on purpose; Python warns of forgotten children
             made = {**state, "port": int(found[0]), "pid": server.pid,
                     "process": process.mark(server.pid)}  # fmt: skip
             _write(folder / "server.json", made)

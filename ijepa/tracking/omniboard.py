@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from pymongo.errors import PyMongoError
 
@@ -102,7 +103,7 @@ def prepare(home: Path) -> None:
     Raises:
         UnavailableError: see ``mongo.connect``.
     """
-    wanted = {
+    wanted: dict[str, dict[str, dict[str, Any]]] = {
         "omniboard.settings": {name: {"value": value} for name, value in SETTINGS.items()},
         "omniboard.metric.columns": {
             name: {"metric_name": metric, "extrema": "last"} for name, metric in METRICS.items()

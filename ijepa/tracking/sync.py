@@ -67,6 +67,8 @@ def _sync(database: Database[dict[str, Any]], home: Path, only: set[int] | None)
     for folder in runs.folders(home):
         if only is not None and int(folder.name) not in only:
             continue
+        if not (folder / "run.json").exists():  # about to start, or stopped before it did
+            continue
         with mongo.locked(folder / ".sync", 5):  # an older view must not overwrite a newer one
             if runs.heal(folder):
                 summary.died.append(int(folder.name))
