@@ -30,7 +30,7 @@ from ijepa.tracking import journal
 from tests.conftest import TINY, params
 
 CLASSES = ("a|b", "<b>c</b>", "$d$")  # each breaks a page that does not escape
-TASKS = {"class": CLASSES, "count": ("3", "4")}
+TASKS = {"kind": CLASSES, "a<b": ("3", "4")}  # the first is not the alphabet's first
 
 
 def make_run(folder: Path) -> None:
@@ -44,7 +44,7 @@ def make_run(folder: Path) -> None:
     def split(count: int) -> Split:
         pixels = rng.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
         pixels[::3, :, :8] //= 4
-        made = [Item(p, {"class": i % 3, "count": i % 2}, str(i)) for i, p in enumerate(pixels)]
+        made = [Item(p, {"kind": i % 3, "a<b": i % 2}, str(i)) for i, p in enumerate(pixels)]
         return Split(count, lambda: iter(made))
 
     source = Source({"train": split(24), "test": split(60)}, TASKS, {"name": "made"})
@@ -218,13 +218,15 @@ def test_pages_show_the_numbers_of_the_json(built: Path) -> None:
     page = "".join(Page((built / "index.html").read_text()).words)
     for row in table:
         assert f"{row['accuracy']:.1f}" in page
-    assert table[0]["task"] == "class"  # the data set's first, not the alphabet's
+    assert table[0]["task"] == "kind"
 
 
 def test_names_of_classes_are_text(built: Path) -> None:
     page = (built / "index.html").read_text()
     assert "<b>c</b>" not in page
     assert "&lt;b&gt;c&lt;/b&gt;" in page
+    assert "a<b" not in page
+    assert "a&lt;b" in page
 
 
 def test_parameters_are_exact(built: Path, run: Path) -> None:
@@ -273,7 +275,7 @@ def test_what_is_not_a_number_is_rendered(inside: Path, undrawn: None) -> None:
     (inside / "out" / "encoder.safetensors").unlink()
     path = inside / "out" / "evaluation" / "evaluation.json"
     evaluation = json.loads(path.read_text())
-    broken = evaluation["tasks"]["class"]
+    broken = evaluation["tasks"]["kind"]
     broken["linear"]["trained"]["accuracy"] = float("nan")
     broken["linear"]["trained"]["low"] = None
     broken["linear"]["pixels"] = {}
@@ -290,15 +292,15 @@ def test_what_is_not_a_number_is_rendered(inside: Path, undrawn: None) -> None:
 
     json.loads((inside / "r" / "results.json").read_text(), parse_constant=refuse)
     rows = {(r["task"], r["probe"], r["encoder"]): r for r in found["table"]}
-    assert words.cells(rows["class", "linear", "trained"])[3:5] == ["n/a", "n/a"]
-    assert rows["class", "linear", "pixels"]["verdict"] is None
+    assert words.cells(rows["kind", "linear", "trained"])[3:5] == ["n/a", "n/a"]
+    assert rows["kind", "linear", "pixels"]["verdict"] is None
     assert "1 could not be made" in found["headline"]["score"]
     assert "There is no accuracy" in found["headline"]["sentence"]
     assert found["history"]["loss"][8] is None
     assert found["history"]["rankme"][8] is None
     assert "not a number in 1 of" in found["health"]["sentence"]
     assert "n/a" in "".join(Page((inside / "r" / "index.html").read_text()).words)
-    assert words.line(found).startswith("report: out/report/index.html — class linear n/a %")
+    assert words.line(found).startswith("report: out/report/index.html — kind linear n/a %")
     accuracy(found["table"], inside / "accuracy")
     curves(found["history"] | {"ema": [None] * 29}, inside / "curves")
     assert (inside / "curves.svg").stat().st_size > 1000
@@ -342,7 +344,7 @@ def row(encoder_name: str, accuracy: float, difference: float = 0.0, half: float
 
 def test_headline_says_won_lost_and_undecided() -> None:
     rows = [row("trained", 52.1), row("random_init", 58.1, -6.0), row("pixels", 51.9, 0.2)]
-    text = words.headline(rows, "class", "linear", 5000)
+    text = words.headline(rows, "class", "linear", 5000, "test")
     assert "52.1 % of 5,000 test images" in text
     assert "worse than its own random initialisation (58.1 %; difference −6.0 points" in text
     assert "not told apart from raw pixels (51.9 %; difference +0.2 points, −0.8 to +1.2)" in text
@@ -411,10 +413,11 @@ def test_components_share_a_basis_and_explain_what_they_show() -> None:
     assert nothing == [0, 0, 0]
 
 
-def tile(path: Path, column: int) -> np.ndarray:
-    """A tile of the first image in a gallery of 16 px: the image, its context, its targets."""
-    left = 10 + column * 138 + 10 * min(column, 2)
-    return np.asarray(Image.open(path))[44:172, left : left + 128, :3]
+def tile(path: Path, column: int, number: int = 0) -> np.ndarray:
+    """A tile in a gallery of 16 px and 2 targets: an image, its context, its targets."""
+    left = 10 + column * 138 + 10 * min(column, 2) + 582 * (number % 2)
+    top = 44 + 138 * (number // 2)
+    return np.asarray(Image.open(path))[top : top + 128, left : left + 128, :3]
 
 
 def test_gallery_without_data_hides_exactly_what_is_masked(
@@ -426,12 +429,17 @@ def test_gallery_without_data_hides_exactly_what_is_masked(
     assert (tmp_path / "masks.svg").is_file()
     masks = sample(Keys(0, 0, np.zeros(3, np.int64), np.arange(3)), (4, 4), settings.mask.options)
     assert (tile(tmp_path / "masks.png", 0) != 232).all()
-    for column, index, valid in (
-        (1, masks.context[0], masks.context_valid[0]),
-        (2, masks.targets[0, 0], masks.targets_valid[0, 0]),
-        (3, masks.targets[0, 1], masks.targets_valid[0, 1]),
+    assert len(set(masks.context_valid.sum(1).tolist())) > 1  # so that padding is in play
+    for number, column, index, valid in (
+        part
+        for i in range(3)
+        for part in (
+            (i, 1, masks.context[i], masks.context_valid[i]),
+            (i, 2, masks.targets[i, 0], masks.targets_valid[i, 0]),
+            (i, 3, masks.targets[i, 1], masks.targets_valid[i, 1]),
+        )
     ):
-        seen = (tile(tmp_path / "masks.png", column) != 232).all(2)
+        seen = (tile(tmp_path / "masks.png", column, number) != 232).all(2)
         patches = seen.reshape(4, 32, 4, 32).all((1, 3)).ravel()
         assert np.flatnonzero(patches).tolist() == sorted(index[valid].tolist())
         assert seen.mean() == len(index[valid]) / 16  # and no part of any other patch
@@ -500,7 +508,7 @@ def test_stage_records_itself_and_says_where_the_report_is(
     monkeypatch.setattr(sys, "argv", ["report"])
     report.main()
     said = capsys.readouterr().out.splitlines()[-1]
-    assert re.match(r"report: out/report/index\.html — class linear \d+\.\d ± \d", said)
+    assert re.match(r"report: out/report/index\.html — kind linear \d+\.\d ± \d", said)
     (folder,) = (environment.home() / "runs").iterdir()
     entry = json.loads((folder / "run.json").read_text())
     assert entry["status"] == "COMPLETED"

@@ -70,8 +70,9 @@ def _of_results(results: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
         _figure(
             "results", "accuracy", "Accuracy of the probes",
             f"Bar charts of accuracy. {values}.",
-            "Error bars are 95 % intervals over test images, not over training seeds. The dashed"
-            " line is chance: the share of the most frequent class. Numbers: the table above.",
+            f"Error bars are 95 % intervals over {results['run']['split']} images, not over"
+            " training seeds. The dashed line is chance: the share of the most frequent class."
+            " Numbers: the table above.",
         )
     ]  # fmt: skip
     confusion = results["confusion"]

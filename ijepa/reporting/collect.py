@@ -54,7 +54,7 @@ def collect(settings: Config, data: Store | None) -> dict[str, Any]:
     task = tasks[0] if tasks else ""
     probes = [row["probe"] for row in rows if row["task"] == task]
     probe = "linear" if "linear" in probes else probes[0] if probes else ""
-    split, counts = evaluation.get("split"), evaluation.get("n", {})
+    split, counts = evaluation.get("split", "test"), evaluation.get("n", {})
     losses = (history or {}).get("loss", [])
     broken = sum(value is None for value in losses)
     return {
@@ -70,7 +70,7 @@ def collect(settings: Config, data: Store | None) -> dict[str, Any]:
         "headline": {
             "task": task,
             "probe": probe,
-            "sentence": words.headline(rows, task, probe, counts.get("test")),
+            "sentence": words.headline(rows, task, probe, counts.get("test"), split),
             "score": words.score(rows),
         },
         "table": rows,

@@ -71,8 +71,9 @@ def look(config: Config, data: Store, weights: Path, count: int) -> Views:
         ("trained", encoder.load(weights)),
         ("random_init", encoder.create(size, config.model, config.seed)),
     ):
-        with torch.no_grad():
-            patches = module(batches.normalise(torch.stack(list(images.values()))))
+        seen = batches.normalise(torch.stack(list(images.values())))
+        with torch.no_grad():  # double: the colours must not depend on the number of threads
+            patches = module.double()(seen.double())
         maps[name], explained[name] = components(patches.numpy(), module.grid)
     shown = sorted({int(i) for found in nearest.values() for i in found.ravel()})
     return Views(
@@ -129,7 +130,7 @@ def neighbours(
 
 
 def components(
-    patches: NDArray[np.float32], grid: tuple[int, int]
+    patches: NDArray[np.floating], grid: tuple[int, int]
 ) -> tuple[NDArray[np.float64], list[float]]:
     """Three principal components of patch features as colours, in a basis that all images share.
 

@@ -75,7 +75,9 @@ def plus_minus(row: Mapping[str, Any]) -> str:
     return f"{number(row['accuracy'])} ± {number((row['high'] - row['low']) / 2)}"
 
 
-def headline(rows: Sequence[Mapping[str, Any]], task: str, probe: str, count: int | None) -> str:
+def headline(
+    rows: Sequence[Mapping[str, Any]], task: str, probe: str, count: int | None, split: str
+) -> str:
     """The result in one sentence, honest also when it is lost."""
     mine = {r["encoder"]: r for r in rows if r["task"] == task and r["probe"] == probe}
     trained = mine.get("trained")
@@ -84,7 +86,7 @@ def headline(rows: Sequence[Mapping[str, Any]], task: str, probe: str, count: in
     images = f"{count:,} " if count else ""
     text = (
         f"A {spoken(probe)} probe on the frozen encoder gets the {spoken(task)} of"
-        f" {number(trained['accuracy'])} % of {images}test images right (95 % interval"
+        f" {number(trained['accuracy'])} % of {images}{split} images right (95 % interval"
         f" {number(trained['low'])} to {number(trained['high'])}; chance"
         f" {number(trained['chance'])} %)"
     )
