@@ -319,3 +319,15 @@ def test_much_output_a_secret_and_no_server(tmp_path: Path) -> None:
     assert len(files) >= 5
     assert not [path for path in files if b"CANARY" in path.read_bytes()]
     assert "CANARY" not in note
+
+
+def test_no_password_survives_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IJEPA_MONGO_URL", "mongodb+srv://me:se%21cret@db.invalid/?x=1")
+    for text, kept in (
+        ("postgres://u:word@h:1/x and https://a:b@c", "postgres://***@h:1/x and https://***@c"),
+        ("authentication of se%21cret failed", "authentication of *** failed"),
+        ("authentication of se!cret failed", "authentication of *** failed"),
+        ("https://host:80/path?a=b@c", "https://host:80/path?a=b@c"),
+        ("no url: a@b", "no url: a@b"),
+    ):
+        assert provenance.redact(text) == kept
