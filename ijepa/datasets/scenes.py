@@ -7,7 +7,8 @@ cylinders, patterned, lit from one side, near and far, hiding one another. There
   light or dark, by the toss of a coin, on a ground between the two, so the mean colour of a place
   hardly depends on whether a solid is there, and a linear probe on pixels stays near chance
   (shadows leave it a little). Shapes, patterns, colours, light, number, size and place say nothing
-  about the arrangement. Part of an arrangement tells where the rest of it is.
+  about the arrangement. Part of an arrangement tells where the rest of it is. Fewer than three
+  solids have no arrangement, and three or four can look like several: no probe reaches 100 %.
 - ``count``: how many solids there are. Each of them shows at least ``_VISIBLE`` of the picture.
 - ``distance``: depth of the closest solid's centre along the camera's axis, in the six bins of
   VTAB's Clevr/Dist. The bins are drawn uniformly.
