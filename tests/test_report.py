@@ -157,7 +157,7 @@ def test_same_inputs_same_bytes(
 
 @pytest.mark.slow
 def test_same_bytes_from_another_process(built: Path, inside: Path) -> None:
-    (inside / "matplotlibrc").write_text("font.size: 20\nfont.family: serif\n")
+    (inside / "matplotlibrc").write_text("font.family: serif\nxtick.labelsize: 20\n")
     code = (
         "from pathlib import Path; from ijepa import config; from ijepa.reporting import build;"
         "build.build(config.load(), Path('again'))"
