@@ -1,7 +1,7 @@
 """Data sets: one file each, with ``Options`` and ``load(options, root) -> Source``.
 
-``Options`` is a frozen dataclass of the keys of ``params.yaml``'s ``data`` section that the data set
-uses. ``load`` opens the raw data under ``root`` (``IJEPA_DATA_ROOT``) and reads nothing but what it
+``Options`` is a frozen dataclass of the keys of ``params.yaml``'s ``data`` section that the data
+set uses. ``load`` opens the raw data under ``root`` (``IJEPA_DATA_ROOT``) and reads no more than it
 needs to count; the images are read when a split is iterated. ``ijepa.store`` packs a source into
 the immutable form that training reads.
 """
@@ -42,8 +42,8 @@ class Source:
     """A raw data set.
 
     Attributes:
-        splits: ``train`` and at least one of ``val`` and ``test``. Numbers are reported on ``test``
-            where there is one, else on ``val``.
+        splits: ``train`` and at least one of ``val`` and ``test``. Numbers are reported on
+            ``test`` where there is one, else on ``val``.
         tasks: the class names of each label, ``{"class": ("cat", "dog"), ...}``. The first task is
             the headline of the report.
         origin: where the data came from (plain JSON, no absolute paths), for the manifest.
