@@ -43,18 +43,22 @@ def number(name: str) -> int:
 
 
 def home() -> Path:
-    """The folder of everything that outlives a stage and is not a result.
-
-    DVC sets DVC_ROOT to the main checkout even in the temporary workspace of an experiment, so all
-    experiments of a checkout share one journal, one database and one set of checkpoints.
-    """
-    value = text("IJEPA_HOME")
-    return Path(value) if value else Path(os.environ.get("DVC_ROOT", ".")).resolve() / ".ijepa"
+    """The folder of everything that outlives a stage and is not a result."""
+    return _checkout() / (text("IJEPA_HOME") or ".ijepa")
 
 
 def data_root() -> Path:
-    """The folder of the raw data; a relative path counts from the main checkout."""
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve() / text("IJEPA_DATA_ROOT")
+    """The folder of the raw data."""
+    return _checkout() / text("IJEPA_DATA_ROOT")
+
+
+def _checkout() -> Path:
+    """The main checkout, from which relative folders count.
+
+    DVC sets DVC_ROOT to it even in the temporary workspace of an experiment, so all experiments of a
+    checkout share one journal, one database and one set of checkpoints.
+    """
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
 
 
 @dataclass(frozen=True, slots=True)

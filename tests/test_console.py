@@ -1,0 +1,29 @@
+import pytest
+
+from ijepa import console, variants
+
+
+def failing(error: BaseException) -> int:
+    def main() -> None:
+        raise error
+
+    return console.run(main)
+
+
+def test_status_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert console.run(lambda: None) == 0
+    assert console.run(lambda: 3) == 3
+    assert failing(ValueError("params.yaml: seed: wrong")) == 2
+    assert capsys.readouterr().err == "error: params.yaml: seed: wrong\n"
+    assert failing(console.Failure("NaN at step 3")) == 1
+    assert failing(console.Failure("stopped", 143)) == 143
+    assert failing(KeyboardInterrupt()) == 130
+    with pytest.raises(ZeroDivisionError):
+        failing(ZeroDivisionError())
+
+
+def test_variants_are_the_files_of_their_folder() -> None:
+    assert {"scenes", "cifar10", "folder", "parquet"} <= set(variants.names("datasets"))
+    assert variants.load("probes", "knn").__name__ == "ijepa.probes.knn"
+    with pytest.raises(ValueError, match=r"'magic' is not one of .*multiblock"):
+        variants.load("masks", "magic")

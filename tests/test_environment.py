@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from ijepa import environment
+
+
+def test_folders_count_from_the_main_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an experiment's temporary workspace the folders of the main checkout are meant."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("IJEPA_HOME", raising=False)
+    monkeypatch.setenv("IJEPA_DATA_ROOT", "../data")
+    assert environment.home() == tmp_path / ".ijepa"
+    assert environment.data_root() == tmp_path / "../data"
+    monkeypatch.setenv("IJEPA_HOME", "elsewhere")
+    assert environment.home() == tmp_path / "elsewhere"
+    monkeypatch.setenv("IJEPA_HOME", "/absolute")
+    assert environment.home() == Path("/absolute")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("IJEPA_DEVICE", "tpu", "IJEPA_DEVICE: 'tpu' is not one of auto, cpu, cuda"),
+        ("IJEPA_PRECISION", "fp8", "IJEPA_PRECISION: 'fp8' is not one of auto, bf16, fp32"),
+        ("IJEPA_PROCESSES", "two", "IJEPA_PROCESSES: 'two' is not a whole number >= 0"),
+        ("IJEPA_THREADS", "-1", "IJEPA_THREADS: '-1' is not a whole number >= 0"),
+    ],
+)
+def test_a_bad_variable_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv("IJEPA_DEVICE", "cpu")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the text is compared below)
+        environment.hardware()
+    assert str(caught.value) == words
+
+
+def test_threads_share_the_cores_among_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IJEPA_DEVICE", "cpu")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    assert environment.hardware().threads == 8
+    monkeypatch.setenv("IJEPA_PROCESSES", "4")
+    assert (environment.hardware().processes, environment.hardware().threads) == (4, 2)
+    monkeypatch.setenv("IJEPA_PROCESSES", "16")
+    assert environment.hardware().threads == 1
