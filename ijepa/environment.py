@@ -55,8 +55,8 @@ def data_root() -> Path:
 def _checkout() -> Path:
     """The main checkout, from which relative folders count.
 
-    DVC sets DVC_ROOT to it even in the temporary workspace of an experiment, so all experiments of a
-    checkout share one journal, one database and one set of checkpoints.
+    DVC sets DVC_ROOT to it even in the temporary workspace of an experiment, so all experiments of
+    a checkout share one journal, one database and one set of checkpoints.
     """
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()
 
