@@ -42,7 +42,7 @@ def pretrain(config: Config, hardware: environment.Hardware, run: journal.Run) -
         reason = tail.failed or f"training ended with status {status}; its output is above"
         raise console.Failure(reason, tail.status or 1)
     run.artifact(OUTS[1])
-    return float(json.loads(OUTS[2].read_text())["rankme"])
+    return round(float(json.loads(OUTS[2].read_text())["rankme"]), 2)
 
 
 class Tail:
