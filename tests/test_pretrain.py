@@ -12,9 +12,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from conftest import ROOT, TINY, params
 from ruamel.yaml import YAML
+
+from ijepa import batches, statistics
+from ijepa import encoder as encoders
+from ijepa.probes import Features, linear
+from ijepa.store import Store
 
 pytestmark = pytest.mark.slow
 OUTS = ("encoder.safetensors", "history.csv", "pretrain.json")
@@ -140,11 +147,33 @@ def rows(folder: Path) -> list[dict[str, float]]:
     return [dict(zip(lines[0], map(float, line), strict=True)) for line in lines[1:]]
 
 
-def test_one_two_and_four_gloo_processes_train_the_same(stage: Stage) -> None:
-    histories = {}
+def probe(folder: Path, store: Store) -> int:
+    """How many test images a linear probe on the folder's encoder gets right."""
+    encoder = encoders.load(folder / "out" / "encoder.safetensors")
+
+    def pooled(split: str) -> Features:
+        images = store.splits[split]
+        batch = torch.stack([batches.centre(images[i], 16) for i in range(len(images))])
+        with torch.no_grad():
+            tokens = encoder(batches.normalise(batch)).mean(1)
+        return Features({"last": tokens.numpy().astype(np.float16)}, images.labels)
+
+    train, test = pooled("train"), pooled("test")
+    fit, held_out = train.take(np.arange(48)), train.take(np.arange(48, 64))
+    options = linear.Options(lr=(0.1,), weight_decay=(0.01,), epochs=10, batch_size=512)
+    result = linear.fit_score(fit, held_out, test, options, 0, "cpu")["class"]
+    return int((result.predictions == test.labels["class"]).sum())
+
+
+def test_one_two_and_four_gloo_processes_train_the_same(stage: Stage, store: Store) -> None:
+    histories, right = {}, {}
     for world in (1, 2, 4):
         stage.finish(f"home{world}", IJEPA_PROCESSES=str(world))
         histories[world] = rows(stage.folder)
+        right[world] = probe(stage.folder, store)
+    low, high = statistics.wilson(right[1], 32)
+    assert right[1] / 32 > 0.6, "the probe has something to tell"
+    assert all(low <= count / 32 <= high for count in right.values()), right
     for world in (2, 4):
         first, other = histories[1][0], histories[world][0]
         assert other["loss"] == pytest.approx(first["loss"], rel=1e-6)
