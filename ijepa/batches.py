@@ -134,7 +134,7 @@ class Batches(Dataset[Batch]):
             rank * config.train.batch_size // world, (rank + 1) * config.train.batch_size // world
         )
         self.subset = training_subset(config.seed, config.data.train_fraction, len(images))
-        self.strategy = variants.load("masks", config.mask.name)
+        self.sample_masks = variants.load("masks", config.mask.name).sample
 
     @property
     def steps(self) -> int:
@@ -154,7 +154,7 @@ class Batches(Dataset[Batch]):
                 order(config.seed, int(epoch), len(self.subset))[places[rows]]
             ]
         keys = Keys(config.seed, position // size, epochs, samples)
-        masks: Masks = self.strategy.sample(keys, grid(config), config.mask.options)
+        masks: Masks = self.sample_masks(keys, grid(config), config.mask.options)
         images = [
             self._view(e, s) for e, s in zip(epochs[self.share], samples[self.share], strict=True)
         ]

@@ -28,6 +28,7 @@ def test_ranks_see_the_shares_of_one_global_batch(store: Store) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
 def test_workers_change_nothing(store: Store) -> None:
     data = Batches(store.splits["train"], tiny(**STEP))
     plain = [data[position] for position in range(0, 96, 8)]
