@@ -6,13 +6,14 @@ workers, ranks nor a resumed run can change what is seen.
 """
 
 import functools
+import multiprocessing
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
@@ -176,3 +177,29 @@ class Batches(Dataset[Batch]):
             chw, [side, side], InterpolationMode.BILINEAR, antialias=True
         )
         return view
+
+
+def loader(
+    batches: Batches, first: int, workers: int = 0, pin_memory: bool = False
+) -> DataLoader[Batch]:
+    """The batches from stream position ``first`` to the end of the run, in order.
+
+    Args:
+        batches: of this rank.
+        first: images of the stream that are already consumed.
+        workers: processes that prepare batches ahead; they change no batch.
+        pin_memory: for copies to a GPU.
+    """
+    size = batches.config.train.batch_size
+    context = None
+    if workers:  # fork from a server that has imported what they need, and no thread of ours
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["ijepa.batches", "torch", "torchvision"])
+    return DataLoader(
+        batches,
+        sampler=range(first, batches.steps * size, size),
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        multiprocessing_context=context,
+    )

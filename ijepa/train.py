@@ -20,12 +20,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from ijepa import checkpoint, console, environment, launch, results, schedule, seeds, variants
 from ijepa import config as configs
 from ijepa import encoder as encoders
-from ijepa.batches import Batch, Batches, centre, normalise
+from ijepa.batches import Batch, Batches, centre, loader, normalise
 from ijepa.config import Config
 from ijepa.diagnostics import health, verdict
 from ijepa.logbook import Clock, Window, emit, line, row_interval
@@ -70,7 +69,8 @@ def train(
             for row in history:
                 emit(row)
 
-        for batch in stream(batches, progress, device):
+        workers = environment.number("IJEPA_WORKERS")
+        for batch in loader(batches, progress.images, workers, device.type == "cuda"):
             lr = schedule.learning_rate(config.train, progress.step, steps)
             weight_decay = schedule.weight_decay(config.train, progress.step, steps)
             for group in optimizer.param_groups:
@@ -162,19 +162,6 @@ def restore(
     objective.load_state_dict(state["objective"])
     optimizer.load_state_dict(state["optimizer"])
     return Progress(**state["progress"]), Window(**state["window"]), state["history"]
-
-
-def stream(batches: Batches, progress: Progress, device: torch.device) -> Iterator[Batch]:
-    """The batches from where the run is to its end."""
-    size, workers = batches.config.train.batch_size, environment.number("IJEPA_WORKERS")
-    yield from DataLoader(
-        batches,
-        sampler=range(progress.images, batches.steps * size, size),
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        multiprocessing_context="forkserver" if workers else None,
-    )
 
 
 def forward_backward(

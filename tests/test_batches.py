@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny
-from torch.utils.data import DataLoader
 
 from ijepa import batches
 from ijepa.batches import Batches
@@ -31,15 +30,9 @@ def test_ranks_see_the_shares_of_one_global_batch(store: Store) -> None:
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
 def test_workers_change_nothing(store: Store) -> None:
     data = Batches(store.splits["train"], tiny(**STEP))
-    plain = [data[position] for position in range(0, 96, 8)]
+    plain = list(batches.loader(data, 0))
     for workers in (2, 8):
-        loader = DataLoader(
-            data,
-            sampler=range(0, 96, 8),  # type: ignore[arg-type]
-            batch_size=None,
-            num_workers=workers,
-            multiprocessing_context="forkserver",
-        )
+        loader = batches.loader(data, 0, workers)
         for expected, found in zip(plain, loader, strict=True):
             assert (expected.samples == np.asarray(found.samples)).all()
             assert torch.equal(expected.images, found.images)
