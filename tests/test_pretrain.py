@@ -78,7 +78,7 @@ class Stage:
                 try:
                     inside = (entry / "cwd").readlink() == self.folder
                     gone = "\nState:\tZ" in (entry / "status").read_text()
-                except OSError:
+                except OSError:  # it ended while we looked
                     continue
                 if inside and not gone:
                     found.append(int(entry.name))
