@@ -92,7 +92,8 @@ class Train:
 class Evaluate:
     """How the frozen encoder is probed. ``options`` maps each probe's name to its ``Options``."""
 
-    held_out: float = real(0, 0.5, above=True)  # share of the training images that selects
+    train_fraction: float = real(0, 1, above=True)  # share of the training images probes may use
+    held_out: float = real(0, 0.5, above=True)  # share of these that selects
     last_layers: int = integer(1)  # blocks concatenated beside the last one alone (paper: 4)
     probes: tuple[str, ...]
     options: Mapping[str, Any]

@@ -52,9 +52,9 @@ def main() -> None:
 def _stage(run_config: Config, data: Store, run: journal.Run) -> float:
     """Probe, write the three files; returns the headline: first probe, first task, in percent."""
     torch.set_num_threads(environment.hardware().threads)
-    parts = held_out_split(
-        run_config.seed, run_config.evaluate.held_out, len(data.splits["train"])
-    )
+    settings = run_config.evaluate
+    count = len(data.splits["train"])
+    parts = held_out_split(run_config.seed, settings.held_out, settings.train_fraction, count)
     results = probe(run_config, data, parts, run.interactive)
     labels = data.splits[data.report_split].labels
     counts = {
@@ -78,20 +78,30 @@ def _stage(run_config: Config, data: Store, run: journal.Run) -> float:
 
 
 def held_out_split(
-    seed: int, share: float, count: int
+    seed: int, share: float, fraction: float, count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which of the ``count`` training images fit the probes, and which select.
 
+    Args:
+        seed: the run's.
+        share: of the images used, how many select.
+        fraction: of all images, how many are used; the paper's ablations use 0.01.
+        count: training images.
+
     Returns:
-        Two ascending, disjoint arrays of indices that together are all images; at least one each.
+        Two ascending, disjoint arrays of indices; at least one each.
 
     Raises:
         ValueError: fewer than two images.
     """
-    if count < 2:
-        raise ValueError(f"data/prepared: {count} training images; a probe needs at least 2")
-    order = seeds.generator(seed, "held-out").permutation(count).astype(np.int64)
-    held_out = min(count - 1, max(1, round(share * count)))
+    used = round(fraction * count)
+    if used < 2:
+        raise ValueError(
+            f"data/prepared: {used} of {count} training images with evaluate.train_fraction"
+            f" {fraction:g}; a probe needs at least 2"
+        )
+    order = seeds.generator(seed, "held-out").permutation(count).astype(np.int64)[:used]
+    held_out = min(used - 1, max(1, round(share * used)))
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
@@ -119,13 +129,16 @@ def probe(
         print(
             f"{encoder}: {', '.join(f'{c} ({n})' for c, n in source.choices.items())}", flush=True
         )
-        train, test = (
-            Features(
-                features.extract(source, data, split, size, progress), data.splits[split].labels
-            )
-            for split in ("train", data.report_split)
+        used = np.sort(np.concatenate(parts))
+        train = Features(
+            features.extract(source, data, "train", size, progress, used),
+            {task: labels[used] for task, labels in data.splits["train"].labels.items()},
         )
-        fit, held_out = train.take(parts[0]), train.take(parts[1])
+        test = Features(
+            features.extract(source, data, data.report_split, size, progress),
+            data.splits[data.report_split].labels,
+        )
+        fit, held_out = (train.take(np.searchsorted(used, part)) for part in parts)
         for name in run_config.evaluate.probes:
             options = run_config.evaluate.options[name]
             results[name, encoder] = variants.load("probes", name).fit_score(

@@ -104,9 +104,14 @@ def _pixels(images: Tensor, side: int) -> Tensor:
 
 
 def extract(
-    source: Frozen, store: Store, split: str, image_size: int, progress: bool = False
+    source: Frozen,
+    store: Store,
+    split: str,
+    image_size: int,
+    progress: bool = False,
+    rows: NDArray[np.int64] | None = None,
 ) -> Choices:
-    """The features of a split, from the cache or computed now.
+    """The features of a split, or of some of its images, from the cache or computed now.
 
     Args:
         source: from ``frozen``.
@@ -114,32 +119,38 @@ def extract(
         split: its split.
         image_size: side of the square images in pixels.
         progress: whether to show a bar.
+        rows: which images; all when None.
 
     Returns:
-        choice -> (n, D) read-only, memory-mapped; row i is image i of the split.
+        choice -> (n, D) read-only, memory-mapped; row i is image i of the split, or ``rows[i]``.
     """
     images = store.splits[split]
-    path = _cache_file(source, store, split, image_size)
+    rows = np.arange(len(images)) if rows is None else rows
+    path = _cache_file(source, store, split, image_size, rows)
     if not path.is_file():
-        _write(path, source, images, image_size, f"  features of {split}" if progress else None)
+        views = _Centred(images, image_size, rows)
+        _write(path, source, views, f"  features of {split}" if progress else None)
     array = np.load(path, mmap_mode="r")
-    assert array.shape == (len(images), source.width), (path, array.shape)
+    assert array.shape == (len(rows), source.width), (path, array.shape)
     return {name: array[:, -columns:] for name, columns in source.choices.items()}
 
 
-def _cache_file(source: Frozen, store: Store, split: str, image_size: int) -> Path:
+def _cache_file(
+    source: Frozen, store: Store, split: str, image_size: int, rows: NDArray[np.int64]
+) -> Path:
     """Named by the function, the data, and the code and torch that compute it."""
     code = [Path(str(module.__file__)).read_bytes() for module in (batches, encoder)]
     code.append(Path(__file__).read_bytes())
     name = json.dumps([
         source.identity, store.hash, split, image_size, torch.__version__,
+        hashlib.sha256(rows.tobytes()).hexdigest(),
         *(hashlib.sha256(text).hexdigest() for text in code),
     ])  # fmt: skip
     folder = environment.home() / "features"
     return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy"
 
 
-def _write(path: Path, source: Frozen, images: Images, image_size: int, bar: str | None) -> None:
+def _write(path: Path, source: Frozen, images: "_Centred", bar: str | None) -> None:
     """Compute the features into a temporary file that takes its name when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
@@ -148,7 +159,7 @@ def _write(path: Path, source: Frozen, images: Images, image_size: int, bar: str
         shape = (len(images), source.width)
         array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
         start = 0
-        for rows in _compute(source, images, image_size, bar):
+        for rows in _compute(source, images, bar):
             array[start : start + len(rows)] = rows
             start += len(rows)
         array.flush()
@@ -160,23 +171,21 @@ def _write(path: Path, source: Frozen, images: Images, image_size: int, bar: str
 class _Centred(Dataset[Tensor]):
     """The evaluation view of each image, (3, size, size) uint8."""
 
-    def __init__(self, images: Images, size: int) -> None:
-        self.images, self.size = images, size
+    def __init__(self, images: Images, size: int, rows: NDArray[np.int64]) -> None:
+        self.images, self.size, self.rows = images, size, rows
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> Tensor:
-        return batches.centre(self.images[index], self.size)
+        return batches.centre(self.images[int(self.rows[index])], self.size)
 
 
-def _compute(
-    source: Frozen, images: Images, image_size: int, bar: str | None
-) -> Iterator[NDArray[np.float16]]:
+def _compute(source: Frozen, images: _Centred, bar: str | None) -> Iterator[NDArray[np.float16]]:
     """Features of the images in order, a batch at a time."""
     device = environment.hardware().device
     loader = DataLoader(
-        _Centred(images, image_size),
+        images,
         batch_size=_BATCH,
         num_workers=environment.number("IJEPA_WORKERS"),
         pin_memory=device == "cuda",

@@ -115,7 +115,7 @@ def test_every_probe_sees_the_same_split_and_test_alone_is_reported(
             assert all(len(a) == 58 for a in train.choices.values())
             return {"class": Result(test.labels["class"], 0.0, {"features": "last"}, ())}
 
-    config, split = tiny(), evaluate.held_out_split(0, 0.1, 64)
+    config, split = tiny(), evaluate.held_out_split(0, 0.1, 1.0, 64)
     monkeypatch.setattr(variants, "load", lambda family, name: Probe)
     results = evaluate.probe(config, store, split)
     assert seen == [[58, 6, 32]] * 6
@@ -124,19 +124,40 @@ def test_every_probe_sees_the_same_split_and_test_alone_is_reported(
 
 @pytest.mark.parametrize(("share", "count", "expected"), [(0.1, 64, 6), (0.01, 3, 1), (0.5, 2, 1)])
 def test_held_out_split(share: float, count: int, expected: int) -> None:
-    train, held_out = evaluate.held_out_split(0, share, count)
+    train, held_out = evaluate.held_out_split(0, share, 1.0, count)
     assert len(held_out) == expected
     assert sorted([*train, *held_out]) == list(range(count))
     assert (np.diff(train) > 0).all()
-    again = evaluate.held_out_split(0, share, count)
+    again = evaluate.held_out_split(0, share, 1.0, count)
     assert all((a == b).all() for a, b in zip((train, held_out), again, strict=True))
 
 
 def test_held_out_split_follows_the_seed() -> None:
-    first, other = (evaluate.held_out_split(seed, 0.1, 1000)[1] for seed in (0, 1))
+    first, other = (evaluate.held_out_split(seed, 0.1, 1.0, 1000)[1] for seed in (0, 1))
     assert len(set(first) & set(other)) < 30  # 10 expected
-    with pytest.raises(ValueError, match="1 training images"):
-        evaluate.held_out_split(0, 0.1, 1)
+    with pytest.raises(ValueError, match="1 of 1 training images"):
+        evaluate.held_out_split(0, 0.1, 1.0, 1)
+
+
+def test_a_fraction_of_the_labels_is_used_and_grows_by_adding() -> None:
+    small, large = (
+        set(np.concatenate(evaluate.held_out_split(0, 0.2, f, 1000))) for f in (0.01, 0.1)
+    )
+    assert (len(small), len(large)) == (10, 100)
+    assert small < large
+    with pytest.raises(ValueError, match=r"1 of 100 training images with .*train_fraction 0\.01"):
+        evaluate.held_out_split(0, 0.1, 0.01, 100)
+
+
+def test_probes_get_the_features_of_the_images_that_were_chosen(
+    workspace: Path, store: Store
+) -> None:
+    """The brighter half is plain in the pixels: shuffled rows would score near chance."""
+    config = tiny(**{"evaluate.train_fraction": 0.5})
+    parts = evaluate.held_out_split(0, 0.2, 0.5, 64)
+    found = evaluate.probe(config, store, parts)
+    right = found["linear", "pixels"]["class"].predictions == store.splits["test"].labels["class"]
+    assert right.mean() > 0.9
 
 
 def test_missing_encoder_is_one_line(
