@@ -106,27 +106,12 @@ def preset(name: str) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: there is no such preset, or a key or value of it is wrong.
     """
-    from ruamel.yaml import YAML
+    from ijepa import config, presets
 
-    from ijepa import config
-
-    path = PRESETS / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
-        raise ValueError(f"{PRESETS}: {name!r} is not one of {known}")
-    yaml = YAML(typ="safe", pure=True)
-    changes: dict[str, Any] = yaml.load(path.read_text())
-    about = str(changes.pop("about", ""))
-    tree = yaml.load(config.PARAMS.read_text())
-    for key, value in changes.items():
-        *sections, last = key.split(".")
-        section = tree
-        for part in sections:
-            section = section.get(part) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section:
-            raise ValueError(f"{path}: {key}: {config.PARAMS} has no such key")
-        section[last] = value
-    config.parse(tree, str(path))
+    about, changes = presets.load(name, PRESETS)
+    where, tree = str(PRESETS / f"{name}.yaml"), presets.read(config.PARAMS)
+    presets.apply(tree, changes, where)
+    config.parse(tree, where)
     return about, changes
 
 

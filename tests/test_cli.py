@@ -80,7 +80,10 @@ def test_a_wrong_preset_is_one_clear_line(
 ) -> None:
     monkeypatch.setattr(cli, "PRESETS", tmp_path)
     for text, message in (
-        ("mask.target_scal: 0.2", "mask.target_scal: params.yaml has no such key"),
+        (
+            "mask.target_scal: 0.2",
+            "mask.target_scal: params.yaml has no such key; did you mean mask.target_scale?",
+        ),
         ("train.lr: -1", "train.lr: -1 is not a number in (0, inf)"),
     ):
         (tmp_path / "odd.yaml").write_text(text)
