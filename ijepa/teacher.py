@@ -18,9 +18,11 @@ class Teacher(nn.Module):
         self.encoder = copy.deepcopy(encoder).requires_grad_(False)
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        """Tokens of whole images, (B, 3, H, W) -> (B, N, D), without gradient."""
-        tokens: Tensor = self.encoder(images)
+    def forward(
+        self, images: Tensor, keep: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """The encoder's tokens of whole images or of the patches kept, without gradient."""
+        tokens: Tensor = self.encoder(images, keep, valid)
         return tokens
 
     @torch.no_grad()

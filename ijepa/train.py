@@ -131,7 +131,7 @@ def create_optimizer(objective: nn.Module, config: Config) -> torch.optim.AdamW:
 def modules(config: Config) -> list[str]:
     """The code that can change what a run computes: the code that ``dvc.yaml`` names."""
     chosen = [f"masks.{config.mask.name}", f"objectives.{config.objective.name}"]
-    fixed = ["batches", "diagnostics", "encoder", "masks", "pictures", "predictor"]
+    fixed = ["batches", "diagnostics", "encoder", "masks", "objectives", "pictures", "predictor"]
     return sorted([*fixed, "schedule", "seeds", "store", "teacher", "train", *chosen])
 
 
@@ -233,7 +233,7 @@ def write_outputs(
     """The encoder, the metrics and the history; no clock in them, equal runs are equal bytes."""
     OUT.mkdir(exist_ok=True)
     words = verdict(history[0], history[-1], config.model.width)
-    identity = {"data": store.hash, "signature": configs.signature(config), "which": "target"}
+    identity = {"data": store.hash, "signature": configs.signature(config)}
     encoders.save(objective.encoder, OUT / "encoder.safetensors", identity)
     results.write_csv(OUT / "history.csv", history)
     last, ratios = history[-1], [row["context_ratio"] for row in history]

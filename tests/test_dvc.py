@@ -8,6 +8,8 @@ import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
+from ijepa import variants
+
 # Code that can change no number of a stage: how parameters are read (their values are dependencies
 # themselves), what is printed, where things lie, how processes start.
 NEUTRAL = {
@@ -31,7 +33,7 @@ WORK = {
 # (reading a store imports the writing of one, batches import the masks' types).
 UNUSED: dict[str, set[str]] = {
     "prepare": set(),
-    "pretrain": {"datasets", "objectives", "packing", "pretrain"},
+    "pretrain": {"datasets", "packing", "pretrain"},
     "evaluate": {"datasets", "masks", "packing"},
     "report": {"datasets", "packing"},
 }
@@ -92,6 +94,23 @@ def test_a_stage_depends_on_the_code_that_can_change_its_outputs(stage: str) -> 
     needed = {path_of(module) for module in closure(*starts) - UNUSED[stage]}
     missing = sorted(str(file.relative_to(ROOT)) for file in needed - named)
     assert not missing, f"{stage} imports but does not name {missing}"
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "family"),
+    [
+        ("prepare", "data", "datasets"),
+        ("pretrain", "mask", "masks"),
+        ("pretrain", "objective", "objectives"),
+    ],
+)
+def test_a_stage_names_the_code_of_every_variant(stage: str, key: str, family: str) -> None:
+    """So no variant imports another of its family: the stage names the chosen one alone."""
+    for name in variants.names(family):
+        named = {dep.replace(f"${{{key}.name}}", name) for dep in stages()[stage]["deps"]}
+        files = [path_of(m) for m in closure(f"{family}.{name}") - UNUSED[stage]]
+        missing = {str(file.relative_to(ROOT)) for file in files} - named
+        assert not missing, f"{family}.{name} imports what {stage} does not name: {missing}"
 
 
 def test_no_output_switches_the_run_cache_off() -> None:

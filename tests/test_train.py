@@ -111,15 +111,15 @@ def test_nothing_can_be_left_out_of_a_checkpoint(
 def test_nan_stops_before_the_update(
     run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real, count = ijepa_objective.Objective.loss, 0
+    real, count = ijepa_objective.Objective.forward, 0
 
-    def loss(self: Any, *args: Any) -> torch.Tensor:
+    def forward(self: Any, *args: Any) -> torch.Tensor:
         nonlocal count
         count += 1
         return real(self, *args) * (float("nan") if count == 3 else 1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ijepa_objective.Objective, "loss", loss)
+        patch.setattr(ijepa_objective.Objective, "forward", forward)
         with pytest.raises(
             console.Failure, match=r"NaN or infinity at step 3 .*before the update"
         ):

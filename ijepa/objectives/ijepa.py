@@ -6,6 +6,10 @@ Named options where paper and released code differ (paper-facts 2.2): ``loss: l2
 ``smooth_l1`` the released code's mean over all elements; ``target_norm: layer`` is the released
 code's LayerNorm without affine on the targets (the paper does not mention it, training without it
 is unstable), ``none`` leaves it out.
+
+``target_masking`` is the comparison of Table 11. ``output``: the target encoder sees the whole
+image and the blocks are cut from what it returns. ``input``: it sees the patches of one block at a
+time, at their positions in the image, and runs once for each block.
 """
 
 from dataclasses import dataclass
@@ -17,6 +21,7 @@ from ijepa import encoder as encoders
 from ijepa import schedule
 from ijepa.config import Model
 from ijepa.masks import Masks
+from ijepa.objectives import LOSSES, compare
 from ijepa.predictor import Predictor
 from ijepa.strict import choice, pair
 from ijepa.teacher import Teacher
@@ -26,8 +31,9 @@ from ijepa.teacher import Teacher
 class Options:
     """The keys of ``objective`` that I-JEPA uses."""
 
-    loss: str = choice("l2", "smooth_l1")
+    loss: str = choice(*LOSSES)
     target_norm: str = choice("layer", "none")
+    target_masking: str = choice("output", "input")
     ema: tuple[float, float] = pair(0, 1)  # momentum at the first and the last step
 
 
@@ -52,25 +58,22 @@ class Objective(nn.Module):
         """The loss of a batch: images (B, 3, H, W) normalised -> scalar."""
         targets = self.targets(images, masks)
         context = self.context_encoder(images, keep=masks.context, valid=masks.context_valid)
-        return self.loss(self.predictor(context, masks), targets, masks.targets_valid)
+        prediction = self.predictor(context, masks)
+        return compare(self.options.loss, prediction, targets, masks.targets_valid)
 
     @torch.no_grad()
     def targets(self, images: Tensor, masks: Masks) -> Tensor:
-        """What is to be predicted, without gradient: (B, M, T, D)."""
-        tokens: Tensor = self.teacher(images).float()
+        """What is to be predicted, without gradient: (B, M, T, D). Padded tokens hold rubbish."""
+        if self.options.target_masking == "input":
+            blocks = zip(masks.targets.unbind(1), masks.targets_valid.unbind(1), strict=True)
+            tokens = torch.stack([self.teacher(images, keep, valid) for keep, valid in blocks], 1)
+        else:
+            tokens = encoders.take(self.teacher(images), masks.targets.flatten(1))
+            tokens = tokens.view(*masks.targets.shape, -1)
+        tokens = tokens.float()
         if self.options.target_norm == "layer":
             tokens = nn.functional.layer_norm(tokens, tokens.shape[-1:])
-        return encoders.take(tokens, masks.targets.flatten(1)).view(*masks.targets.shape, -1)
-
-    def loss(self, prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        """Compare (B, M, T, D) with (B, M, T, D) where ``valid`` (B, M, T)."""
-        prediction = prediction.float()
-        if self.options.loss == "smooth_l1":
-            element = nn.functional.smooth_l1_loss(prediction, target, reduction="none").mean(-1)
-            per_block = (element * valid).sum(-1) / valid.sum(-1)
-            return per_block.mean()  # blocks of one size, as released: the mean over all elements
-        squared = (prediction - target).square().sum(-1)  # ||.||_2^2, (B, M, T)
-        return (squared * valid).sum() / (valid.shape[0] * valid.shape[1])
+        return tokens
 
     def update(self, progress: float) -> dict[str, float]:
         """Move the target encoder; the momentum grows linearly (Appendix A.1)."""

@@ -1,0 +1,75 @@
+"""Predict the pixels of the target blocks instead of representations (Table 7, "Pixels").
+
+The same context encoder and predictor, applied once per target block; the predictor ends in the
+pixels of a patch, and there is no target encoder. The paper does not describe how it built its
+pixel variant, so what follows is ours: the targets are the pixels of the normalised, augmented
+view, and with ``pixel_norm`` each patch is standardised, as MAE (arXiv 2111.06377, Section 4.1)
+does; the context encoder is evaluated, as no average of it exists.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ijepa import encoder as encoders
+from ijepa.config import Model
+from ijepa.masks import Masks
+from ijepa.objectives import LOSSES, compare
+from ijepa.predictor import Predictor
+from ijepa.strict import choice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The keys of ``objective`` that the prediction of pixels uses."""
+
+    loss: str = choice(*LOSSES)
+    pixel_norm: bool
+
+
+class Objective(nn.Module):
+    """The context encoder and a predictor of pixels with their loss."""
+
+    def __init__(
+        self, encoder: encoders.Encoder, model: Model, options: Options, seed: int
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.predictor = Predictor(encoder.grid, model, 3 * model.patch_size**2, seed)
+        self.patch_size, self.options = model.patch_size, options
+
+    def forward(self, images: Tensor, masks: Masks) -> Tensor:
+        """The loss of a batch: images (B, 3, H, W) normalised -> scalar."""
+        context = self.encoder(images, keep=masks.context, valid=masks.context_valid)
+        prediction = self.predictor(context, masks)
+        target = self.targets(images, masks)
+        return compare(self.options.loss, prediction, target, masks.targets_valid)
+
+    @torch.no_grad()
+    def targets(self, images: Tensor, masks: Masks) -> Tensor:
+        """The pixels to be predicted, (B, M, T, P·P·3)."""
+        pixels = patches(images.float(), self.patch_size)
+        if self.options.pixel_norm:
+            variance, mean = torch.var_mean(pixels, -1, keepdim=True)  # unbiased, as MAE's
+            pixels = (pixels - mean) / (variance + 1e-6).sqrt()
+        return encoders.take(pixels, masks.targets.flatten(1)).view(*masks.targets.shape, -1)
+
+    def update(self, progress: float) -> dict[str, float]:
+        """Nothing follows the context encoder."""
+        return {}
+
+
+def patches(images: Tensor, size: int) -> Tensor:
+    """Cut images (B, 3, H, W) into N patches of ``size`` x ``size`` pixels, (B, N, size·size·3).
+
+    Patches are in raster order, as the encoder's tokens; inside one: row, column, channel.
+    """
+    count, channels, height, width = images.shape
+    cut = images.view(count, channels, height // size, size, width // size, size)
+    return cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+
+
+def create(image_size: int, model: Model, options: Options, seed: int) -> Objective:
+    """The objective as a run with this seed starts it."""
+    return Objective(encoders.create(image_size, model, seed), model, options, seed)
