@@ -26,6 +26,9 @@ where to start:
   dvc exp run $(ijepa preset cifar10)
                                   a whole setting of experiments/presets/
 
+  ijepa ablate target_scale --scale laptop --jobs 2
+                                  a table of the paper over seeds, then `ijepa report`
+
 stages (dvc.yaml), each also `python -m ijepa.STAGE`:
   prepare    images -> a checksummed data set in data/prepared
   pretrain   I-JEPA without labels -> out/encoder.safetensors; stopped, it goes on where it was
@@ -56,6 +59,25 @@ def _parser() -> argparse.ArgumentParser:
     add("env", _env, "print the IJEPA_* variables: hardware and places, never science")
     preset = add("preset", _preset, "list the presets, or print one as arguments of `dvc exp run`")
     preset.add_argument("name", nargs="?", help="a file of experiments/presets/")
+    ablate = add(
+        "ablate", _ablate, "run an experiment's variants and seeds, and write its lock file"
+    )
+    ablate.add_argument("names", nargs="*", help="files of experiments/, without .yaml")
+    ablate.add_argument("--all", action="store_true", help="every file of experiments/")
+    ablate.add_argument("--scale", required=True, help="a file of experiments/scales/")
+    ablate.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="these alone")
+    ablate.add_argument("--seeds", nargs="+", type=int, default=[], metavar="SEED")
+    ablate.add_argument(
+        "--jobs", type=int, default=0, help="runs at once; default: one for each GPU, else one"
+    )
+    ablate.add_argument("--runner", choices=("local", "slurm"), default="local")
+    ablate.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
+    report = add("report", _report, "build the reports of experiments from their lock files")
+    report.add_argument("--ablation", nargs="+", default=[], metavar="NAME", help="default: all")
+    report.add_argument("--scale", help="default: every scale that has a lock file")
+    report.add_argument(
+        "--check", action="store_true", help="build nothing; fail if a file would change"
+    )
     masks = add("masks", _masks, "draw what the masks of params.yaml look like")
     masks.add_argument(
         "--out", type=Path, default=Path("out/masks.png"), help="default: %(default)s"
@@ -123,6 +145,18 @@ def _hydra(key: str, value: Any) -> str:
     if re.search(r"\s", text):
         raise ValueError(f"{key}: {value!r}: a space cannot go through $(ijepa preset ...)")
     return text
+
+
+def _ablate(args: argparse.Namespace) -> int:
+    from ijepa.ablation import runner
+
+    if bool(args.names) == args.all:
+        raise ValueError("ijepa ablate: name experiments, or say --all; `ls experiments` has them")
+    if args.jobs < 0:
+        raise ValueError(f"--jobs: {args.jobs} is not a whole number >= 0")
+    return runner.ablate(
+        args.names, args.scale, args.only, args.seeds, args.jobs, args.runner, args.dry_run
+    )
 
 
 def _masks(args: argparse.Namespace) -> None:

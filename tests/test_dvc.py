@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, params
 from ruamel.yaml import YAML
 
 from ijepa import variants
@@ -111,6 +111,12 @@ def test_a_stage_names_the_code_of_every_variant(stage: str, key: str, family: s
         files = [path_of(m) for m in closure(f"{family}.{name}") - UNUSED[stage]]
         missing = {str(file.relative_to(ROOT)) for file in files} - named
         assert not missing, f"{family}.{name} imports what {stage} does not name: {missing}"
+
+
+def test_preparing_depends_on_every_key_of_data_but_the_fraction() -> None:
+    """Which images of the prepared set a run trains on is pretraining's affair."""
+    named = stages()["prepare"]["params"]
+    assert {f"data.{key}" for key in params()["data"]} - set(named) == {"data.train_fraction"}
 
 
 def test_no_output_switches_the_run_cache_off() -> None:

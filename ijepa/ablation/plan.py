@@ -1,0 +1,163 @@
+"""What an experiment asks for at a scale: one ``Run`` for each variant, point and seed.
+
+A run is known by its signature (the hash of its resolved science) and by the hash of the code that
+can change its numbers, which ``dvc.yaml`` names. Equal runs of different tables are one run.
+"""
+
+import copy
+import functools
+import hashlib
+import json
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from ijepa import presets
+from ijepa.ablation.experiment import Experiment, Scale, changes
+
+STAGES = ("prepare", "pretrain", "evaluate")  # what a run consists of; its report is the table's
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One cell of a table with one seed.
+
+    Attributes:
+        key: ``variant/seed`` or ``variant@point/seed``.
+        variant: its name.
+        point: its name, or None.
+        seed: of everything random.
+        changes: dotted keys over ``params.yaml`` at HEAD.
+        signature: SHA-256 of the resolved science.
+        data: SHA-256 of what the prepared data set is a function of.
+        code: SHA-256 of the code of the run's stages.
+    """
+
+    key: str
+    variant: str
+    point: str | None
+    seed: int
+    changes: Mapping[str, Any]
+    signature: str
+    data: str
+    code: str
+
+    @property
+    def name(self) -> str:
+        """The name of its DVC experiment, and of its files."""
+        return f"ijepa-{self.signature[:12]}-{self.code[:4]}"
+
+
+def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> list[Run]:
+    """Every run of an experiment at a scale.
+
+    Args:
+        experiment: what varies.
+        scale: how large; the first ``scale.seeds`` seeds run.
+        tree: ``params.yaml``, see ``committed_params``.
+
+    Raises:
+        ValueError: a resolved configuration cannot be; names file, run and key.
+    """
+    from ijepa import config as configs  # torch: seconds that a mistake in a file need not wait
+
+    found, before = [], presets.leaves(tree)
+    for point in experiment.points.values() or [None]:
+        for variant in experiment.variants.values():
+            for seed in experiment.seeds[: scale.seeds]:
+                dotted = changes(experiment, scale, variant, point, seed)
+                cell = f"{variant.name}@{point.name}" if point else variant.name
+                key = f"{cell}/{seed}"
+                where = f"experiments/{experiment.name}.yaml at scale {scale.name}: {key}"
+                changed = copy.deepcopy(dict(tree))
+                presets.apply(changed, dotted, where)
+                config = configs.parse(changed, where)
+                found.append(
+                    Run(
+                        key,
+                        variant.name,
+                        point.name if point else None,
+                        seed,
+                        {k: v for k, v in dotted.items() if v != before[k]},
+                        configs.signature(config),
+                        _prepared(configs.as_tree(config)["data"]),
+                        code(config.data.name, config.mask.name, config.objective.name),
+                    )
+                )
+    return found
+
+
+def _prepared(data: Mapping[str, Any]) -> str:
+    kept = {name: value for name, value in data.items() if name != "train_fraction"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def committed_params() -> dict[str, Any]:
+    """``params.yaml`` as of HEAD: what an experiment changes, whatever the working copy says."""
+    text = git("show", "HEAD:params.yaml")
+    loaded: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
+    return loaded
+
+
+@functools.cache
+def code(data: str, mask: str, objective: str) -> str:
+    """SHA-256 of the code that ``dvc.yaml`` names for the stages, with these variants."""
+    stages = YAML(typ="safe", pure=True).load(Path("dvc.yaml").read_text())["stages"]
+    names = {"data.name": data, "mask.name": mask, "objective.name": objective}
+    paths: set[Path] = set()
+    for stage in STAGES:
+        for dep in stages[stage]["deps"]:
+            path = Path(re.sub(r"\$\{([^}]+)\}", lambda match: names[match[1]], dep))
+            if path.parts[0] == "ijepa":
+                paths |= set(path.rglob("*.py")) if path.is_dir() else {path}
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def git(*arguments: str) -> str:
+    """The output of a git command.
+
+    Raises:
+        ValueError: git refuses, as outside a repository.
+    """
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"git {arguments[0]}: {done.stderr.strip().splitlines()[-1]}")
+    return done.stdout
+
+
+# What runs do not read: results, and what the baseline's own `dvc repro` writes.
+_RESULTS = ("out", "dvc.lock", "reports", "experiments/*.lock.json")
+
+
+def refuse_dirty_tree() -> None:
+    """Experiments run the code of a commit, so that a result can be traced to it.
+
+    Raises:
+        ValueError: something that is not a result differs from HEAD.
+    """
+    lines = git(
+        "status", "--porcelain", "--untracked-files=all", "--", ".",
+        *(f":(exclude){path}" for path in _RESULTS),
+    ).splitlines()  # fmt: skip
+    if lines:
+        more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+        raise ValueError(
+            f"{lines[0][3:]}{more}: not as in HEAD; commit (or remove) it first, since an"
+            " experiment runs the committed code"
+        )
+
+
+def unique(runs: Sequence[Run]) -> list[Run]:
+    """The runs in order, without those that repeat an earlier one's science and code."""
+    found: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        found.setdefault((run.signature, run.code), run)
+    return list(found.values())
