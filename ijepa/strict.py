@@ -49,6 +49,12 @@ def choice(*names: str) -> Any:
     return _allowed(f"one of {', '.join(names)}", lambda v: v in names)
 
 
+def maybe(inner: Any) -> Any:
+    """A field that takes null, or what ``inner``, another field, takes."""
+    check = inner.metadata["check"]
+    return _allowed(f"null or {inner.metadata['allowed']}", lambda v: v is None or check(v))
+
+
 def text() -> Any:
     """A field that takes any text that is not empty."""
     return _allowed("a text that is not empty", bool)

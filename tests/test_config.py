@@ -33,7 +33,10 @@ def test_an_unused_variants_key_is_not_part_of_the_identity() -> None:
         ({"mask.target_scale": [0.2, 0.1]}, "params.yaml: mask.target_scale: [0.2, 0.1] is not"),
         ({"mask.target_scal": 0.2}, "mask.target_scal: 0.2: unknown key; did you mean target_sc"),
         ({"mask.geometry": "oficial"}, "mask.geometry: 'oficial' is not one of paper, official"),
-        ({"mask.name": "multiblok"}, "mask.name: 'multiblok' is not one of multiblock"),
+        (
+            {"mask.name": "multiblok"},
+            "mask.name: 'multiblok' is not one of block, multiblock, ran",
+        ),
         ({"mask.num_targets": 4.0}, "mask.num_targets: 4.0 is not a whole number from 1 to 64"),
         ({"mask.num_targets": True}, "mask.num_targets: True is not a whole number"),
         ({"mask.target_scale": 0.9}, "mask.target_scale: 0.9 with target_aspect [0.75, 1.5]"),

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ PAPER = multiblock.Options(
     target_aspect=(0.75, 1.5),
     context_scale=(0.85, 1.0),
     min_context=10,
+    context_ratio=None,
 )
 OFFICIAL = dataclasses.replace(PAPER, geometry="official")
 
@@ -57,12 +59,35 @@ def test_laws_of_every_strategy(name: str, side: int) -> None:
     assert not torch.equal(chosen(other.context, other.context_valid, side * side), context)
 
 
-def test_an_images_mask_does_not_depend_on_its_batch() -> None:
-    together = multiblock.sample(keys(64), (14, 14), PAPER)
-    alone = multiblock.sample(Keys(0, 99, np.zeros(1, np.int64), np.array([17])), (14, 14), PAPER)
+@pytest.mark.parametrize("name", every_strategy())
+def test_an_images_mask_does_not_depend_on_its_batch(name: str) -> None:
+    config = tiny(**{"mask.name": name, "data.image_size": 56})
+    strategy, options = variants.load("masks", name), config.mask.options
+    together = strategy.sample(keys(64), (14, 14), options)
+    alone = strategy.sample(Keys(0, 99, np.zeros(1, np.int64), np.array([17])), (14, 14), options)
     for index, valid in ((0, 1), (2, 3)):
         one = chosen(together[index][17:18], together[valid][17:18], 196)
         assert torch.equal(one, chosen(alone[index], alone[valid], 196))
+
+
+@pytest.mark.parametrize(
+    ("options", "sha256"),
+    [
+        (PAPER, "f2c1f62465ad37606925b5c875e272b6a96ed1b2e181e216b4eeed418142046e"),
+        (OFFICIAL, "d9c48ea9ee20cbb86c7fe910ac87c72573e234b562893a7f0eec950455219add"),
+    ],
+)
+def test_masks_are_those_of_the_first_release(options: multiblock.Options, sha256: str) -> None:
+    """Hashes from before ``context_ratio``: published runs keep their masks, bit for bit."""
+    found = hashlib.sha256()
+    for shape, least in (((14, 14), 10), ((8, 8), 6), ((6, 6), 6), ((5, 9), 6)):
+        for seed in (0, 3):
+            batch = Keys(seed, 5, np.arange(96) // 40, np.arange(96) * 7)
+            wanted = dataclasses.replace(options, min_context=least)
+            for tensor in multiblock.sample(batch, shape, wanted):
+                found.update(tensor.numpy().astype(np.uint8).tobytes())
+                found.update(str(tuple(tensor.shape)).encode())
+    assert found.hexdigest() == sha256
 
 
 def test_blocks_are_rectangles_of_the_asked_scale_and_aspect() -> None:

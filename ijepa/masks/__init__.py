@@ -3,6 +3,9 @@
 ``sample(keys, grid, options) -> Masks`` draws the masks of a whole global batch at once and is a
 pure function of its arguments. ``check`` raises ``ValueError`` ("<key>: ...") when the grid
 cannot hold such masks. Patches are numbered in raster order.
+
+What two strategies share is here and not in one of them: a run depends on this file and on its own
+strategy's (``dvc.yaml``).
 """
 
 from dataclasses import dataclass
@@ -65,3 +68,95 @@ def indices(chosen: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
     order = np.argsort(~chosen, axis=-1, kind="stable")[..., :longest]
     valid = np.arange(longest) < lengths[..., None]
     return torch.from_numpy(np.where(valid, order, 0)), torch.from_numpy(valid)
+
+
+def between(bounds: tuple[float, float], u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Uniform numbers of [0, 1) stretched over the bounds."""
+    return bounds[0] + u * (bounds[1] - bounds[0])
+
+
+def block_size(
+    scale: NDArray[np.float64], aspect: NDArray[np.float64], grid: tuple[int, int], margin: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Height and width in patches of blocks of the given scale and aspect ratio.
+
+    They are rounded to whole patches and lie from 1 to the grid's side less ``margin``.
+    """
+    area = scale * (grid[0] * grid[1])
+    height = np.clip(np.round(np.sqrt(area * aspect)), 1, grid[0] - margin).astype(np.int64)
+    width = np.clip(np.round(np.sqrt(area / aspect)), 1, grid[1] - margin).astype(np.int64)
+    return height, width
+
+
+def rectangles(
+    top: NDArray[np.int64],
+    left: NDArray[np.int64],
+    height: NDArray[np.int64],
+    width: NDArray[np.int64],
+    grid: tuple[int, int],
+) -> NDArray[np.bool_]:
+    """Rectangles of shape (...) as chosen patches of shape (..., N)."""
+    row, column = np.arange(grid[0]), np.arange(grid[1])
+    in_rows = (row >= top[..., None]) & (row < (top + height)[..., None])
+    in_columns = (column >= left[..., None]) & (column < (left + width)[..., None])
+    inside = in_rows[..., :, None] & in_columns[..., None, :]
+    return inside.reshape(*top.shape, grid[0] * grid[1])
+
+
+def blocks(
+    u: NDArray[np.float64],
+    scale: tuple[float, float],
+    aspect: tuple[float, float],
+    grid: tuple[int, int],
+) -> NDArray[np.bool_]:
+    """Blocks of independent scale, aspect ratio, row and column, at every possible position.
+
+    Args:
+        u: the blocks' uniform numbers for these four, (..., 4).
+        scale: range of the share of the patches.
+        aspect: range of height over width.
+        grid: rows and columns of patches.
+
+    Returns:
+        Chosen patches, (..., N).
+    """
+    height, width = block_size(between(scale, u[..., 0]), between(aspect, u[..., 1]), grid)
+    top = (u[..., 2] * (grid[0] - height + 1)).astype(np.int64)
+    left = (u[..., 3] * (grid[1] - width + 1)).astype(np.int64)
+    return rectangles(top, left, height, width, grid)
+
+
+def subset(
+    chosen: NDArray[np.bool_], count: NDArray[np.int64] | int, u: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """A uniformly random subset of the chosen patches (..., N); all of them where they are fewer.
+
+    Args:
+        chosen: the patches to choose from, (..., N).
+        count: patches wanted in each row, shape (...), or one number for all.
+        u: a uniform number for every patch, (..., N).
+    """
+    order = np.argsort(np.where(chosen, u, 1.0), axis=-1, kind="stable")
+    rank = np.argsort(order, axis=-1, kind="stable")
+    return chosen & (rank < np.asarray(count)[..., None])
+
+
+def check_blocks(
+    grid: tuple[int, int],
+    scale: tuple[float, float],
+    aspect: tuple[float, float],
+    margin: int = 0,
+) -> None:
+    """Refuse target blocks that the grid, less ``margin``, cannot hold.
+
+    Raises:
+        ValueError: the largest block is larger than the grid.
+    """
+    rows, columns = grid
+    most, (flat, tall) = scale[1], aspect
+    height, width = (most * rows * columns * tall) ** 0.5, (most * rows * columns / flat) ** 0.5
+    if round(height) > rows - margin or round(width) > columns - margin:
+        raise ValueError(
+            f"target_scale: {most:g} with target_aspect [{flat:g}, {tall:g}] is a block of up to"
+            f" {height:.1f} x {width:.1f} patches; the grid has {rows} x {columns}"
+        )

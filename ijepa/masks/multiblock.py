@@ -11,6 +11,13 @@ one number sets a block's scale *and* its aspect ratio, all target blocks of a b
 blocks are at most one patch smaller than the grid and never touch its last row or column, and
 every context is cut, in raster order, to the shortest of the batch. The released code does so for
 the images of one GPU; here it is the global batch, so that hardware cannot change a mask.
+
+``context_ratio`` (ours) holds the context of every image at one number of patches: a uniformly
+random subset of the visible ones is kept. Without it the size and number of targets and the scale
+of the context also set how much context is left, so that Tables 8-10 vary two things at once
+(paper-facts 1.4). An image with too little context is redrawn, which favours small and overlapping
+targets: far below the ratio that ``check`` still admits, redraws are rare and the targets keep
+their distribution.
 """
 
 from dataclasses import dataclass
@@ -19,8 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ijepa import seeds
-from ijepa.masks import Keys, Masks, indices
-from ijepa.strict import choice, integer, interval
+from ijepa.masks import (
+    Keys,
+    Masks,
+    between,
+    block_size,
+    blocks,
+    check_blocks,
+    indices,
+    rectangles,
+    subset,
+)
+from ijepa.strict import choice, integer, interval, maybe, real
 
 _ATTEMPTS = 20  # draws of an image's blocks before the one with the largest context is taken
 
@@ -35,6 +52,7 @@ class Options:
     target_aspect: tuple[float, float] = interval(0)
     context_scale: tuple[float, float] = interval(0, 1)
     min_context: int = integer(1)  # patches (the paper's code: 10)
+    context_ratio: float | None = maybe(real(0, 1, above=True))  # share of the patches
 
 
 def check(grid: tuple[int, int], options: Options) -> None:
@@ -44,21 +62,30 @@ def check(grid: tuple[int, int], options: Options) -> None:
         ValueError: a target block is larger than the grid, or too little context is left.
     """
     rows, columns = grid
-    scale, (flat, tall) = options.target_scale[1], options.target_aspect
-    height, width = (scale * rows * columns * tall) ** 0.5, (scale * rows * columns / flat) ** 0.5
-    limit = 0 if options.geometry == "paper" else 1  # official blocks are smaller than the grid
-    if round(height) > rows - limit or round(width) > columns - limit:
+    official, ratio = options.geometry == "official", options.context_ratio
+    if official and ratio is not None:
         raise ValueError(
-            f"target_scale: {scale:g} with target_aspect [{flat:g}, {tall:g}] is a block of up to"
-            f" {height:.1f} x {width:.1f} patches; the grid has {rows} x {columns}"
+            f"context_ratio: {ratio:g} with geometry official, which cuts every context to the"
+            " shortest of the batch: null is possible, or geometry paper"
         )
+    # official blocks are smaller than the grid
+    check_blocks(grid, options.target_scale, options.target_aspect, int(official))
     trial = Keys(0, 0, np.zeros(512, np.int64), np.arange(512))
-    shortest = int(sample(trial, grid, options).context_valid.sum(1).min())
+    draw = _official if official else _paper
+    shortest = int(draw(trial, grid, options)[0].sum(1).min())
     if shortest < options.min_context:
         raise ValueError(
             f"min_context: {options.min_context} context patches of a {rows} x {columns} grid are"
             f" more than {options.num_targets} targets of scale {list(options.target_scale)} and a"
             f" context of scale {list(options.context_scale)} leave ({shortest})"
+        )
+    kept = _kept(grid, options)
+    if ratio is not None and not options.min_context <= kept <= shortest:
+        raise ValueError(
+            f"context_ratio: {ratio:g} is {kept} patches of a {rows} x {columns} grid; from"
+            f" {options.min_context} (min_context) to {shortest} are possible with"
+            f" {options.num_targets} targets of scale {list(options.target_scale)} and a context"
+            f" of scale {list(options.context_scale)}"
         )
 
 
@@ -68,77 +95,51 @@ def sample(keys: Keys, grid: tuple[int, int], options: Options) -> Masks:
     Returns:
         Masks with M = ``num_targets``; T is the largest target block of the batch.
     """
-    draw = _official if options.geometry == "official" else _paper
-    context, targets = draw(keys, grid, options)
+    if options.geometry == "official":
+        context, targets = _official(keys, grid, options)
+    elif options.context_ratio is None:
+        context, targets = _paper(keys, grid, options)
+    else:
+        visible, targets = _paper(keys, grid, options, _ATTEMPTS**2)
+        u = seeds.uniforms(
+            keys.seed, "mask/context_ratio", keys.epochs, keys.samples, visible.shape[1]
+        )
+        kept = _kept(grid, options)
+        context = subset(visible, kept, u)
+        # check() saw 512 images get there within _ATTEMPTS draws: here none fails in a lifetime
+        assert (context.sum(1) == kept).all()
     return Masks(*indices(context), *indices(targets))
 
 
-def _size(
-    scale: NDArray[np.float64],
-    aspect: NDArray[np.float64] | float,
-    grid: tuple[int, int],
-    most: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Height and width in patches of blocks of the given scale and aspect ratio."""
-    area = scale * (grid[0] * grid[1])
-    height = np.clip(np.round(np.sqrt(area * aspect)), 1, grid[0] - most).astype(np.int64)
-    width = np.clip(np.round(np.sqrt(area / aspect)), 1, grid[1] - most).astype(np.int64)
-    return height, width
-
-
-def _blocks(
-    top: NDArray[np.int64],
-    left: NDArray[np.int64],
-    height: NDArray[np.int64],
-    width: NDArray[np.int64],
-    grid: tuple[int, int],
-) -> NDArray[np.bool_]:
-    """Rectangles of shape (...) as chosen patches of shape (..., N)."""
-    row, column = np.arange(grid[0]), np.arange(grid[1])
-    in_rows = (row >= top[..., None]) & (row < (top + height)[..., None])
-    in_columns = (column >= left[..., None]) & (column < (left + width)[..., None])
-    inside = in_rows[..., :, None] & in_columns[..., None, :]
-    return inside.reshape(*top.shape, grid[0] * grid[1])
-
-
-def _between(bounds: tuple[float, float], u: NDArray[np.float64]) -> NDArray[np.float64]:
-    return bounds[0] + u * (bounds[1] - bounds[0])
+def _kept(grid: tuple[int, int], options: Options) -> int:
+    """Patches that ``context_ratio`` leaves in every context; 0 when it is null."""
+    return round((options.context_ratio or 0) * grid[0] * grid[1])
 
 
 def _paper(
-    keys: Keys, grid: tuple[int, int], options: Options
+    keys: Keys, grid: tuple[int, int], options: Options, attempts: int = _ATTEMPTS
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Chosen context patches (B, N) and target patches (B, M, N), each image for itself."""
-    size, blocks, patches = len(keys.samples), options.num_targets, grid[0] * grid[1]
+    """Visible patches (B, N) and target patches (B, M, N), each image for itself."""
+    size, count, patches = len(keys.samples), options.num_targets, grid[0] * grid[1]
     context = np.zeros((size, patches), bool)
-    targets = np.zeros((size, blocks, patches), bool)
-    open_rows = np.arange(size)  # images whose best context so far is below min_context
-    for attempt in range(_ATTEMPTS):
+    targets = np.zeros((size, count, patches), bool)
+    needed = max(options.min_context, _kept(grid, options))
+    open_rows = np.arange(size)  # images whose best context so far is below what is needed
+    for attempt in range(attempts):
         u = seeds.uniforms(
             keys.seed,
             f"mask/{attempt}",
             keys.epochs[open_rows],
             keys.samples[open_rows],
-            4 * blocks + 3,
+            4 * count + 3,
         )
-        t = u[:, : 4 * blocks].reshape(-1, blocks, 4)
-        height, width = _size(
-            _between(options.target_scale, t[..., 0]),
-            _between(options.target_aspect, t[..., 1]),
-            grid,
-            0,
-        )
-        top = (t[..., 2] * (grid[0] - height + 1)).astype(np.int64)
-        left = (t[..., 3] * (grid[1] - width + 1)).astype(np.int64)
-        drawn = _blocks(top, left, height, width, grid)
-        c = u[:, 4 * blocks :]
-        height, width = _size(_between(options.context_scale, c[:, 0]), 1.0, grid, 0)
-        top = (c[:, 1] * (grid[0] - height + 1)).astype(np.int64)
-        left = (c[:, 2] * (grid[1] - width + 1)).astype(np.int64)
-        visible = _blocks(top, left, height, width, grid) & ~drawn.any(1)
+        t, c = u[:, : 4 * count].reshape(-1, count, 4), u[:, 4 * count :]
+        drawn = blocks(t, options.target_scale, options.target_aspect, grid)
+        square = c[:, [0, 0, 1, 2]]  # an aspect ratio of 1 uses up no number
+        visible = blocks(square, options.context_scale, (1.0, 1.0), grid) & ~drawn.any(1)
         better = visible.sum(1) > context[open_rows].sum(1)
         context[open_rows[better]], targets[open_rows[better]] = visible[better], drawn[better]
-        open_rows = open_rows[context[open_rows].sum(1) < options.min_context]
+        open_rows = open_rows[context[open_rows].sum(1) < needed]
         if not len(open_rows):
             break
     assert context.any(1).all(), "check() admits no options that leave an image without context"
@@ -149,23 +150,23 @@ def _official(
     keys: Keys, grid: tuple[int, int], options: Options
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """The released sampler's law: chosen context (B, N), truncated, and targets (B, M, N)."""
-    size, blocks = len(keys.samples), options.num_targets
+    size, count = len(keys.samples), options.num_targets
     one = seeds.uniforms(keys.seed, "mask/size", 0, np.array([keys.step]), 2)[0]
     patches = grid[0] * grid[1]
-    scale = np.floor(_between(options.target_scale, one[0]) * patches) / patches
-    height, width = _size(scale, _between(options.target_aspect, one[0]), grid, 1)
-    u = seeds.uniforms(keys.seed, "mask/official", keys.epochs, keys.samples, 2 * blocks)
-    t = u.reshape(size, blocks, 2)
+    scale = np.floor(between(options.target_scale, one[0]) * patches) / patches
+    height, width = block_size(scale, between(options.target_aspect, one[0]), grid, 1)
+    u = seeds.uniforms(keys.seed, "mask/official", keys.epochs, keys.samples, 2 * count)
+    t = u.reshape(size, count, 2)
     top = (t[..., 0] * (grid[0] - height)).astype(np.int64)  # exclusive: never the last position
     left = (t[..., 1] * (grid[1] - width)).astype(np.int64)
-    targets = _blocks(top, left, height, width, grid)
+    targets = rectangles(top, left, height, width, grid)
 
-    scale = np.floor(_between(options.context_scale, one[1]) * patches) / patches
-    height, width = _size(scale, 1.0, grid, 1)
+    scale = np.floor(between(options.context_scale, one[1]) * patches) / patches
+    height, width = block_size(scale, np.ones(()), grid, 1)
     context = np.zeros((size, patches), bool)
     open_rows = np.arange(size)
-    for dropped in range(blocks + 1):  # when retries fail, target exclusions fall one by one
-        kept: NDArray[np.bool_] = np.any(targets[:, : blocks - dropped], axis=1)
+    for dropped in range(count + 1):  # when retries fail, target exclusions fall one by one
+        kept: NDArray[np.bool_] = np.any(targets[:, : count - dropped], axis=1)
         for attempt in range(_ATTEMPTS):
             if not len(open_rows):
                 break
@@ -175,7 +176,7 @@ def _official(
             )
             top = (c[:, 0] * (grid[0] - height)).astype(np.int64)
             left = (c[:, 1] * (grid[1] - width)).astype(np.int64)
-            block = _blocks(top, left, height, width, grid)
+            block = rectangles(top, left, height, width, grid)
             context[open_rows] = np.logical_and(block, ~kept[open_rows])
             open_rows = open_rows[context[open_rows].sum(1) <= options.min_context]
     shortest = context.sum(1).min()
