@@ -74,7 +74,7 @@ def check_name(name: Any, where: str) -> None:
 
 
 def dotted(tree: Mapping[Any, Any], where: str, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys that ``params.yaml``, which has the ``known`` ones, has, except ``seed``; any values."""
+    """Keys that ``params.yaml``, which has the ``known`` ones, has; not ``seed``."""
     presets.check(tree, where, known)
     if "seed" in tree:
         raise ValueError(f"{where}: seed: {tree['seed']!r}: only `seeds` sets it")
