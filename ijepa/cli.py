@@ -59,9 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("env", _env, "print the IJEPA_* variables: hardware and places, never science")
     preset = add("preset", _preset, "list the presets, or print one as arguments of `dvc exp run`")
     preset.add_argument("name", nargs="?", help="a file of experiments/presets/")
-    ablate = add(
-        "ablate", _ablate, "run an experiment's variants and seeds, and write its lock file"
-    )
+    ablate = add("ablate", _ablate, "run experiments, variant by seed, into their lock files")
     ablate.add_argument("names", nargs="*", help="files of experiments/, without .yaml")
     ablate.add_argument("--all", action="store_true", help="every file of experiments/")
     ablate.add_argument("--scale", required=True, help="a file of experiments/scales/")
@@ -157,6 +155,30 @@ def _ablate(args: argparse.Namespace) -> int:
     return runner.ablate(
         args.names, args.scale, args.only, args.seeds, args.jobs, args.runner, args.dry_run
     )
+
+
+def _report(args: argparse.Namespace) -> int:
+    from ijepa.ablation import lock, report
+
+    found = [
+        (name, scale)
+        for name, scale in lock.listing()
+        if name in (args.ablation or [name]) and scale == (args.scale or scale)
+    ]
+    missing = set(args.ablation) - {name for name, _ in found}
+    if missing or not found:
+        wanted = ", ".join(sorted(missing)) or "any experiment"
+        raise ValueError(f"no lock file of {wanted}; `ijepa ablate NAME --scale SCALE` makes it")
+    if args.check:
+        changed = report.check(found)
+        for path in changed:
+            print(f"{path}: not what the lock file gives")
+        print(f"{len(found)} reports: " + (f"{len(changed)} files differ" if changed else "same"))
+        return 1 if changed else 0
+    for name, scale in found:
+        print(report.build(name, scale))
+    print(report.index())
+    return 0
 
 
 def _masks(args: argparse.Namespace) -> None:

@@ -37,11 +37,16 @@ def read(name: str, scale: str, folder: Path = FOLDER) -> dict[str, Any]:
     return loaded
 
 
+def listing(folder: Path = FOLDER) -> list[tuple[str, str]]:
+    """Names and scales of the lock files."""
+    stems = [file.name.removesuffix(".lock.json") for file in folder.glob("*.lock.json")]
+    return sorted((name, scale) for name, _, scale in (stem.rpartition(".") for stem in stems))
+
+
 def known(folder: Path = FOLDER) -> dict[tuple[str, str], dict[str, Any]]:
     """Every good result in any lock file, by signature and code: no run of them is run again."""
     found = {}
-    for file in sorted(folder.glob("*.lock.json")):
-        name, scale = file.name.removesuffix(".lock.json").rsplit(".", 1)
+    for name, scale in listing(folder):
         content = read(name, scale, folder)
         for key, result in content["results"].items():
             if result["status"] == "done":

@@ -10,7 +10,6 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from ijepa import environment
 from ijepa.tracking import runs
 
 METRICS, PRETRAIN = "out/metrics.json", "out/pretrain.json"

@@ -1,7 +1,6 @@
-"""``ijepa ablate``: plan the runs of experiments, run what is not known yet, write the lock files."""
+"""``ijepa ablate``: plan the runs of experiments, run those not known yet, write lock files."""
 
 import importlib
-import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
