@@ -22,6 +22,7 @@ VARIABLES = {
     "IJEPA_DETERMINISTIC": ("1", "1: deterministic GPU kernels, so that resuming is bit-exact"),
     "IJEPA_MONGO_URL": ("", "a MongoDB server; empty: the embedded one; off: the journal alone"),
     "IJEPA_MONGO_DB": ("ijepa", "name of the database"),
+    "IJEPA_SBATCH": ("", "options of sbatch for ablations on Slurm: partition, time, GPUs"),
 }
 
 
