@@ -212,9 +212,7 @@ def _claim(tree: Mapping[Any, Any], where: str, known: list[str]) -> Claim:
         raise ValueError(f"{where}.margin: {got['margin']:g} is not a number >= 0")
     given = [form for form in forms if form in got]
     if len(given) != 1:
-        raise ValueError(
-            f"{where}: {', '.join(given) or 'none'}: exactly one of best, order, pairs"
-        )
+        raise ValueError(f"{where}: {', '.join(given) or 'none'}: give one of {', '.join(forms)}")
     (form,) = given
     if form == "best":
         fields.one_of(got["best"], f"{where}.best", known)
@@ -275,7 +273,7 @@ def _refuse_equals(experiment: Experiment, where: str, known: _Dotted, folder: P
                 for other, same in seen:
                     if settings == same:
                         raise ValueError(
-                            f"{where}: variants: {cell} and {other} are the same settings at scale"
+                            f"{where}: variants: {other} and {cell} are the same settings at scale"
                             f" {name}; each must differ"
                         )
                 seen.append((cell, settings))

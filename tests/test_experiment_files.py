@@ -1,0 +1,373 @@
+"""The experiment and scale files, and the loader that refuses wrong ones."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ijepa import config as configs
+from ijepa import presets, variants
+from ijepa.ablation import experiment as experiments
+from ijepa.ablation.experiment import Experiment, Point, Scale, Variant
+from ijepa.config import Config
+from ijepa.masks import Keys
+
+SCALES = ("gpu", "laptop", "paper", "smoke")
+
+# Table -> variant -> top-1 as published, typed from the paper's tables and not from the files.
+PUBLISHED: dict[str, tuple[int, dict[str, float | None]]] = {
+    "masking_strategy": (6, {"multiblock": 54.2, "rasterized": 15.5, "block": 20.2,
+                             "random": 17.6}),
+    "targets": (7, {"representations": 66.9, "pixels": 40.7}),
+    "target_scale": (8, {"s0075_0200": 19.2, "s0100_0200": 39.2, "s0125_0200": 42.4,
+                         "s0150_0200": 54.2, "s0200_0250": 38.9, "s0200_0300": 33.6}),
+    "context_scale": (9, {"c040_100": 31.2, "c065_100": 47.1, "c075_100": 49.3, "c085_100": 54.2}),
+    "num_targets": (10, {"m1": 9.0, "m2": 22.0, "m3": 48.5, "m4": 54.2}),
+    "target_masking": (11, {"output": 67.3, "input": 56.1}),
+    "predictor_depth": (12, {"shallow": 64.0, "deep": 66.9}),
+    "weight_decay": (13, {"growing": 77.8, "fixed": 76.4}),
+    "predictor_width": (14, {"bottleneck": 70.7, "full": 68.4}),
+    "model_scaling": (1, {"small": 72.9, "medium": 77.5, "large": 79.3}),
+    "resolution": (1, {"low": 79.3, "high": 81.1}),
+    "data_scale": (5, {"tenth": 87.5, "third": None, "all": 89.5}),
+}  # fmt: skip
+OURS = ("target_scale_matched", "context_scale_matched", "num_targets_matched", "mask_geometry",
+        "target_norm", "ema", "loss", "emergence")  # fmt: skip
+
+
+def cells(experiment: Experiment) -> Iterator[tuple[str, Variant, Point | None]]:
+    for point in experiment.points.values() or [None]:
+        for variant in experiment.variants.values():
+            yield f"{variant.name}@{point.name}" if point else variant.name, variant, point
+
+
+def resolve(
+    experiment: Experiment, scale: Scale, variant: Variant, point: Point | None = None
+) -> Config:
+    tree = presets.read(configs.PARAMS)
+    where = f"{experiment.name} at {scale.name}: {variant.name}"
+    presets.apply(tree, experiments.changes(experiment, scale, variant, point, 0), where)
+    return configs.parse(tree, where)
+
+
+@pytest.fixture(scope="module")
+def scales() -> dict[str, Scale]:
+    return {name: experiments.load_scale(name) for name in SCALES}
+
+
+def test_there_is_a_file_for_each_table_and_nothing_else() -> None:
+    assert experiments.names() == sorted([*PUBLISHED, *OURS])
+    assert experiments.names(Path("experiments/scales")) == list(SCALES)
+    assert {table for table, _ in PUBLISHED.values()} >= {1, *range(5, 15)}
+
+
+@pytest.mark.parametrize("name", sorted([*PUBLISHED, *OURS]))
+def test_every_cell_is_a_valid_config_of_its_own_at_every_scale(
+    name: str, scales: dict[str, Scale]
+) -> None:
+    experiment = experiments.load(name)
+    assert len(experiment.seeds) >= max(scale.seeds for scale in scales.values())
+    for scale in scales.values():
+        seen: dict[str, str] = {}
+        for cell, variant, point in cells(experiment):
+            config = resolve(experiment, scale, variant, point)
+            other = seen.setdefault(configs.signature(config), cell)
+            assert other == cell, f"{cell} and {other} are one run at {scale.name}"
+            assert experiment.metric.split(".")[1] in config.evaluate.probes
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_published_numbers_are_the_papers_and_its_claim_is_what_they_show(name: str) -> None:
+    experiment, (table, numbers) = experiments.load(name), PUBLISHED[name]
+    assert experiment.table == table
+    assert f"Table {table}:" in experiment.source
+    assert {v.name: v.paper for v in experiment.variants.values()} == numbers
+    assert experiment.claim.by == "paper"
+    for better, worse in experiment.claim.pairs:
+        first, second = numbers[better], numbers[worse]
+        assert first is None or second is None or first > second
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_the_paper_does_not_say_is_ours(name: str) -> None:
+    experiment = experiments.load(name)
+    assert (experiment.table, experiment.claim.by) == (None, "us")
+    assert experiment.source.startswith("Ours: ")
+    assert {variant.paper for variant in experiment.variants.values()} == {None}
+
+
+# What Tables 6-12 and Appendix A.1 say about each row's run: (width, depth, epochs, patch,
+# predictor blocks, predictor width) of the reference variant.
+PROTOCOLS = {
+    "masking_strategy": (768, 12, 300, 16, 6, 384),
+    "targets": (1024, 24, 500, 16, 12, 384),
+    "target_scale": (768, 12, 300, 16, 6, 384),
+    "context_scale": (768, 12, 300, 16, 6, 384),
+    "num_targets": (768, 12, 300, 16, 6, 384),
+    "target_masking": (1280, 32, 300, 16, 12, 384),
+    "predictor_depth": (1024, 24, 500, 16, 12, 384),
+    "weight_decay": (1024, 24, 600, 16, 12, 384),
+    "predictor_width": (1024, 24, 600, 16, 12, 384),
+    "model_scaling": (1280, 32, 300, 14, 12, 384),
+    "resolution": (1280, 32, 300, 16, 12, 384),
+    "data_scale": (1280, 32, 66, 14, 12, 384),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+def test_the_papers_scale_is_the_papers_protocol(name: str, scales: dict[str, Scale]) -> None:
+    experiment = experiments.load(name)
+    config = resolve(experiment, scales["paper"], experiment.variants[experiment.claim.reference])
+    model, train = config.model, config.train
+    found = (model.width, model.depth, train.epochs, model.patch_size)
+    assert (*found, model.predictor_depth, model.predictor_width) == PROTOCOLS[name]
+    assert train.batch_size == 2048
+    assert config.evaluate.train_fraction == (1.0 if experiment.table in (1, 5, 13) else 0.01)
+
+
+def test_sizes_of_the_paper_are_those_of_its_presets(scales: dict[str, Scale]) -> None:
+    sizes = experiments.load("model_scaling")
+    for variant, preset in (("medium", "vit_l16"), ("large", "vit_h14")):
+        tree = presets.read(configs.PARAMS)
+        presets.apply(tree, presets.load(preset)[1], preset)
+        model = resolve(sizes, scales["paper"], sizes.variants[variant]).model
+        assert model == configs.parse(tree, preset).model
+
+
+def test_the_reference_of_the_laptops_tables_is_one_run(scales: dict[str, Scale]) -> None:
+    """Runs are shared by signature: a table costs its other variants alone."""
+    found = set()
+    for name in ("masking_strategy", "targets", "target_scale", "context_scale", "num_targets",
+                 "target_masking", "mask_geometry", "target_norm", "ema"):  # fmt: skip
+        table = experiments.load(name)
+        config = resolve(table, scales["laptop"], table.variants[table.claim.reference])
+        found.add(configs.signature(config))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "gpu"])
+def test_fractions_of_the_data_are_seen_equally_long(scale: str, scales: dict[str, Scale]) -> None:
+    experiment, seen = experiments.load("data_scale"), set()
+    for variant in experiment.variants.values():
+        config = resolve(experiment, scales[scale], variant)
+        count = {"smoke": 320, "laptop": 50_000, "gpu": 50_000}[scale]
+        images = int(config.train.epochs * round(config.data.train_fraction * count))
+        warmup = config.train.warmup_epochs / config.train.epochs
+        seen.add((images // config.train.batch_size, round(warmup, 9)))
+    assert len(seen) == 1
+    assert len({v.set["data.train_fraction"] for v in experiment.variants.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["target_scale_matched", "context_scale_matched", "num_targets_matched"]
+)
+def test_matched_variants_see_equally_many_patches_and_are_the_papers_otherwise(
+    name: str, scales: dict[str, Scale]
+) -> None:
+    experiment = experiments.load(name)
+    keys = Keys(0, 0, np.zeros(256, np.int64), np.arange(256))
+    for scale in scales.values():
+        lengths = set()
+        for variant in experiment.variants.values():
+            config = resolve(experiment, scale, variant)
+            sample = variants.load("masks", config.mask.name).sample
+            masks = sample(keys, configs.grid(config), config.mask.options)
+            lengths |= set(masks.context_valid.sum(1).tolist())
+            # what is lost to redraws stays small: see the comments in the files
+            free = dataclasses.replace(config.mask.options, context_ratio=None, min_context=1)
+            drawn = sample(keys, configs.grid(config), free).context_valid.sum(1)
+            assert (drawn < max(lengths)).float().mean() < 0.15
+        assert len(lengths) == 1, (scale.name, lengths)
+    table = experiments.load(name.removesuffix("_matched"))
+    assert {v.name: v.set for v in table.variants.values()} == {
+        v.name: v.set for v in experiment.variants.values()
+    }
+
+
+# The loader, on a small experiment that is right but for one thing.
+
+GOOD = """\
+title: Loss
+question: Which?
+table: null
+source: Ours
+metric: class.linear.trained
+factor: [objective.loss, train.lr]
+seeds: [3, 5]
+base: {train.epochs: 2}
+at:
+  big: {preset: wide, model.heads: 4}
+variants:
+  a: {label: A, set: {objective.loss: l2}, at: {big: {train.lr: 0.5}}, paper: 54.2}
+  b: {label: B, set: {objective.loss: smooth_l1}, paper: null}
+  c: {label: C, set: {train.lr: 0.25}, paper: null}
+claim: {text: A, by: us, best: a, margin: 0.5}
+"""
+POINTS = """\
+points:
+  p: {label: P, x: 1, set: {train.batch_size: 8}, at: {big: {train.batch_size: 16}}}
+  q: {label: Q, x: null, set: {train.batch_size: 4}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in {
+        "table.yaml": GOOD,
+        "scales/big.yaml": "about: Big\nseeds: 2\nminutes: 5\npreset: wide\ntrain.lr: 0.125\n",
+        "scales/small.yaml": "about: Small\nseeds: 1\nminutes: 0.5\ntrain.epochs: 9\n",
+        "presets/wide.yaml": "about: Wide\nmodel.width: 128\nmodel.heads: 8\ntrain.lr: 0.75\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_a_file_becomes_an_experiment(folder: Path) -> None:
+    experiment = experiments.load("table", folder)
+    assert experiment.variants["a"].paper == 54.2
+    assert experiment.factor == ("objective.loss", "train.lr")
+    assert experiment.claim.pairs == (("a", "b"), ("a", "c"))
+    assert (experiment.claim.reference, experiment.claim.margin) == ("a", 0.5)
+    assert experiment.points == {}
+    scale = experiments.load_scale("big", folder)
+    assert (scale.seeds, scale.minutes, scale.preset) == (2, 5.0, "wide")
+
+
+def test_of_the_places_that_set_a_key_the_last_counts(folder: Path) -> None:
+    (folder / "table.yaml").write_text(GOOD + POINTS)
+    experiment = experiments.load("table", folder)
+    big, small = (experiments.load_scale(name, folder) for name in ("big", "small"))
+    a, b, p = experiment.variants["a"], experiment.variants["b"], experiment.points["p"]
+    assert experiments.changes(experiment, big, a, p, 5) == {
+        "model.width": 128,  # the preset's
+        "model.heads": 4,  # `at`, over its preset
+        "train.epochs": 2,  # base
+        "train.batch_size": 16,  # point.at, over point.set
+        "objective.loss": "l2",
+        "train.lr": 0.5,  # variant.at, over at's preset, over the scale's, over its preset
+        "seed": 5,
+    }
+    assert experiments.changes(experiment, big, b, None, 3)["train.lr"] == 0.75
+    assert experiments.changes(experiment, small, b, p, 3) == {
+        "train.epochs": 2, "train.batch_size": 8, "objective.loss": "smooth_l1", "seed": 3,
+    }  # fmt: skip
+    everywhere = {"train.lr": 0.5, "train.epochs": 7}
+    swapped = dataclasses.replace(experiment, at={"small": everywhere})
+    found = experiments.changes(swapped, small, experiment.variants["c"], None, 3)
+    assert (found["train.lr"], found["train.epochs"]) == (0.25, 7)  # variant.set over at over base
+
+
+@pytest.mark.parametrize(
+    ("form", "pairs"),
+    [
+        ("best: b", [("b", "a"), ("b", "c")]),
+        ("order: [c, a, b]", [("c", "a"), ("a", "b")]),
+        ("pairs: [[b, c], [b, a]]", [("b", "c"), ("b", "a")]),
+    ],
+)
+def test_every_form_of_a_claim_is_pairs(
+    folder: Path, form: str, pairs: list[tuple[str, str]]
+) -> None:
+    (folder / "table.yaml").write_text(GOOD.replace("best: a", form))
+    claim = experiments.load("table", folder).claim
+    assert list(claim.pairs) == pairs
+    assert claim.reference == pairs[0][0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("title:", "titel:", "titel: 'Loss': unknown key; did you mean title?"),
+        ("title: Loss\n", "", "title: missing; a text is needed"),
+        ("title: Loss", "title: 3", "title: 3 is not a text"),
+        ("title: Loss", "title: ''", "title: '' is not a text"),
+        ("table: null", "table: 8.5", "table: 8.5 is not a whole number or null"),
+        ("seeds: [3, 5]", "seeds: 3", "seeds: 3 is not a list of values, each a whole number"),
+        ("seeds: [3, 5]", "seeds: [3, 3]", "seeds: [3, 3] is empty or names one twice"),
+        ("seeds: [3, 5]", "seeds: []", "seeds: [] is empty"),
+        ("seeds: [3, 5]", "seeds: [-1]", "seeds: -1 is not a whole number >= 0"),
+        (".linear.", ".liner.", "metric: 'class.liner.trained' is not TASK.PROBE.trained"),
+        ("  b:", "  a:", "a: written twice (line 13)"),
+        ("  b:", "  b-1:", "variants: b-1: is no name"),
+        ("base: {train.epochs:", "base: {train.epoch:",
+         "base: train.epoch: params.yaml has no such key; did you mean train.epochs?"),
+        ("base: {train.epochs: 2}", "base: {train: 2}", "base: train: params.yaml has no such"),
+        ("base: {train.epochs: 2}", "base: {seed: 2}", "base: seed: 2: only `seeds` sets it"),
+        ("base: {train.epochs: 2}", "base: 2", "base: 2 is not a mapping"),
+        ("train.lr: 0.25", "seed: 1", "variants.c.set: seed: 1: only `seeds` sets it"),
+        ("train.lr: 0.25", "train.flip: true", "variants.c: train.flip: is not in factor: obj"),
+        ("big: {train.lr: 0.5}", "big: {train.flip: true}", "variants.a: train.flip: is not in"),
+        ("factor: [objective.loss, train.lr]", "factor: [objective.loss, train.lr, train.flip]",
+         "factor: train.flip: no variant sets it"),
+        ("factor: [objective.loss, ", "factor: [objective.los, ",
+         "factor: objective.los: params.yaml has no such key; did you mean objective.loss?"),
+        ("preset: wide", "preset: wid", "at.big: preset: 'wid' is not one of wide; did you mean"),
+        ("  big: {preset", "  bi: {preset", "at: 'bi' is not one of big, small; did you mean"),
+        ("at: {big: {train", "at: {bi: {train", "variants.a.at: 'bi' is not one of big, small"),
+        ("objective.loss: smooth_l1", "objective.loss: l2",
+         "variants: a and b are the same settings at scale small"),
+        ("train.lr: 0.25", "train.lr: 0.001", "variants: a and c are the same settings at sc"),
+        ("paper: 54.2", "paper: 542", "variants.a: paper: 542 is not a percentage"),
+        ("paper: 54.2", "paper: .nan", "variants.a: paper: nan is not a number or null"),
+        (", paper: 54.2", "", "variants.a: paper: missing; a number or null is needed"),
+        ("margin: 0.5", "margin: -1", "claim.margin: -1 is not a number >= 0"),
+        ("by: us", "by: me", "claim.by: 'me' is not one of paper, us"),
+        ("best: a", "best: d", "claim.best: 'd' is not one of a, b, c"),
+        ("best: a", "order: [a, d]", "claim.order: 'd' is not one of a, b, c"),
+        ("best: a", "order: [a]", "claim.order: ['a']: two variants at least"),
+        ("best: a", "pairs: [[a, b], [b, a]]", "claim.pairs: [['a', 'b'], ['b', 'a']]: two var"),
+        ("best: a", "pairs: [[a, a]]", "claim.pairs: [['a', 'a']]: two variants at least"),
+        ("best: a", "best: a, order: [a, b]", "claim: best, order: give one of best, order, "),
+        ("best: a, ", "", "claim: none: give one of best, order, pairs"),
+        ("claim:", POINTS.replace("train.batch_size", "train.lr") + "claim:",
+         "points.p: train.lr: is in factor"),
+        ("claim:", POINTS.replace("x: 1, ", "") + "claim:", "points.p: x: missing; a number"),
+        ("claim:", "- claim:", "not YAML: "),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_one_line_with_file_key_value_and_what_is_allowed(
+    folder: Path, old: str, new: str, words: str
+) -> None:
+    assert GOOD.count(old) == 1, old
+    (folder / "table.yaml").write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the text is compared below)
+        experiments.load("table", folder)
+    message = str(caught.value)
+    assert words in message
+    assert message.startswith(f"{folder / 'table.yaml'}: ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seeds: 2", "seeds: 0", "seeds: 0 is not a number above 0"),
+        ("seeds: 2", "seeds: two", "seeds: 'two' is not a whole number"),
+        ("minutes: 5", "minute: 5", "minute: 5: unknown key; did you mean minutes?"),
+        ("preset: wide", "preset: wider", "preset: 'wider' is not one of wide"),
+        (
+            "train.lr: 0.125",
+            "train.lrr: 1",
+            "train.lrr: params.yaml has no such key; did you mean",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_scale_is_one_line(
+    folder: Path, old: str, new: str, words: str
+) -> None:
+    path = folder / "scales/big.yaml"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the text is compared below)
+        experiments.load_scale("big", folder)
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_an_unknown_experiment_or_scale_gets_a_hint() -> None:
+    with pytest.raises(ValueError, match=r"_scal\.yaml: no such experiment; did you mean targ"):
+        experiments.load("target_scal")
+    with pytest.raises(ValueError, match=r"scales/lap\.yaml: no such scale; did you mean laptop"):
+        experiments.load_scale("lap")
