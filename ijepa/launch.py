@@ -1,4 +1,4 @@
-"""Start torchrun, hand signals on to it, and leave no orphan behind."""
+"""Start training, hand signals on to it, and leave no orphan behind."""
 
 import contextlib
 import ctypes
@@ -29,7 +29,7 @@ def run(
     variables: Mapping[str, str],
     poll: Callable[[], None],
 ) -> int:
-    """Run a module under torchrun until it ends.
+    """Run a module until it ends: under torchrun, or alone where there is one process.
 
     Args:
         module: what each process runs.
@@ -41,11 +41,13 @@ def run(
         The exit status. Any exception here, signals included, first stops the children: they get
         SIGTERM and time to save.
     """
-    rendezvous = shlex.split(environment.text("IJEPA_TORCHRUN")) or ["--standalone"]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", *rendezvous,
-        f"--nproc-per-node={hardware.processes}", "-m", module,
-    ]  # fmt: skip
+    rendezvous = shlex.split(environment.text("IJEPA_TORCHRUN"))
+    command = [sys.executable, "-m", module]
+    if rendezvous or hardware.processes > 1:
+        command[1:1] = [
+            "-m", "torch.distributed.run", *(rendezvous or ["--standalone"]),
+            f"--nproc-per-node={hardware.processes}",
+        ]  # fmt: skip
     child = subprocess.Popen(
         command,
         env={**_MALLOC, **os.environ, "OMP_NUM_THREADS": str(hardware.threads), **variables},

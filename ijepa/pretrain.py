@@ -1,4 +1,4 @@
-"""Stage 2: train the encoder. This process records the run; torchrun is its child."""
+"""Stage 2: train the encoder. This process records the run; what trains is its child."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def pretrain(config: Config, hardware: environment.Hardware, run: journal.Run) -> float:
-    """Train under torchrun and record every row of the history; returns the final RankMe."""
+    """Train in a child and record every row of the history; returns the final RankMe."""
     with tempfile.TemporaryDirectory() as folder:
         tail = Tail(Path(folder) / "rows.jsonl", run)
         status = launch.run("ijepa.train", hardware, {logbook.METRICS: str(tail.path)}, tail.read)
