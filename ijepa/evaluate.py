@@ -6,6 +6,7 @@ under one protocol. A part of the training images is held out and chooses among 
 settings; the report split is predicted once.
 """
 
+import functools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ijepa import config, console, environment, features, seeds, statistics, store, variants
+from ijepa import (
+    config,
+    console,
+    environment,
+    features,
+    remembered,
+    seeds,
+    statistics,
+    store,
+    variants,
+)
 from ijepa.config import Config
 from ijepa.probes import Features, Result
 from ijepa.results import write_json
@@ -110,7 +121,7 @@ def probe(
     data: Store,
     parts: tuple[NDArray[np.int64], NDArray[np.int64]],
     progress: bool = False,
-) -> dict[tuple[str, str], dict[str, Result]]:
+) -> Results:
     """Every probe on every encoder; each encoder's features are extracted once.
 
     Args:
@@ -123,13 +134,13 @@ def probe(
         (probe, encoder) -> task -> result.
     """
     size, device = run_config.data.image_size, environment.hardware().device
-    results = {}
+    results: dict[tuple[str, str], Mapping[str, Result]] = {}
+    used = np.sort(np.concatenate(parts))
     for encoder in features.ENCODERS:
         source = features.frozen(encoder, run_config, WEIGHTS)
         print(
             f"{encoder}: {', '.join(f'{c} ({n})' for c, n in source.choices.items())}", flush=True
         )
-        used = np.sort(np.concatenate(parts))
         train = Features(
             features.extract(source, data, "train", size, progress, used),
             {task: labels[used] for task, labels in data.splits["train"].labels.items()},
@@ -140,10 +151,20 @@ def probe(
         )
         fit, held_out = (train.take(np.searchsorted(used, part)) for part in parts)
         for name in run_config.evaluate.probes:
-            options = run_config.evaluate.options[name]
-            results[name, encoder] = variants.load("probes", name).fit_score(
-                fit, held_out, test, options, run_config.seed, device
+            module, options = variants.load("probes", name), run_config.evaluate.options[name]
+            fit_score = functools.partial(
+                module.fit_score, fit, held_out, test, options, run_config.seed, device
             )
+            if encoder == "trained":
+                results[name, encoder] = fit_score()
+            else:
+                identity = [
+                    str(features.cache_file(source, data, "train", size, parts[0]).stem),
+                    str(features.cache_file(source, data, "train", size, parts[1]).stem),
+                    data.report_split, name, config.as_tree(options), run_config.seed, device,
+                ]  # fmt: skip
+                code = Path(str(module.__file__))
+                results[name, encoder] = remembered.result(identity, code, fit_score)
             for task, result in results[name, encoder].items():
                 right = float((result.predictions == test.labels[task]).mean())
                 print(f"  {name}, {task}: {100 * right:.1f} %", flush=True)

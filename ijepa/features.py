@@ -126,7 +126,7 @@ def extract(
     """
     images = store.splits[split]
     rows = np.arange(len(images)) if rows is None else rows
-    path = _cache_file(source, store, split, image_size, rows)
+    path = cache_file(source, store, split, image_size, rows)
     if not path.is_file():
         views = _Centred(images, image_size, rows)
         _write(path, source, views, f"  features of {split}" if progress else None)
@@ -135,10 +135,10 @@ def extract(
     return {name: array[:, -columns:] for name, columns in source.choices.items()}
 
 
-def _cache_file(
+def cache_file(
     source: Frozen, store: Store, split: str, image_size: int, rows: NDArray[np.int64]
 ) -> Path:
-    """Named by the function, the data, and the code and torch that compute it."""
+    """Where features are kept: named by the function, the data, and the code that computes it."""
     code = [Path(str(module.__file__)).read_bytes() for module in (batches, encoder)]
     code.append(Path(__file__).read_bytes())
     name = json.dumps([

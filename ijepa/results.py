@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ def write_json(path: Path, tree: Any) -> None:
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows that share their keys, whole or not at all."""
-    made = path.with_name(path.name + ".tmp")
+    made = _partial(path)
     with made.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -23,6 +24,10 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    made = path.with_name(path.name + ".tmp")
+    made = _partial(path)
     made.write_text(text)
     made.replace(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two runs may write the same cache

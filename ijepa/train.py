@@ -1,4 +1,4 @@
-"""The training loop, one process of it: ``python -m ijepa.train``, which ``ijepa.pretrain`` starts.
+"""The training loop, one process of it: ``python -m ijepa.train``; ``ijepa.pretrain`` starts it.
 
 The loop knows only the objective. All randomness is a function of (seed, position), so a
 checkpoint needs no generator state: objective, optimiser and progress are the whole state.
