@@ -152,7 +152,7 @@ def _run(
         file = bench.folder() / f"{label}.{scale.name}.{stage}.json"
         logs = bench.folder() / f"{label}.{scale.name}.logs"
         for made in group:
-            made["result"] = str(_result_file(made["name"]))
+            made["result"] = str(_result_file(str(made["name"])))
             made["log"] = str(logs / f"{made['name']}.log")
         write_json(file, {**shared, "jobs": group})
         watch = _Watch(group, jobs, titles={run.name: run.key for run in todo})

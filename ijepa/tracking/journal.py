@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 from ijepa import config as science
-from ijepa import environment
+from ijepa import environment, launch
 from ijepa.tracking import process, provenance, sync
 from ijepa.tracking.capture import Output, capture
 from ijepa.tracking.series import Series
@@ -202,6 +202,8 @@ def record(
     Raises:
         ValueError: the journal's folder cannot be written.
     """
+    if provenance.dvc()["stage"]:  # kill -9 of dvc would leave the stage running to no end
+        launch.die_with_parent(signal.SIGTERM)
     home = environment.home()
     folder = _claim(home / "runs")
     interactive = sys.stderr.isatty()
