@@ -22,12 +22,7 @@ def folder() -> Path:
 
 def cache() -> Path:
     """DVC's cache of this checkout."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise ValueError(f"dvc cache dir: {done.stderr.strip()}")
-    return Path(done.stdout.strip()).resolve()
+    return Path(_dvc("cache", "dir").strip()).resolve()
 
 
 def make(commit: str, cached: Path) -> Path:
@@ -38,18 +33,23 @@ def make(commit: str, cached: Path) -> Path:
         cached: DVC's cache that its experiments use.
     """
     path = folder() / f"bench-{commit[:12]}"
-    if not (path / ".git" / "index").is_file():  # none, or a clone that was interrupted
-        shutil.rmtree(path, ignore_errors=True)
-        git("clone", "--quiet", "--no-checkout", "--shared", str(Path.cwd()), str(path))
-    _git(path, "checkout", "--quiet", "--force", "--detach", commit)
-    _git(path, "clean", "--quiet", "--force", "-d")
+    # Made anew: kill -9 leaves locks of git and DVC, copies of experiments, and experiments that
+    # were stashed and not begun, which DVC would run beside the next one.
+    shutil.rmtree(path, ignore_errors=True)
+    git("clone", "--quiet", "--no-checkout", "--shared", str(Path.cwd()), str(path))
+    git("-C", str(path), "checkout", "--quiet", "--detach", commit)
     local = Path(".dvc/config.local")
-    config = local.read_text() if local.is_file() else ""
-    (path / ".dvc/config.local").write_text(f"{config}\n[cache]\n    dir = {cached}\n")
-    # kill -9 leaves the copies of experiments and the locks of processes that are gone
-    shutil.rmtree(path / ".dvc/tmp", ignore_errors=True)
+    if local.is_file():
+        shutil.copy(local, path / ".dvc")
+    _dvc("config", "--local", "cache.dir", str(cached), cwd=path)
     return path
 
 
-def _git(path: Path, *arguments: str) -> None:
-    git("-C", str(path), *arguments)
+def _dvc(*arguments: str, cwd: Path | None = None) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=cwd, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise ValueError(f"dvc {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout

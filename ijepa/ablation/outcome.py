@@ -95,7 +95,7 @@ def _sha256(content: bytes) -> str:
 def reason(log: Path) -> str:
     """Why an experiment failed, in one line: what the stage said, or else DVC."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-    for pattern in (r"error: (.*)", r"(\w+Error: .*)", r"ERROR: (.*)", r"(.+)"):
+    for pattern in (r"error: (.*)", r"([\w.]+Error(?:: .*)?)", r"ERROR: (.*)", r"(.+)"):
         found = [match[1] for line in lines if (match := re.fullmatch(pattern, line))]
         if found:
             return found[-1]

@@ -129,12 +129,12 @@ def git(*arguments: str) -> str:
     """
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ValueError(f"git {arguments[0]}: {done.stderr.strip().splitlines()[-1]}")
+        raise ValueError(f"git {arguments[0]}: {done.stderr.strip().splitlines()[0]}")
     return done.stdout
 
 
 # What runs do not read: results, and what the baseline's own `dvc repro` writes.
-_RESULTS = ("out", "dvc.lock", "reports", "experiments/*.lock.json")
+_RESULTS = ("out", "dvc.lock", "reports", "experiments/*.lock.json*")
 
 
 def refuse_dirty_tree() -> None:

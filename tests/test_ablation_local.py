@@ -1,0 +1,262 @@
+"""The bench is clean again after anything, and local jobs end with their runner."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from ijepa.ablation import bench, job, local, plan
+
+# Stands for ijepa.ablation.job: goes on until it is told to end, or to save.
+JOB = """\
+import json, os, signal, sys, time
+from pathlib import Path
+
+index, folder = sys.argv[2], Path(sys.argv[1]).parent
+kind = json.loads(Path(sys.argv[1]).read_text())["jobs"][int(index)]
+
+def save(*_):
+    time.sleep(0.5)
+    (folder / f"{index}.saved").touch()
+    sys.exit(143)
+
+signal.signal(signal.SIGTERM, save)
+places = ("IJEPA_THREADS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "IJEPA_PROCESSES")
+made = {"pid": os.getpid(), **{name: os.environ.get(name) for name in places}}
+(folder / f"{index}.part").write_text(json.dumps(made))
+(folder / f"{index}.part").rename(folder / f"{index}.started")
+while not (folder / f"{index}.go").exists():
+    time.sleep(0.02)
+(folder / f"{index}.ended").touch()
+sys.exit(1 if kind == "fail" else 0)
+"""
+RUNNER = """\
+import sys
+from pathlib import Path
+from ijepa.ablation import local
+local.run(Path(sys.argv[1]), 3, 2, lambda: None)
+"""
+
+
+class Jobs:
+    """Stand-in jobs, and files that say how far each of them is."""
+
+    def __init__(self, folder: Path, *kinds: str) -> None:
+        self.folder, self.file = folder, folder / "plan.json"
+        self.file.write_text(json.dumps({"jobs": kinds}))
+        package = folder / "ijepa/ablation"  # `python -m` finds it before the real one
+        package.mkdir(parents=True)
+        for name, text in (("../__init__", ""), ("__init__", ""), ("job", JOB)):
+            (package / f"{name}.py").write_text(text)
+
+    def at(self, state: str) -> list[int]:
+        return sorted(int(path.stem) for path in self.folder.glob(f"*.{state}"))
+
+    def running(self) -> list[int]:
+        return sorted({*self.at("started")} - {*self.at("ended"), *self.at("saved")})
+
+    def go(self, *indices: int) -> None:
+        for index in indices:
+            (self.folder / f"{index}.go").touch()
+
+    def read(self, index: int) -> dict[str, str | int | None]:
+        made: dict[str, str | int | None] = json.loads(
+            (self.folder / f"{index}.started").read_text()
+        )
+        return made
+
+
+def until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.02)
+
+
+def alive(pid: object) -> bool:
+    """Whether a process runs; one that ended and that nobody has reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IJEPA_DEVICE", "cpu")
+    for name in ("IJEPA_THREADS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "IJEPA_PROCESSES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("cpu")
+def test_jobs_run_a_few_at_a_time_and_a_failure_stops_no_other(tmp_path: Path) -> None:
+    jobs, most = Jobs(tmp_path, "", "fail", "", "", ""), list[int]()
+
+    def poll() -> None:
+        running = jobs.running()
+        most.append(len(running))
+        assert len(jobs.at("ended")) < 5 or not running
+        if len(running) == 2 or (running and len(jobs.at("started")) == 5):
+            jobs.go(running[-1])  # the younger one, so that slots free out of order
+
+    before = signal.getsignal(signal.SIGTERM)
+    local.run(jobs.file, 5, 2, poll)
+    assert jobs.at("ended") == [0, 1, 2, 3, 4]
+    assert max(most) == 2
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.usefixtures("cpu")
+def test_jobs_share_the_hardware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = len(os.sched_getaffinity(0))
+    jobs = Jobs(tmp_path, "")
+    jobs.go(0)
+    local.run(jobs.file, 1, 1, lambda: None)
+    assert jobs.read(0)["IJEPA_THREADS"] == jobs.read(0)["OMP_NUM_THREADS"] == str(cores)
+    assert jobs.read(0)["CUDA_VISIBLE_DEVICES"] is None
+    assert local.share(0, 2 * cores)["IJEPA_THREADS"] == "1"
+    monkeypatch.setenv("IJEPA_THREADS", "7")
+    assert local.share(0, 2)["OMP_NUM_THREADS"] == "7"
+    monkeypatch.setenv("IJEPA_DEVICE", "auto")
+    monkeypatch.setattr(local, "visible_gpus", lambda: ["4", "6"])
+    shares = [local.share(slot, 3) for slot in range(3)]
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["4", "6", "4"]
+    assert {share["IJEPA_PROCESSES"] for share in shares} == {"1"}
+    assert "CUDA_VISIBLE_DEVICES" not in local.share(0, 1), "one job has all GPUs"
+
+
+@pytest.mark.usefixtures("cpu")
+def test_an_exception_stops_the_jobs_and_waits_until_they_have_saved(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path, "", "", "")
+
+    def poll() -> None:
+        if len(jobs.at("started")) == 2 and not jobs.at("saved"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        local.run(jobs.file, 3, 2, poll)
+    assert jobs.at("saved") == jobs.at("started") == [0, 1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere kill -9 leaves children alive")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.usefixtures("cpu")
+def test_a_stopped_or_killed_runner_leaves_no_job_behind(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    jobs = Jobs(tmp_path, "", "", "")
+    (tmp_path / "runner").mkdir()
+    (tmp_path / "runner/run.py").write_text(RUNNER)
+    runner = subprocess.Popen(
+        [sys.executable, "runner/run.py", str(jobs.file)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        until(lambda: len(jobs.at("started")) == 2, "two jobs")
+        runner.send_signal(number)
+        status = runner.wait(60)
+        if number == signal.SIGTERM:
+            assert status == 143
+            assert jobs.at("saved") == [0, 1], "it waits until they have saved"
+        until(lambda: not any(alive(jobs.read(i)["pid"]) for i in (0, 1)), "the end of both jobs")
+        assert jobs.at("saved") == jobs.at("started") == [0, 1]
+    finally:
+        runner.kill()
+        jobs.go(0, 1, 2)
+
+
+def test_equal_jobs_run_one_after_the_other(tmp_path: Path) -> None:
+    lock = tmp_path / "results/ijepa-0.lock"
+    order = list[str]()
+    with job.held(lock):
+        other = subprocess.Popen(
+            [sys.executable, "-c", "import sys; from pathlib import Path; from ijepa.ablation"
+             " import job\nwith job.held(Path(sys.argv[1])): print('in', flush=True)", str(lock)],
+            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        until(lambda: waits(other.pid), "the other process to wait for the lock")
+        order.append("out")
+    order.append(other.communicate()[0].strip())
+    assert (order, other.returncode) == (["out", "in"], 0)
+    with (
+        job.held(lock, shared=True),
+        job.held(lock, shared=True),
+        lock.open() as file,
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def waits(pid: int) -> bool:
+    """Whether a process waits for a file lock: the kernel lists it with an arrow."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and line.split()[5] == str(pid) for line in lines)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A repository to stand in, with DVC's folder; its HEAD."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IJEPA_HOME", raising=False)
+    for name in (".dvc/config", "params.yaml", "ijepa/train.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "params.yaml").write_text("1\n")
+    (tmp_path / ".gitignore").write_text("/.ijepa/\n/out\n")
+    (tmp_path / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    person = ("-c", "user.name=t", "-c", "user.email=t@t")
+    for words in (("init", "-q"), ("add", "-A"), (*person, "commit", "-q", "-m", "one")):
+        subprocess.run(["git", *words], check=True)
+    return plan.git("rev-parse", "HEAD").strip()
+
+
+def test_the_bench_is_as_committed_whatever_was_left_in_it(checkout: str) -> None:
+    path = bench.make(checkout, Path("/the/cache"))
+    assert path == bench.folder() / f"bench-{checkout[:12]}"
+    assert plan.git("-C", str(path), "rev-parse", "HEAD").strip() == checkout
+    assert "dir = /the/cache" in (path / ".dvc/config.local").read_text()
+    files = plan.git("-C", str(path), "ls-files")
+    (path / "params.yaml").write_text("seed: 3\n")  # kill -9 while DVC changes parameters
+    (path / "ijepa/train.py").unlink()
+    (path / "ijepa/new.py").touch()
+    (path / "out").mkdir()
+    # an experiment that was put aside and not begun: DVC would run it beside the next one
+    plan.git("-C", str(path), "update-ref", "refs/exps/stash", checkout)
+    for name in (".git/index.lock", ".git/HEAD.lock", ".git/refs/exps/stash.lock",
+                 ".dvc/tmp/rwlock", ".dvc/tmp/exps/standalone/tmpx/params.yaml"):  # fmt: skip
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).touch()
+    assert bench.make(checkout, Path("/the/cache")) == path
+    assert plan.git("-C", str(path), "status", "--porcelain") == ""
+    assert plan.git("-C", str(path), "ls-files") == files
+    assert (path / "params.yaml").read_text() == "1\n"
+    assert not (path / ".dvc/tmp").exists()
+    assert plan.git("-C", str(path), "for-each-ref", "refs/exps") == ""
+    assert plan.git("status", "--porcelain") == "", "the user's checkout is as it was"
+
+
+def test_an_interrupted_clone_is_made_again(checkout: str) -> None:
+    half = bench.folder() / f"bench-{checkout[:12]}"
+    (half / ".git/objects").mkdir(parents=True)
+    (half / ".git/HEAD").write_text("ref: refs/heads/main\n")
+    path = bench.make(checkout, Path("/the/cache"))
+    assert path == half
+    assert (path / "ijepa/train.py").is_file()
+
+
+def test_the_bench_has_the_users_own_configuration_of_dvc(checkout: str) -> None:
+    mine = "[core]\n    hardlink_lock = true\n[cache]\n    dir = elsewhere\n    type = copy\n"
+    Path(".dvc/config.local").write_text(mine)
+    path = bench.make(checkout, Path("/c"))
+    made = {line.strip() for line in (path / ".dvc/config.local").read_text().splitlines()}
+    assert {"hardlink_lock = true", "type = copy", "dir = /c"} <= made
+    assert Path(".dvc/config.local").read_text() == mine
