@@ -81,8 +81,7 @@ def experiment(plan: Mapping[str, Any], job: Mapping[str, Any], log: Path) -> in
         )
 
         def stop(number: int, _frame: object) -> None:
-            end_group(child.pid)
-            child.wait()
+            end_group(child.pid)  # not child.wait(): this may run inside of it, and wait for ever
             raise SystemExit(128 + number)
 
         for number in (signal.SIGTERM, signal.SIGINT):
