@@ -21,6 +21,7 @@ _COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, "#CC79A7", "#56B4E
 _MARKERS = "osD^vPX"
 _DECISION = {HOLDS: style.GREEN, FAILS: style.RED, UNDECIDED: style.BLUE}
 _LEFT = 26  # characters of a label's line
+_BELOW = 0.26  # rows: the seeds stand under their mean
 
 
 def draw(results: Tree, folder: Path) -> None:
@@ -84,10 +85,10 @@ def _means(axes: Axes, results: Tree, cells: Sequence[Tree], point: str | None) 
     runs = [r for r in results["runs"] if r["point"] == point and r["status"] == "done"]
     rows = {cell["variant"]: y for y, cell in enumerate(cells)}
     for seed in results["seeds"]:
-        mine = sorted((rows[r["variant"]], r["value"]) for r in runs if r["seed"] == seed)
+        mine = sorted((rows[r["variant"]] + _BELOW, r["value"]) for r in runs if r["seed"] == seed)
         heights, values = [y for y, _ in mine], [value for _, value in mine]
         axes.plot(values, heights, color=style.SKY, lw=0.7, alpha=0.7, zorder=1)
-        axes.plot(values, heights, "o", color=style.SKY, ms=3.2, zorder=2)
+        _seeds(axes, values, heights)
         seen += values
     for y, cell in enumerate(cells):
         for kind, colour, name in (
@@ -108,6 +109,10 @@ def _means(axes: Axes, results: Tree, cells: Sequence[Tree], point: str | None) 
     return seen
 
 
+def _seeds(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:
+    axes.plot(xs, ys, "o", ms=3.2, color=style.SKY, zorder=5)
+
+
 def _interval(axes: Axes, found: Tree, y: float, colour: str) -> None:
     if found["low"] is not None:
         axes.plot([found["low"], found["high"]], [y, y], color=colour, lw=1.6, zorder=3)
@@ -125,7 +130,7 @@ def _differences(axes: Axes, cells: Sequence[Tree]) -> list[float]:
             axes.plot(0, y, "s", color=style.INK, ms=4)
         elif found["n"]:
             values = found["differences"]
-            axes.plot(values, [y] * len(values), "o", color=style.SKY, ms=3.2, zorder=2)
+            _seeds(axes, values, [y + _BELOW] * len(values))
             _interval(axes, found, y, _DECISION[UNDECIDED])
             seen += values
             if found["n"] > 2:
@@ -226,12 +231,13 @@ def _emergence(results: Tree, path: Path) -> None:
     pairs = results["claim"]["pairs"]
     columns = min(3, len(pairs))
     lines = math.ceil(len(pairs) / columns)
-    with style.figure(path, (max(2.9 * columns, 4.4) + 0.4, 3.2 * lines + 0.2)) as figure:
+    width = max(2.9 * columns, 4.4) + 0.4
+    with style.figure(path, (width, 3.2 * lines + 0.2)) as figure:
         panels = figure.subplots(lines, columns, squeeze=False, sharey=True, sharex=True).ravel()
         seen = [0.0]
         for axes, (better, worse) in zip(panels, pairs, strict=False):
             over = f"{words.label(results, better)} over {words.label(results, worse)}"
-            axes.set_title(_wrapped(over, 34 if columns > 1 else 50))
+            axes.set_title(_wrapped(over, 34 if columns > 1 else 48))
             axes.axhline(0, color=style.INK, lw=0.9)
             mine = [
                 c for c in results["comparisons"]
@@ -258,12 +264,12 @@ def _emergence(results: Tree, path: Path) -> None:
         panels[0].set_ylim(min(seen) - 5 * pad, max(seen) + pad)  # below: the points' labels
         for axes in panels[::columns]:
             axes.set_ylabel("difference (points)")
-        figure.supxlabel(_wrapped(str(captions.axis(results)), 90), fontsize=8.5)
+        figure.supxlabel(_wrapped(str(captions.axis(results)), int(13 * width)), fontsize=8.5)
 
 
 def _point(axes: Axes, x: float, found: Tree) -> None:
     colour = _DECISION[found["decision"]]
-    axes.plot([x] * found["n"], found["differences"], "o", color=style.SKY, ms=3, zorder=4)
+    _seeds(axes, [x] * found["n"], found["differences"])
     if found["low"] is not None:
         axes.plot([x, x], [found["low"], found["high"]], color=colour, lw=1.6, zorder=2)
     fill = "white" if found["n"] == 1 else colour  # one seed: there is no interval

@@ -1,0 +1,534 @@
+"""The report of an ablation says what the lock file says, in the same bytes each time."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from markupsafe import Markup
+from PIL import Image
+from scipy import stats
+
+from ijepa.ablation import captions, charts, experiment, lock, pages, report, tables
+from ijepa.ablation.collect import collect
+
+LABELS = (
+    "multi-block",
+    "rasterized (quadrants) & more_of_it",
+    "one block of 60 %",
+    "random <0.6>",
+)
+SCALES = {"smoke": 2, "laptop": 3, "gpu": 6}
+
+Result = dict[str, Any]
+
+
+def digest(*parts: object) -> str:
+    return sha256(repr(parts).encode()).hexdigest()
+
+
+class Bench:
+    """A folder of experiments, scales and made-up lock files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.experiments, self.reports = folder / "experiments", folder / "reports"
+        for name, seeds in SCALES.items():
+            self._yaml(f"scales/{name}", {
+                "about": f"Made up, {name}.", "seeds": seeds, "minutes": 1,
+                "data.image_size": 32, "model.patch_size": 4, "train.epochs": 0.6,
+            })  # fmt: skip
+
+    def _yaml(self, name: str, tree: Mapping[str, Any]) -> None:
+        path = self.experiments / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(tree))  # JSON is YAML
+
+    def experiment(self, name: str = "made", count: int = 4, **changed: Any) -> str:
+        labels = [*LABELS, *(f"variant number {i}" for i in range(9))][:count]
+        self._yaml(name, {
+            "title": "Made-up table", "question": "Is A > B & C_d?", "table": 6,
+            "source": "arXiv 2301.08243v3, Table 6", "metric": "class.linear.trained",
+            "factor": ["mask.num_targets"], "seeds": [0, 1, 2, 3, 4, 5],
+            "variants": {
+                f"v{i}": {"label": label, "set": {"mask.num_targets": i + 1},
+                          "paper": [54.2, 15.5, 20.2, 17.6, 39.0, 42.1][i]}
+                for i, label in enumerate(labels)
+            },
+            "claim": {"text": "Multi-block is best.", "by": "paper", "best": "v0", "margin": 0},
+            **changed,
+        })  # fmt: skip
+        return name
+
+    def lock(
+        self,
+        name: str,
+        scale: str,
+        means: Callable[[str, str | None], float],
+        spread: float = 0.8,
+        change: Callable[[dict[str, Result]], None] = lambda results: None,
+    ) -> None:
+        """A lock file whose accuracies scatter around ``means(variant, point)``."""
+        chosen = experiment.load(name, self.experiments)
+        seeds = list(chosen.seeds[: experiment.load_scale(scale, self.experiments).seeds])
+        results, provenance = {}, {}
+        for p, point in enumerate(chosen.points or [None]):
+            for v, variant in enumerate(chosen.variants):
+                for seed in seeds:
+                    rng = np.random.default_rng([p, v, seed])
+                    shared = np.random.default_rng([p, seed]).normal(0, 2)
+                    value = round(means(variant, point) + shared + rng.normal(0, spread), 2)
+                    key = f"{variant}@{point}/{seed}" if point else f"{variant}/{seed}"
+                    results[key] = made(variant, point, seed, value, 0.2 + 0.05 * v, 20000 * 4**p)
+                    provenance[key] = origin(key, 200.0 + 10 * v + rng.normal(0, 5))
+        change(results)
+        content = {
+            "experiment": name, "scale": scale, "seeds": seeds, "results": results,
+            "provenance": {key: provenance[key] for key in results},
+        }  # fmt: skip
+        path = self.experiments / f"{name}.{scale}.lock.json"
+        path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+    def build(self, name: str = "made", scale: str = "laptop") -> dict[str, Any]:
+        page = report.build(name, scale, self.folder(name, scale), self.experiments)
+        assert page == self.folder(name, scale) / "index.html"
+        results: dict[str, Any] = json.loads((page.parent / "results.json").read_text())
+        return results
+
+    def collect(self, name: str = "made", scale: str = "laptop") -> dict[str, Any]:
+        """The content of a report, without its drawing."""
+        locked = lock.read(name, scale, self.experiments)
+        chosen = experiment.load(name, self.experiments)
+        return collect(chosen, locked, experiment.load_scale(scale, self.experiments))
+
+    def folder(self, name: str = "made", scale: str = "laptop") -> Path:
+        return self.reports / "ablations" / f"{name}.{scale}"
+
+
+def made(
+    variant: str, point: str | None, seed: int, value: float, ratio: float, images: int
+) -> Result:
+    who = (variant, point, seed)
+    return {
+        "variant": variant, "point": point, "seed": seed, "signature": digest("s", who),
+        "status": "done", "reason": None, "code": digest("code"), "data": digest("data"),
+        "encoder": digest("e", who),
+        "metrics": {"class": {
+            "linear": {"trained": value, "random_init": 30.0 + seed, "pixels": 28.5},
+            "knn": {"trained": value - 8, "random_init": 25.0, "pixels": 27.0},
+        }},
+        "pretrain": {
+            "context_ratio": ratio + 0.002 * seed, "collapsed": False, "images": images,
+            "health": "healthy: rank 40 of 64", "step": 600, "loss": 0.1, "rankme": 40.1,
+            "feature_std": 0.5, "parameters": 203456,
+        },
+    }  # fmt: skip
+
+
+def origin(key: str, seconds: float) -> Result:
+    number = int(digest("id", key)[:11], 16)
+    return {
+        "name": f"ijepa-{digest('s', key)[:12]}-ab12", "commit": digest("c", key)[:40],
+        "baseline": digest("b")[:40],
+        "runs": {"prepare": 26112118370543, "pretrain": number, "evaluate": number + 1},
+        "seconds": {"prepare": 3.1, "pretrain": round(seconds, 1), "evaluate": 44.0},
+        "machine": "2 cores, AMD EPYC",
+    }  # fmt: skip
+
+
+def fail(results: dict[str, Result], key: str, reason: str) -> None:
+    nothing = dict.fromkeys(("metrics", "pretrain", "encoder"))
+    results[key] |= {"status": "failed", "reason": reason, **nothing}
+
+
+POINTS = {
+    "start": {"label": "start", "x": None, "set": {}},
+    "finer": {"label": "a finer grid", "x": None, "set": {"model.patch_size": 2}},
+}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A table with failed, missing and single runs, one with points, and the page over both."""
+    bench = Bench(tmp_path_factory.mktemp("built"))
+
+    def broken(results: dict[str, Result]) -> None:
+        fail(results, "v1/1", "mask.target_scale: no block of <0.6> fits & 50% are lost_here")
+        for seed in range(3):
+            fail(results, f"v3/{seed}", "out of memory")
+        del results["v2/0"], results["v2/2"]
+
+    bench.experiment()
+    bench.lock("made", "laptop", lambda variant, _: MEANS[variant], change=broken)
+    bench.build()
+    bench.experiment("grown", 2, points=POINTS, table=None, title="Where it appears")
+    bench.lock("grown", "smoke", lambda variant, _: MEANS[variant])
+    bench.build("grown", "smoke")
+    report.index(bench.reports)
+    return bench
+
+
+MEANS = {"v0": 50.0, "v1": 48.5, "v2": 49.5, "v3": 47.0}
+
+
+def decided(variant: str, point: str | None) -> float:
+    return 60.0 if variant == "v0" else 50.0
+
+
+def texts(folder: Path) -> dict[str, str]:
+    return {
+        p.name: p.read_text()
+        for p in folder.iterdir()
+        if p.suffix in (".html", ".md", ".tex", ".csv")
+    }
+
+
+def test_numbers_are_those_of_the_lock_file(bench: Bench) -> None:
+    bench.experiment()
+    bench.lock("made", "gpu", lambda variant, _: MEANS[variant], spread=2.0)
+    found = bench.collect("made", "gpu")
+    results = lock.read("made", "gpu", bench.experiments)["results"]
+    values = {
+        v: [results[f"{v}/{seed}"]["metrics"]["class"]["linear"]["trained"] for seed in range(6)]
+        for v in MEANS
+    }
+    tests = {v: stats.ttest_rel(values[v], values["v0"]) for v in ("v1", "v2", "v3")}
+    corrected = holm([tests[v].pvalue for v in tests])
+    for cell in found["cells"]:
+        mine = values[cell["variant"]]
+        assert cell["n"] == 6
+        assert cell["mean"] == pytest.approx(np.mean(mine), rel=1e-5)
+        assert cell["std"] == pytest.approx(np.std(mine, ddof=1), rel=1e-5)
+        if cell["variant"] != "v0":
+            test = tests[cell["variant"]]
+            limits = test.confidence_interval()
+            difference = cell["difference"]
+            assert difference["p"] == pytest.approx(test.pvalue, rel=1e-4)
+            assert (difference["low"], difference["high"]) == pytest.approx(
+                tuple(limits), rel=1e-4
+            )
+            assert difference["adjusted"] == pytest.approx(corrected[cell["variant"]], rel=1e-4)
+    assert [cell["gap"] for cell in found["cells"]] == [0.0, -38.7, -34.0, -36.6]
+    first = found["cells"][0]
+    assert (first["random_init"], first["pixels"], first["difference"]) == (32.5, 28.5, None)
+    assert first["knn"] == pytest.approx(first["mean"] - 8, abs=1e-3)
+    assert first["context_ratio"] == pytest.approx(0.205)
+
+
+def holm(ps: list[float]) -> dict[str, float]:
+    """Holm's correction of three, written out."""
+    (a, i), (b, j), (c, k) = sorted(zip(ps, ("v1", "v2", "v3"), strict=True))
+    return {i: min(1, 3 * a), j: min(1, max(3 * a, 2 * b)), k: min(1, max(3 * a, 2 * b, c))}
+
+
+def test_what_is_failed_missing_or_single_is_said_everywhere(built: Bench) -> None:
+    found = built.collect()
+    assert [cell["n"] for cell in found["cells"]] == [3, 2, 1, 0]
+    states = {run["key"]: run["status"] for run in found["runs"]}
+    assert len(states) == 12
+    assert (states["v1/1"], states["v2/0"], states["v2/1"]) == ("failed", "missing", "done")
+    pages = texts(built.folder())
+    assert "no block of &lt;0.6&gt; fits &amp; 50% are lost_here" in pages["index.html"]
+    assert "no block of <0.6> fits & 50% are lost_here" in pages["report.md"]
+    assert r"no block of $<$0.6$>$ fits \& 50\% are lost\_here" in pages["table.tex"]
+    for text in pages.values():
+        assert "seeds 0, 2 missing" in text
+        assert text.count("out of memory") >= 3
+    for name in ("index.html", "report.md"):
+        assert "Of 12 planned runs 6 are done, 4 failed and 2 missing." in pages[name]
+        assert "† One seed" in pages[name]
+    assert "1†" in pages["index.html"]
+    assert "random &lt;0.6&gt;" in pages["index.html"]
+
+
+def test_a_run_without_the_metric_is_a_failed_one(bench: Bench) -> None:
+    def change(results: dict[str, Result]) -> None:
+        results["v0/0"]["metrics"] = {"other": {}}
+        results["v0/1"]["metrics"]["class"]["linear"]["trained"] = float("nan")
+
+    bench.experiment()
+    bench.lock("made", "smoke", decided, change=change)
+    found = bench.collect("made", "smoke")
+    assert found["cells"][0]["n"] == 0
+    assert {r["reason"] for r in found["runs"] if r["variant"] == "v0"} == {
+        "its metrics have no number for class.linear.trained"
+    }
+
+
+def test_results_that_no_plan_asks_for_are_named(bench: Bench) -> None:
+    bench.experiment()
+    bench.lock("made", "smoke", decided)
+    bench.experiment(count=3)
+    found = bench.collect("made", "smoke")
+    assert found["strays"] == ["v3/0", "v3/1"]
+    assert "2 results of no run of this plan: v3/0, v3/1" in found["verdict"]["coverage"]
+
+
+def test_verdicts_in_words(bench: Bench) -> None:
+    def say(scale: str, claim: dict[str, Any], means: Callable[[str, str | None], float]) -> str:
+        bench.experiment(claim={"text": "Yes.", "by": "us", "margin": 0, **claim})
+        bench.lock("made", scale, means)
+        return str(bench.collect("made", scale)["verdict"]["sentence"])
+
+    text = say("gpu", {"best": "v0"}, decided)
+    assert text.startswith("The claim holds at gpu scale and n = 6: all 3 differences are decided")
+    text = say("gpu", {"order": ["v1", "v0"]}, decided)
+    assert re.fullmatch(
+        r"The claim does not hold at gpu scale and n = 6: rasterized \(quadrants\) & more_of_it"
+        r" over multi-block is −\d+\.\d points \(95 % interval \[−.*, −.*\], adjusted p < 0\.001\)"
+        r"\.",
+        text,
+    )
+    values = iter([50.0, 50.3, 51.0, 49.0, 50.0, 49.4])  # v0 at three seeds, v1 at three seeds
+
+    def change(results: dict[str, Result]) -> None:
+        for key in ("v0/0", "v0/1", "v0/2", "v1/0", "v1/1", "v1/2"):
+            results[key]["metrics"]["class"]["linear"]["trained"] = next(values)
+
+    bench.experiment(claim={"text": "Yes.", "by": "us", "margin": 0, "pairs": [["v1", "v0"]]})
+    bench.lock("made", "laptop", decided, change=change)
+    found = bench.collect()["verdict"]
+    # differences -1, -0.3, -1.6: mean -0.967, std 0.651; 6 seeds: 2.571 x 0.651 / 6^0.5 = 0.683
+    assert found["needed"] == 6
+    assert found["sentence"] == (
+        "The claim is undecided at laptop scale and n = 3; the difference points the other way in"
+        " all 3 seeds; about 6 seeds would decide it."
+    )
+    text = say("laptop", {"order": ["v0", "v1", "v2"]}, lambda v, _: MEANS[v])
+    assert "of 2 differences point the claimed way on average (the" in text
+    bench.experiment("nothing")
+    assert (
+        "there is no seed to compare a pair with"
+        in bench.collect("nothing")["verdict"]["sentence"]
+    )
+
+
+def test_the_margin_is_asked_for_of_the_claim_and_not_of_the_reference(bench: Bench) -> None:
+    claim = {"text": "Yes.", "by": "us", "margin": 14.0, "best": "v0"}
+    bench.experiment(claim=claim)
+    bench.lock("made", "gpu", decided)
+    found = bench.collect("made", "gpu")
+    assert found["verdict"]["decision"] == "does not hold"  # ten points, fourteen were asked for
+    assert all(c["difference"]["adjusted"] < 0.05 for c in found["cells"][1:])
+    assert "> 14" in str(tables.pairs(found))
+
+
+def test_the_same_bytes_from_results_alone(built: Bench, tmp_path: Path) -> None:
+    folder = built.folder()
+    shutil.copy(folder / "results.json", tmp_path)
+    report.render(tmp_path)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            assert file.read_bytes() == (tmp_path / file.relative_to(folder)).read_bytes(), file
+
+
+def test_check_names_what_was_changed_and_nothing_else(built: Bench, tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    shutil.copytree(built.reports, reports)
+    folder = reports / "ablations" / "grown.smoke"
+    (folder / "report.md").write_text("better numbers")
+    (folder / "figures" / "cost.svg").unlink()
+    (folder / "figures" / "old.png").write_bytes(b"")
+    (reports / "index.html").write_text("")
+    found = report.check([("grown", "smoke")], folder.parent, built.experiments)
+    names = ("ablations/grown.smoke/figures/cost.svg", "ablations/grown.smoke/figures/old.png",
+             "ablations/grown.smoke/report.md", "index.html")  # fmt: skip
+    assert found == [f"{reports.as_posix()}/{name}" for name in names]
+
+
+class Links(HTMLParser):
+    """Ids, links and tags of a page."""
+
+    VOID = ("meta", "br", "img", "link")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.ids |= {found["id"] or ""} if "id" in found else set()
+        self.links += [found[key] or "" for key in ("href", "src") if key in found]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("report_of", [("made", "laptop"), ("grown", "smoke")])
+def test_every_number_leads_to_its_runs(built: Bench, report_of: tuple[str, str]) -> None:
+    page = (built.folder(*report_of) / "index.html").read_text()
+    links = Links(page)
+    assert links.open == []
+    found = built.collect(*report_of)
+    for cell in found["cells"]:
+        assert cell["n"] == 0 or f"#{tables.anchor(cell)}" in links.links
+    for link in links.links:  # and the page needs no other file
+        assert link[1:] in links.ids if link.startswith("#") else link.startswith("data:image/")
+    for run in found["runs"]:
+        if run["status"] == "done":
+            for value in (run["signature"], run["encoder"], run["commit"]):
+                assert f'title="{value}"' in page
+            for number in run["ids"].values():
+                assert f"<code>{number}</code>" in page
+
+
+def test_no_figure_clips_what_it_shows(built: Bench) -> None:
+    drawn = sorted(built.reports.rglob("figures/*.png"))
+    assert {path.stem for path in drawn} == {"accuracy", "context", "cost", "emergence"}
+    for path in drawn:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L"))
+        edges = (pixels[:4], pixels[-4:], pixels[:, :4], pixels[:, -4:])
+        assert all((edge == 255).all() for edge in edges), path
+        assert pixels.min() < 60
+
+
+def parse_tex(text: str) -> list[list[str]]:
+    """Rows of cells of a LaTeX table; fails where LaTeX would."""
+    body = re.sub(r"(?<!\\)%.*", "", text)
+    bare = re.sub(r"\\[\\{}&%$#_]", "", body)
+    depth = 0
+    for character in bare:
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        assert depth >= 0
+    assert depth == 0
+    assert bare.count("$") % 2 == 0
+    assert "#" not in bare
+    outside = re.sub(r"\$[^$]*\$|\\(label|begin|end|cmidrule)\{[^}]*\}", "", bare)
+    assert not set("_^~<>") & set(outside)
+    assert all(ord(character) < 0x180 for character in text)
+    begun = re.findall(r"\\(begin|end)\{(\w+)\}", body)
+    assert begun == [
+        ("begin", "table"),
+        ("begin", "tabular"),
+        ("end", "tabular"),
+        ("end", "table"),
+    ]
+    columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", body)
+    assert columns is not None
+    inside = body.split("\\begin{tabular}", 1)[1].split("\\end{tabular}")[0].split("}", 1)[1]
+    rows = []
+    for line in inside.split("\\\\\n"):
+        row = re.sub(r"\\(top|mid|bottom)rule", "", line).strip()
+        if row:
+            assert not row.startswith(("[", "*"))
+            rows.append(re.split(r"(?<!\\)&", row))
+            spanned = re.match(r"\\multicolumn\{(\d+)\}", row)
+            assert len(rows[-1]) == (1 if spanned else len(columns[1]))
+            assert spanned is None or int(spanned[1]) == len(columns[1])
+    return rows
+
+
+@pytest.mark.parametrize("report_of", [("made", "laptop"), ("grown", "smoke")])
+def test_the_latex_table_compiles(
+    built: Bench, tmp_path: Path, report_of: tuple[str, str]
+) -> None:
+    table = built.folder(*report_of) / "table.tex"
+    rows = parse_tex(table.read_text())
+    assert len(rows) == {"made": 1 + 4 + 2, "grown": 1 + 2 * (1 + 2 + 2)}[report_of[0]]
+    tool = shutil.which("pdflatex") or shutil.which("tectonic")
+    if tool:
+        (tmp_path / "a.tex").write_text(
+            "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+            f"{table.read_text()}\\end{{document}}\n"
+        )
+        halt = ["-halt-on-error"] if "pdflatex" in tool else []
+        subprocess.run([tool, *halt, "a.tex"], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_latex_escapes() -> None:
+    assert pages.escape("a_b & 50 % of {x} #1 $2 ~^\\") == (
+        r"a\_b \& 50 \% of \{x\} \#1 \$2 \textasciitilde{}\textasciicircum{}\textbackslash{}"
+    )
+    assert pages.escape("−1.0 ± 2 ≥ “q”, é ％ 図") == r"$-$1.0 $\pm$ 2 $\ge$ ``q'', é \% ?"
+    assert pages.escape("[−1, +1]*").startswith("{[}")
+
+
+def test_the_sheet_has_the_numbers(built: Bench) -> None:
+    rows = list(csv.DictReader((built.folder() / "table.csv").read_text().splitlines()))
+    for row, cell in zip(rows, built.collect()["cells"], strict=True):
+        assert row["label"] == cell["label"]
+        assert row["mean"] == ("" if cell["mean"] is None else str(cell["mean"]))
+        assert int(row["n"]) == cell["n"]
+
+
+def test_emergence_is_drawn_against_compute(built: Bench) -> None:
+    found = built.collect("grown", "smoke")
+    # 6 x 203,456 parameters x patches x images; patches of 4 of 32 x 32 pixels are 64, of 2: 256
+    compute = {c["point"]: c["compute"] for c in found["comparisons"]}
+    assert list(compute) == ["start", "finer"]
+    assert compute["start"] == pytest.approx(6 * 203456 * 64 * 20000, rel=1e-5)
+    assert compute["finer"] / compute["start"] == pytest.approx(4 * 4, rel=1e-4)
+    assert "patches" in captions.axis(found)
+    for run in found["runs"]:
+        run["patches"] = None
+    assert captions.axis(found).endswith("encoder parameters × images seen")
+    assert found["verdict"]["points"] == ["undecided", "undecided"]
+
+
+def test_points_that_would_cover_each_other_are_moved_apart() -> None:
+    moved = np.log(charts._apart([1e12, 4e12, 4e12, 1.6e13]))
+    assert np.diff(moved).min() > 0.08 * (moved[-1] - moved[0])
+    assert charts._apart([4e12, 1e12]) == pytest.approx([4e12, 1e12])
+
+
+def test_baselines_of_their_own_are_told_apart(bench: Bench) -> None:
+    def change(results: dict[str, Result]) -> None:
+        for seed in range(3):
+            results[f"v1/{seed}"]["metrics"]["class"]["linear"]["random_init"] = 12.0
+
+    bench.experiment()
+    bench.lock("made", "laptop", decided, change=change)
+    random, raw = bench.collect()["baselines"]
+    assert (random["encoder"], random["shared"], random["mean"]) == ("random_init", False, 31.0)
+    assert (raw["encoder"], raw["shared"], raw["std"]) == ("pixels", True, 0.0)
+    names = [row.cells[0] for row in tables.accuracies(bench.collect()).rows]
+    assert names[-2:] == ["random init (multi-block)", "raw pixels"]
+
+
+def test_settings_are_set_against_those_of_the_papers_scale(bench: Bench) -> None:
+    bench.experiment(base={"train.batch_size": 16}, at={"laptop": {"train.lr": 0.002}})
+    chosen = experiment.load("made", bench.experiments)
+    scales = [experiment.load_scale(name, bench.experiments) for name in ("laptop", "gpu")]
+    found = collect(chosen, lock.read("made", "laptop", bench.experiments), *scales)
+    assert found["settings"] == [{"key": "train.lr", "here": 0.002, "paper": None}]
+
+
+def test_the_page_over_all_has_every_report(built: Bench) -> None:
+    page = (built.reports / "index.html").read_text()
+    links = Links(page).links
+    for name in ("made.laptop", "grown.smoke"):
+        assert f"ablations/{name}/index.html" in links
+        assert f"ablations/{name}/figures/accuracy.png" in links
+    for name, scale in (("made", "laptop"), ("grown", "smoke")):
+        found = built.collect(name, scale)
+        assert str(Markup.escape(found["verdict"]["sentence"])) in page
+        assert found["title"] in page
+    assert page.index("Made-up table") < page.index("Where it appears")  # Table 6, then no table
+
+
+def test_real_experiments_make_reports() -> None:
+    for name in experiment.names():
+        for scale in ("laptop", "gpu"):
+            chosen = experiment.load(name)
+            locked = lock.read(name, scale, Path("nowhere"))
+            found = collect(chosen, locked, experiment.load_scale(scale))
+            assert found["verdict"]["decision"] == "undecided"
+            parse_tex(pages.tex(found))
