@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ijepa.config import Config
-from ijepa.reporting import charts, collect, figures, pages, views
+from ijepa.reporting import charts, collect, figures, pages, protocol, views
 from ijepa.reporting.words import number, spoken
 from ijepa.results import write_json
 from ijepa.store import PREPARED, Store, open_store
@@ -111,7 +111,7 @@ def _of_training(results: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
             f"Curves against the images seen: {ends}.",
             "Loss and context are means since the row before, with a running mean (dark) over 4"
             " % of the rows; all else is the value at that moment. Feature spread and effective"
-            " rank are those of the target encoder's mean patch feature on fixed training"
+            " rank are those of the evaluated encoder's mean patch feature on fixed training"
             " images: both near zero would be a collapse. A lower loss alone does not mean"
             " better features. One run: there are no error bars. A red cross is a value that is"
             " not a number. Numbers: results.json, history.",
@@ -139,7 +139,7 @@ def _of_masks(settings: Config, results: dict[str, Any], folder: Path) -> list[d
             "masks", "masks", "Context and targets",
             f"{MASKS} images, each beside its visible context and its target blocks.",
             f"{what}; what the context encoder does not see is grey. From the context, the"
-            " predictor must give the target encoder's representations of the target blocks.",
+            f" predictor must give {protocol.predicted(settings)} of the target blocks.",
             picture=True,
         ),
         _figure(
