@@ -20,7 +20,7 @@ Tree = Mapping[str, Any]
 _COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, "#CC79A7", "#56B4E9", "#6B5B2E")
 _MARKERS = "osD^vPX"
 _DECISION = {HOLDS: style.GREEN, FAILS: style.RED, UNDECIDED: style.BLUE}
-_LEFT = 26  # characters of a label's line
+_LEFT = 30  # characters of a label's line
 _BELOW = 0.26  # rows: the seeds stand under their mean
 
 
@@ -236,8 +236,8 @@ def _emergence(results: Tree, path: Path) -> None:
         panels = figure.subplots(lines, columns, squeeze=False, sharey=True, sharex=True).ravel()
         seen = [0.0]
         for axes, (better, worse) in zip(panels, pairs, strict=False):
-            over = f"{words.label(results, better)} over {words.label(results, worse)}"
-            axes.set_title(_wrapped(over, 34 if columns > 1 else 48))
+            sides = words.label(results, better), f"over {words.label(results, worse)}"
+            axes.set_title("\n".join(_wrapped(side, 36) for side in sides))
             axes.axhline(0, color=style.INK, lw=0.9)
             mine = [
                 c for c in results["comparisons"]

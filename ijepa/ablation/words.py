@@ -28,9 +28,9 @@ def points(value: float | None) -> str:
 
 def pair(results: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """A claimed pair: the better over the worse, and where."""
-    text = f"{label(results, found['better'])} over {label(results, found['worse'])}"
+    text = f"“{label(results, found['better'])}” over “{label(results, found['worse'])}”"
     if found["point"] is not None:
-        text += f" at {place(results, found['point'])}"
+        text += f" at “{place(results, found['point'])}”"
     return text
 
 
@@ -88,7 +88,8 @@ def _direction(results: Mapping[str, Any]) -> str:
     if total == 1:
         return f"the difference {_way(worst)}"
     along = sum(one["mean"] > margin for one in found)
-    text = f"{along} of {total} differences point the claimed way on average"
+    verb = "points" if along == 1 else "point"
+    text = f"{along} of {total} differences {verb} the claimed way on average"
     held = sum(one["decision"] == HOLDS for one in found)
     if held:
         text += f", {held} of them decided"
