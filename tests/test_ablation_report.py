@@ -276,6 +276,11 @@ def test_results_that_no_plan_asks_for_are_named(bench: Bench) -> None:
     assert "2 results of no run of this plan: v3/0, v3/1" in found["verdict"]["coverage"]
 
 
+def equal(results: dict[str, Result]) -> None:
+    for result in results.values():
+        result["metrics"]["class"]["linear"]["trained"] = 50.0
+
+
 def test_verdicts_in_words(bench: Bench) -> None:
     def say(scale: str, claim: dict[str, Any], means: Callable[[str, str | None], float]) -> str:
         bench.experiment(claim={"text": "Yes.", "by": "us", "margin": 0, **claim})
@@ -308,6 +313,11 @@ def test_verdicts_in_words(bench: Bench) -> None:
     )
     text = say("laptop", {"order": ["v0", "v1", "v2"]}, lambda v, _: MEANS[v])
     assert "of 2 differences point" in text
+    bench.lock("made", "laptop", lambda *_: 50.0, change=equal)
+    text = bench.collect()["verdict"]["sentence"]
+    assert "0 of 2 differences point the claimed way on average; more than 1,000 seeds" in text
+    bench.experiment(claim={"text": "Yes.", "by": "us", "margin": 0, "order": ["v0", "v1"]})
+    assert "the difference is 0 in all 3 seeds" in bench.collect()["verdict"]["sentence"]
     bench.experiment("nothing")
     assert (
         "there is no seed to compare a pair with"
@@ -322,6 +332,7 @@ def test_the_margin_is_asked_for_of_the_claim_and_not_of_the_reference(bench: Be
     found = bench.collect("made", "gpu")
     assert found["verdict"]["decision"] == "does not hold"  # ten points, fourteen were asked for
     assert all(c["difference"]["adjusted"] < 0.05 for c in found["cells"][1:])
+    assert "and more than 14 is claimed" in found["verdict"]["sentence"]
     assert "> 14" in str(tables.pairs(found))
 
 

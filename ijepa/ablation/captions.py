@@ -52,7 +52,8 @@ def listing(results: Tree) -> list[dict[str, Any]]:
                 "caption": "Mean difference paired by seed with its 95 % interval over seeds;"
                 " above the zero line the claim points the right way. Green is decided for the"
                 " claim, red against it, blue undecided. An interval that meets the frame goes on"
-                f" beyond. The horizontal axis: {axis(results)}.",
+                " beyond; points of nearly the same compute stand side by side. The horizontal"
+                f" axis: {axis(results)}.",
             }
         )
     return [{"number": i, "picture": False, **one} for i, one in enumerate(found, 1)]
@@ -97,7 +98,7 @@ def axis(results: Tree) -> str | None:
     if all(c["compute"] for c in results["comparisons"] if c["n"]) and any(
         c["n"] for c in results["comparisons"]
     ):
-        if all(r["patches"] for r in results["runs"] if r["status"] == "done"):
+        if all(run["patches"] for run in results["runs"]):
             return "approximate compute of pretraining, 6 × encoder parameters × patches × images"
         return "approximate compute of pretraining, encoder parameters × images seen"
     if all(point["x"] for point in results["points"]):

@@ -71,8 +71,11 @@ def _accuracy(results: Tree, path: Path) -> None:
             panels[-1], ("accuracy (%)", "points", "accuracy (%)"), strict=False
         ):
             axes.set_xlabel(text)
-        handles, names = panels[0][0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=max(len(names), 1))
+        shown: dict[str, Any] = {}
+        for row in panels:
+            handles, names = row[0].get_legend_handles_labels()
+            shown |= dict(zip(names, handles, strict=True))
+        figure.legend(shown.values(), shown, loc="outside lower center", ncols=2)
 
 
 def _wrapped(text: str, width: int = _LEFT) -> str:
@@ -163,7 +166,7 @@ def _frame(axes: Axes, seen: Sequence[float]) -> None:
 
 
 def _context(results: Tree, path: Path) -> None:
-    wide = max(len(captions.name(results, c)) for c in results["cells"])
+    wide = min(48, max(len(variant["label"]) for variant in results["variants"]))
     columns = max(1, min(4, 100 // (wide + 8)))
     lines = math.ceil(len(results["variants"]) / columns)
     with style.figure(path, (6.4, 3.2 + 0.2 * lines)) as figure:

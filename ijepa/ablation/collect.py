@@ -29,6 +29,7 @@ def collect(
         for cell in cells
         for seed in seeds
     ]
+    known = all(run["patches"] for run in runs)  # else compute leaves them out
     values = {
         cell: {r["seed"]: r["value"] for r in _of(runs, *cell) if r["status"] == "done"}
         for cell in cells
@@ -40,7 +41,8 @@ def collect(
     )
     comparisons = [
         {"better": better, "worse": worse, "point": point, **_flat(found),
-         "compute": _mean([_compute(r) for v in (better, worse) for r in _of(runs, v, point)])}
+         "compute": _mean(
+             [_compute(r, known) for r in (*_of(runs, better, point), *_of(runs, worse, point))])}
         for (better, worse, point), found in zip(claimed, tested, strict=True)
     ]  # fmt: skip
     results = {
@@ -205,11 +207,11 @@ def _patches(chosen: Experiment, scale: Scale, variant: str, point: str | None) 
     return (side // patch) ** 2 if side and patch else None
 
 
-def _compute(run: Mapping[str, Any]) -> float | None:
-    """Roughly the FLOPs of pretraining, or what is proportional to them at one patch count."""
+def _compute(run: Mapping[str, Any], known: bool) -> float | None:
+    """Roughly the FLOPs of pretraining, or where the patches are not known parameters x images."""
     if not run["parameters"] or not run["images"]:
         return None
-    return float(run["parameters"] * run["images"] * (6 * run["patches"] if run["patches"] else 1))
+    return float(run["parameters"] * run["images"] * (6 * run["patches"] if known else 1))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

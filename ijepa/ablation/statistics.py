@@ -1,9 +1,9 @@
 """What several seeds say: intervals, differences paired by seed, and what may be concluded.
 
-The sample is the seeds. A seed fixes the initial weights, the order of the images and the masks
-of all variants alike, so two variants are compared within each seed. With fewer than ``ENOUGH``
-paired seeds nothing is called decided: at n = 3 a t interval exists, but one odd seed makes or
-breaks it.
+The sample is the seeds. A seed fixes the initial weights, the order of the images and the random
+numbers behind the masks for all variants alike, so two variants are compared within each seed.
+With fewer than ``ENOUGH`` paired seeds nothing is called decided: at n = 3 a t interval exists,
+but one odd seed makes or breaks it.
 """
 
 import math

@@ -77,6 +77,7 @@ def _size(found: Mapping[str, Any]) -> str:
         f"{points(found['mean'])} points (95 % interval"
         f" {interval(found['low'], found['high'], signed=True)}, adjusted p"
         f" {probability(found['adjusted'])})"
+        + (f", and more than {found['margin']:g} is claimed" if found["margin"] else "")
     )
 
 
@@ -90,6 +91,8 @@ def _direction(results: Mapping[str, Any]) -> str:
     along = sum(one["mean"] > margin for one in found)
     verb = "points" if along == 1 else "point"
     text = f"{along} of {total} differences {verb} the claimed way on average"
+    if margin:
+        text = f"{along} of {total} differences are above the margin on average"
     held = sum(one["decision"] == HOLDS for one in found)
     if held:
         text += f", {held} of them decided"
@@ -100,13 +103,16 @@ def _direction(results: Mapping[str, Any]) -> str:
 
 
 def _way(found: Mapping[str, Any]) -> str:
-    n, against = found["n"], found["against"]
-    other = "points the other way" if not found["margin"] else "is below the margin"
-    if n == 1:
-        return f"{other if against else 'points the claimed way'} in the only seed"
+    n, against, margin = found["n"], found["against"], found["margin"]
+    along = sum(difference > margin for difference in found["differences"])
+    claimed = "exceeds the margin" if margin else "points the claimed way"
+    other = "is below the margin" if margin else "points the other way"
+    seeds = "the only seed" if n == 1 else f"all {n} seeds"
+    if max(along, against) == n:
+        return f"{claimed if along else other} in {seeds}"
     if against:
-        return f"{other} in {against} of {n} seeds" if against < n else f"{other} in all {n} seeds"
-    return f"points the claimed way in all {n} seeds"
+        return f"{other} in {against} of {n} seeds"
+    return f"{claimed} in {along} of {n} seeds" if along else f"is {margin:g} in {seeds}"
 
 
 def _needed(results: Mapping[str, Any]) -> str:
@@ -197,7 +203,7 @@ def _limits(results: Mapping[str, Any]) -> str:
             ""
             if at_paper
             else " The runs are far smaller than the paper's: an order that is found here, or is"
-            " not, says nothing for certain of the order there, and the two columns of accuracies"
-            " have no common scale."
+            " not, says nothing for certain of the order there, and accuracies of the two have no"
+            " common scale."
         )
     )
