@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,29 +220,38 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return plan.git("rev-parse", "HEAD").strip()
 
 
-def test_the_bench_is_as_committed_whatever_was_left_in_it(checkout: str) -> None:
-    path = bench.make(checkout, Path("/the/cache"))
-    assert path == bench.folder() / f"bench-{checkout[:12]}"
-    assert plan.git("-C", str(path), "rev-parse", "HEAD").strip() == checkout
-    assert "dir = /the/cache" in (path / ".dvc/config.local").read_text()
-    files = plan.git("-C", str(path), "ls-files")
-    (path / "params.yaml").write_text("seed: 3\n")  # kill -9 while DVC changes parameters
+def test_a_job_has_a_clone_as_committed_whatever_a_killed_one_left(checkout: str) -> None:
+    shared = bench.make(checkout, Path("/the/cache"))
+    assert shared == bench.folder() / f"bench-{checkout[:12]}"
+    with bench.own(shared, checkout, "job") as path:
+        assert git(path, "rev-parse", "HEAD").strip() == checkout
+        assert "dir = /the/cache" in (path / ".dvc/config.local").read_text()
+        files = git(path, "ls-files")
+        with bench.own(shared, checkout, "other") as other:
+            assert other != path
+        assert not other.exists()
+    assert not path.exists()
+    shutil.copytree(shared, path)  # kill -9: nobody tidied up
+    (path / "params.yaml").write_text("seed: 3\n")
     (path / "ijepa/train.py").unlink()
     (path / "ijepa/new.py").touch()
-    (path / "out").mkdir()
-    # an experiment that was put aside and not begun: DVC would run it beside the next one
-    plan.git("-C", str(path), "update-ref", "refs/exps/stash", checkout)
+    git(path, "update-ref", "refs/exps/stash", checkout)
     for name in (".git/index.lock", ".git/HEAD.lock", ".git/refs/exps/stash.lock",
                  ".dvc/tmp/rwlock", ".dvc/tmp/exps/standalone/tmpx/params.yaml"):  # fmt: skip
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).touch()
-    assert bench.make(checkout, Path("/the/cache")) == path
-    assert plan.git("-C", str(path), "status", "--porcelain") == ""
-    assert plan.git("-C", str(path), "ls-files") == files
-    assert (path / "params.yaml").read_text() == "1\n"
-    assert not (path / ".dvc/tmp").exists()
-    assert plan.git("-C", str(path), "for-each-ref", "refs/exps") == ""
+    with bench.own(shared, checkout, "job") as again:
+        assert again == path
+        assert git(path, "status", "--porcelain") == ""
+        assert git(path, "ls-files") == files
+        assert (path / "params.yaml").read_text() == "1\n"
+        assert not (path / ".dvc/tmp").exists()
+        assert git(path, "for-each-ref", "refs/exps") == ""
     assert plan.git("status", "--porcelain") == "", "the user's checkout is as it was"
+
+
+def git(path: Path, *arguments: str) -> str:
+    return plan.git("-C", str(path), *arguments)
 
 
 def test_an_interrupted_clone_is_made_again(checkout: str) -> None:

@@ -1,4 +1,4 @@
-"""The bench: a clone of this checkout at one commit, where DVC runs experiments.
+"""The bench: a clone of this checkout at one commit, and a clone of that for each job.
 
 ``dvc exp run`` writes parameters into the checkout it is called in and stashes what it finds there
 before it copies it away; a kill at that moment would leave a user's files changed. In a clone of
@@ -6,9 +6,11 @@ its own nothing of the user's can be hurt, and the user can go on working. The c
 runs is the checkout's own.
 """
 
+import contextlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ijepa import environment
@@ -26,23 +28,40 @@ def cache() -> Path:
 
 
 def make(commit: str, cached: Path) -> Path:
-    """The bench of a commit, as clean as if nothing had run in it; no job may run meanwhile.
+    """The bench of a commit, made anew; no job may run meanwhile.
 
     Args:
         commit: what to check out.
         cached: DVC's cache that its experiments use.
     """
     path = folder() / f"bench-{commit[:12]}"
-    # Made anew: kill -9 leaves locks of git and DVC, copies of experiments, and experiments that
-    # were stashed and not begun, which DVC would run beside the next one.
-    shutil.rmtree(path, ignore_errors=True)
-    git("clone", "--quiet", "--no-checkout", "--shared", str(Path.cwd()), str(path))
-    git("-C", str(path), "checkout", "--quiet", "--detach", commit)
+    _clone(Path.cwd(), path, commit)
     local = Path(".dvc/config.local")
     if local.is_file():
         shutil.copy(local, path / ".dvc")
     _dvc("config", "--local", "cache.dir", str(cached), cwd=path)
     return path
+
+
+@contextlib.contextmanager
+def own(bench: Path, commit: str, name: str) -> Iterator[Path]:
+    """A clone of the bench for one job: ``dvc exp run`` also runs what others have just stashed.
+
+    It is made anew, for kill -9 leaves locks of git and DVC, stashes and copies of experiments.
+    """
+    path = bench.parent / "jobs" / name
+    _clone(bench, path, commit)
+    shutil.copy(bench / ".dvc/config.local", path / ".dvc")
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _clone(source: Path, path: Path, commit: str) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    git("clone", "--quiet", "--no-checkout", "--shared", str(source), str(path))
+    git("-C", str(path), "checkout", "--quiet", "--detach", commit)
 
 
 def _dvc(*arguments: str, cwd: Path | None = None) -> str:

@@ -1,6 +1,6 @@
 """One run of a plan, as its own process: ``python -m ijepa.ablation.job PLAN INDEX``.
 
-It runs the stages as a DVC experiment in the bench, a clone of this checkout at the plan's commit
+It runs the stages as a DVC experiment in a clone of this checkout at the plan's commit
 (``bench``), so the user's files are never touched, and writes what came out to the job's result
 file. Done work returns at once; interrupted work goes on from its checkpoint. Runners (``local``,
 ``slurm``) only start it.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ijepa import console, launch
-from ijepa.ablation import outcome
+from ijepa.ablation import bench, outcome
 from ijepa.results import write_json
 
 _GRACE = 120  # seconds that an interrupted stage has to save its checkpoint
@@ -30,12 +30,13 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     launch.die_with_parent(signal.SIGTERM)
     plan = json.loads(Path(arguments[0]).read_text())
     job = plan["jobs"][int(arguments[1])]
-    bench, result, log = Path(plan["bench"]), Path(job["result"]), Path(job["log"])
-    with held(bench.with_suffix(".lock"), shared=True), held(result.with_suffix(".lock")):
+    shared, result, log = Path(plan["bench"]), Path(job["result"]), Path(job["log"])
+    with held(shared.with_suffix(".lock"), shared=True), held(result.with_suffix(".lock")):
         found = read(result)
         if found is None or found["status"] != "done":
-            status = experiment(plan, job, log)
-            found = outcome.gather(plan, job, status, log)
+            with bench.own(shared, plan["commit"], job["name"]) as path:
+                status = experiment(plan, job, path, log)
+                found = outcome.gather(plan, job, path, status, log)
             write_json(result, found)
     return 0 if found["status"] == "done" else 1
 
@@ -54,7 +55,7 @@ def held(path: Path, shared: bool = False) -> Iterator[None]:
         yield
 
 
-def experiment(plan: Mapping[str, Any], job: Mapping[str, Any], log: Path) -> int:
+def experiment(plan: Mapping[str, Any], job: Mapping[str, Any], path: Path, log: Path) -> int:
     """Run the job's stages as a DVC experiment; its exit status.
 
     SIGTERM is handed on to the stage, which saves; then this process ends with 143.
@@ -71,7 +72,7 @@ def experiment(plan: Mapping[str, Any], job: Mapping[str, Any], log: Path) -> in
     with log.open("wb") as output:
         child = subprocess.Popen(
             command,
-            cwd=plan["bench"],
+            cwd=path,
             env=variables,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -19,9 +19,9 @@ _MADE = {"pretrain": ENCODER, "evaluate": METRICS}
 
 
 def gather(
-    plan: Mapping[str, Any], job: Mapping[str, Any], status: int, log: Path
+    plan: Mapping[str, Any], job: Mapping[str, Any], path: Path, status: int, log: Path
 ) -> dict[str, Any]:
-    """The result of a job whose DVC experiment ended with ``status``.
+    """The result of a job whose DVC experiment in ``path`` ended with ``status``.
 
     Returns:
         status, reason, code, signature, data, encoder, metrics, pretrain, and ``provenance``: the
@@ -39,7 +39,7 @@ def gather(
     if job["target"] == "prepare":
         return made
     reference = f"refs/exps/{commit[:2]}/{commit[2:]}/{job['name']}"
-    show = _Experiment(plan["bench"], reference)
+    show = _Experiment(path, reference)
     lock = YAML(typ="safe", pure=True).load(show.file("dvc.lock"))["stages"]
     made["metrics"] = json.loads(show.file(METRICS))
     made["pretrain"] = json.loads(show.file(PRETRAIN))
@@ -67,14 +67,14 @@ def gather(
 
 
 class _Experiment:
-    """A DVC experiment's commit in the bench, fetched into this checkout."""
+    """A DVC experiment's commit in a job's clone, fetched into this checkout."""
 
-    def __init__(self, bench: str, reference: str) -> None:
-        self.bench = bench
+    def __init__(self, path: Path, reference: str) -> None:
+        self.path = path
         self.commit = self._git("rev-parse", "--verify", reference).strip()
         # `dvc exp show` and `git show` find it here too; it is the record behind the numbers
         subprocess.run(
-            ["git", "fetch", "--quiet", "--no-tags", bench, f"+{reference}:{reference}"],
+            ["git", "fetch", "--quiet", "--no-tags", str(path), f"+{reference}:{reference}"],
             check=True,
         )
 
@@ -83,7 +83,7 @@ class _Experiment:
 
     def _git(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["git", *arguments], cwd=self.bench, capture_output=True, text=True, check=True
+            ["git", *arguments], cwd=self.path, capture_output=True, text=True, check=True
         )
         return done.stdout
 
