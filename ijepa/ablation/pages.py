@@ -45,14 +45,18 @@ def write(results: Tree, folder: Path) -> Path:
 
 
 def write_index(folder: Path, page: Path) -> Path:
-    """Write the page over the reports in ``folder/ablations``; its links start in ``folder``."""
+    """Write the page over the reports in ``folder/ablations``; its links start in ``folder``.
+
+    Reports at scale smoke are in it only where there are no others.
+    """
     found = [
         {"at": path.parent.relative_to(folder).as_posix(), **json.loads(path.read_text())}
         for path in sorted((folder / "ablations").glob("*/results.json"))
     ]
     found.sort(key=lambda r: (r["table"] or 99, r["name"], r["scale"]["name"]))
+    # smoke's numbers mean nothing, and its reports are nobody's to commit
     content = {
-        "reports": found,
+        "reports": [r for r in found if r["scale"]["name"] != "smoke"] or found,
         "counted": lambda r: words.counted(r["comparisons"]),
         "classes": words.CLASSES,
         "marks": words.MARKS,
