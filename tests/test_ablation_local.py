@@ -268,5 +268,6 @@ def test_the_bench_has_the_users_own_configuration_of_dvc(checkout: str) -> None
     Path(".dvc/config.local").write_text(mine)
     path = bench.make(checkout, Path("/c"))
     made = {line.strip() for line in (path / ".dvc/config.local").read_text().splitlines()}
-    assert {"hardlink_lock = true", "type = copy", "dir = /c"} <= made
+    links = 'type = "reflink,hardlink,symlink,copy"'
+    assert {"hardlink_lock = true", links, "dir = /c"} <= made
     assert Path(".dvc/config.local").read_text() == mine

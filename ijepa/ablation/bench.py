@@ -24,7 +24,12 @@ def folder() -> Path:
 
 def cache() -> Path:
     """DVC's cache of this checkout."""
-    return Path(_dvc("cache", "dir").strip()).resolve()
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ValueError(f"dvc cache dir: {done.stderr.strip()}")
+    return Path(done.stdout.strip()).resolve()
 
 
 def make(commit: str, cached: Path) -> Path:
@@ -34,12 +39,17 @@ def make(commit: str, cached: Path) -> Path:
         commit: what to check out.
         cached: DVC's cache that its experiments use.
     """
+    from dvc.config import Config  # slow, and every job imports this module
+
     path = folder() / f"bench-{commit[:12]}"
     _clone(Path.cwd(), path, commit)
     local = Path(".dvc/config.local")
     if local.is_file():
         shutil.copy(local, path / ".dvc")
-    _dvc("config", "--local", "cache.dir", str(cached), cwd=path)
+    with Config(str(path / ".dvc")).edit("local") as config:
+        # Links, not copies of the data for every run: DVC removes an output before its stage runs
+        types = "reflink,hardlink,symlink,copy"
+        config["cache"] |= {"dir": str(cached), "type": types}
     return path
 
 
@@ -62,13 +72,3 @@ def _clone(source: Path, path: Path, commit: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
     git("clone", "--quiet", "--no-checkout", "--shared", str(source), str(path))
     git("-C", str(path), "checkout", "--quiet", "--detach", commit)
-
-
-def _dvc(*arguments: str, cwd: Path | None = None) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=cwd, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise ValueError(f"dvc {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout
