@@ -93,6 +93,7 @@ def box(wait: int = 20) -> Iterator[dict[str, str]]:
                 )
             )
 
+    previous = signal.signal(signal.SIGTERM, _end)  # or no `finally` would see it
     try:
         folder.chmod(0o755)
         (folder / "state").mkdir()
@@ -117,6 +118,7 @@ def box(wait: int = 20) -> Iterator[dict[str, str]]:
     finally:
         _stop(env, daemons)
         shutil.rmtree(folder, ignore_errors=True)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _configure(folder: Path, wait: int) -> None:
@@ -166,6 +168,10 @@ def until(true: Callable[[], object], seconds: float, what: str) -> None:
                 return
         time.sleep(0.2)
     raise TimeoutError(f"no {what} within {seconds} s")
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _die_with_parent() -> None:

@@ -3,9 +3,12 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -308,3 +311,96 @@ def test_no_slurm_and_bad_options_are_one_line(
     monkeypatch.setenv("IJEPA_SBATCH", "--comment='")
     with pytest.raises(ValueError, match=r"^IJEPA_SBATCH: No closing quotation$"):
         plan.run(1)
+
+
+def checkout(folder: Path) -> None:
+    """A clone whose commit is the working copy; its smoke scale trains for a little longer."""
+
+    def git(*arguments: str, cwd: Path = folder) -> str:
+        identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+        done = subprocess.run(
+            ["git", *identity, *arguments], cwd=cwd, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    folder.mkdir()
+    git("clone", "--quiet", "--no-checkout", str(ROOT), ".")
+    files = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
+    for name in files.split("\0"):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    scale = folder / "experiments/scales/smoke.yaml"
+    text, count = re.subn(r"(?m)^train\.epochs: .*$", "train.epochs: 20", scale.read_text())
+    assert count == 1
+    scale.write_text(text)
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "working copy")
+
+
+def ablate(folder: Path, *options: str) -> subprocess.Popen[str]:
+    """Two variants with one seed: the whole of an ablation, in little."""
+    science = ("target_scale", "--scale", "smoke", "--only", "s0100_0200", "s0150_0200")
+    inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "DVC_ROOT")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ijepa", "ablate", *science, "--seeds", "0", *options],
+        cwd=folder,
+        env={
+            **inherited,
+            "IJEPA_DEVICE": "cpu",
+            "IJEPA_THREADS": "1",
+            "IJEPA_MONGO_URL": "off",
+            "IJEPA_CHECKPOINT_SECONDS": "100000",  # only who is told to stop saves
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_plan_on_slurm_equals_a_local_run(env: dict[str, str], tmp_path: Path) -> None:
+    """The same numbers and the same weights, though Slurm takes one run off its node meanwhile."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        checkout(folder)
+    local = ablate(here, "--runner", "local", "--jobs", "1")
+    output, _ = local.communicate()
+    assert local.returncode == 0, output
+
+    process = ablate(there, "--runner", "slurm", "--jobs", "2")
+    requeued: list[str] = []
+    stopped: list[Path] = []
+
+    def training() -> list[Path]:
+        """Logs of jobs in the midst of training."""
+        logs = there.glob(".ijepa/ablations/*.logs/*.log")
+        return [log for log in logs if re.search(r"(?m)^step +\d+/", log.read_text())]
+
+    def requeue() -> None:
+        stopped.append(training()[0])
+        plan = next(there.glob(".ijepa/ablations/*.runs.json"))
+        logs = [Path(made["log"]) for made in json.loads(plan.read_text())["jobs"]]
+        index = logs.index(stopped[0])
+        requeued.append(f"{running(env)[index][0]}_{index}")
+        slurm_box.ask(env, "scontrol", "requeue", *requeued)
+
+    poll = once(training, requeue)
+    try:
+        while process.poll() is None:
+            poll()
+            hurry(env)
+            time.sleep(0.2)
+    finally:
+        process.terminate()
+        output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "Restarts=1" in slurm_box.ask(env, "scontrol", "show", "job", *requeued)
+    assert re.search(r"(?m): from step [1-9]\d* of 200$", stopped[0].read_text())
+
+    one, other = (
+        json.loads((folder / "experiments/target_scale.smoke.lock.json").read_text())
+        for folder in (here, there)
+    )
+    assert len(one["results"]) == 2
+    assert one["results"] == other["results"]
