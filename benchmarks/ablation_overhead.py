@@ -91,7 +91,7 @@ class Bench:
                 [sys.executable, "-m", "ijepa.ablation.job", str(file), str(index)],
                 self.clone, self.env,
             )  # fmt: skip
-            shutil.rmtree(self.hand / "out")
+            shutil.rmtree(self.hand / "out", ignore_errors=True)
             self.set(job["changes"])
             stages = [
                 run([sys.executable, "-m", f"ijepa.{stage}"], self.hand, self.env)

@@ -62,7 +62,7 @@ def experiment(plan: Mapping[str, Any], job: Mapping[str, Any], path: Path, log:
     """
     name, target = job["name"], job["target"]
     command = [
-        *(sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", "--temp", "--name", name),
+        *(sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", "--name", name),
         *(part for key, v in job["changes"].items() for part in ("-S", f"{key}={json.dumps(v)}")),
         target,
     ]
