@@ -522,17 +522,31 @@ def test_settings_are_set_against_those_of_the_papers_scale(bench: Bench) -> Non
     assert found["settings"] == [{"key": "train.lr", "here": 0.002, "paper": None}]
 
 
-def test_the_page_over_all_has_every_report(built: Bench) -> None:
-    page = (built.reports / "index.html").read_text()
-    links = Links(page).links
-    for name in ("made.laptop", "grown.smoke"):
+def test_the_page_over_all_has_every_report_but_smokes(built: Bench, tmp_path: Path) -> None:
+    def page(*reports: tuple[str, str, str]) -> str:
+        for name, scale, shown in reports:
+            folder = tmp_path / "ablations" / f"{name}.{shown}"
+            folder.mkdir(parents=True, exist_ok=True)
+            results = json.loads((built.folder(name, scale) / "results.json").read_text())
+            results["scale"]["name"] = shown
+            (folder / "results.json").write_text(json.dumps(results))
+        return report.index(tmp_path).read_text()
+
+    smoke = page(("grown", "smoke", "smoke"))
+    assert "ablations/grown.smoke/index.html" in Links(smoke).links, "there is nothing else"
+    everything = page(("grown", "smoke", "gpu"), ("made", "laptop", "laptop"))
+    links = Links(everything).links
+    for name in ("made.laptop", "grown.gpu"):
         assert f"ablations/{name}/index.html" in links
         assert f"ablations/{name}/figures/accuracy.png" in links
+    assert not [link for link in links if "smoke" in link]
     for name, scale in (("made", "laptop"), ("grown", "smoke")):
         found = built.collect(name, scale)
-        assert str(Markup.escape(found["verdict"]["sentence"])) in page
-        assert found["title"] in page
-    assert page.index("Made-up table") < page.index("Where it appears")  # Table 6, then no table
+        assert str(Markup.escape(found["verdict"]["sentence"])) in everything
+        assert found["title"] in everything
+    assert everything.index("Made-up table") < everything.index(
+        "Where it appears"
+    )  # Table 6, none
 
 
 def test_real_experiments_make_reports() -> None:
