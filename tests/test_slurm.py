@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +118,15 @@ def env(box: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[s
 
 
 def hurry(env: dict[str, str]) -> None:
-    """Slurm lets a job that comes back wait two minutes: not here."""
-    for line in slurm_box.ask(
-        env, "squeue", "-h", "-r", "-t", "PD", "-o", "%F_%K %r"
-    ).splitlines():
-        job, _, reason = line.partition(" ")
-        if reason == "BeginTime":
-            slurm_box.ask(env, "scontrol", "update", f"JobId={job}", "StartTime=now")
+    """Slurm lets a job that comes back wait two minutes; here three seconds.
+
+    Not less: a node refuses to launch a job again in the second in which it has ended it.
+    """
+    soon = datetime.now() + timedelta(seconds=30)
+    lines = slurm_box.ask(env, "squeue", "-h", "-r", "-t", "PD", "-o", "%F_%K %r %S").splitlines()
+    for job, reason, start in (line.rsplit(maxsplit=2) for line in lines):
+        if reason == "BeginTime" and datetime.fromisoformat(start) > soon:
+            slurm_box.ask(env, "scontrol", "update", f"JobId={job}", "StartTime=now+3")
 
 
 def once(when: Callable[[], object], then: Callable[[], object]) -> Callable[[], None]:
@@ -300,6 +303,26 @@ def test_what_sbatch_refuses_is_told(
         Plan(tmp_path, {}).run(1)
 
 
+@pytest.mark.slow
+def test_a_job_that_cannot_start_says_why(
+    env: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("IJEPA_SBATCH", "--time=2:00:00")  # the partition has one hour
+    looks: list[int] = []
+
+    def poll() -> None:
+        looks.append(1)
+        if len(looks) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Plan(tmp_path, {}, {}).run(2, poll)
+    assert capfd.readouterr().err.count("waits: PartitionTimeLimit\n") == 1
+
+
 def test_no_slurm_and_bad_options_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,7 +388,10 @@ def test_a_plan_on_slurm_equals_a_local_run(env: dict[str, str], tmp_path: Path)
     for folder in (here, there):
         checkout(folder)
     local = ablate(here, "--runner", "local", "--jobs", "1")
-    output, _ = local.communicate()
+    try:
+        output, _ = local.communicate()
+    finally:
+        local.terminate()
     assert local.returncode == 0, output
 
     process = ablate(there, "--runner", "slurm", "--jobs", "2")

@@ -88,8 +88,8 @@ def run(
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         array = _submit(submission)
-        print(f"Slurm array {array}: `squeue --jobs={array}`, output in {logs}", flush=True)
         try:
+            print(f"Slurm array {array}: `squeue --jobs={array}`, output in {logs}", flush=True)
             states = _watch(array, group, poll)
         except BaseException:
             _cancel(array)
