@@ -387,14 +387,13 @@ def test_a_plan_on_slurm_equals_a_local_run(env: dict[str, str], tmp_path: Path)
     here, there = tmp_path / "here", tmp_path / "there"
     for folder in (here, there):
         checkout(folder)
-    local = ablate(here, "--runner", "local", "--jobs", "1")
-    try:
-        output, _ = local.communicate()
-    finally:
-        local.terminate()
-    assert local.returncode == 0, output
+    with ablate(here, "--runner", "local", "--jobs", "1") as process:
+        try:
+            output, _ = process.communicate()
+        finally:
+            process.terminate()
+    assert process.returncode == 0, output
 
-    process = ablate(there, "--runner", "slurm", "--jobs", "2")
     requeued: list[str] = []
     stopped: list[Path] = []
 
@@ -412,14 +411,15 @@ def test_a_plan_on_slurm_equals_a_local_run(env: dict[str, str], tmp_path: Path)
         slurm_box.ask(env, "scontrol", "requeue", *requeued)
 
     poll = once(training, requeue)
-    try:
-        while process.poll() is None:
-            poll()
-            hurry(env)
-            time.sleep(0.2)
-    finally:
-        process.terminate()
-        output, _ = process.communicate()
+    with ablate(there, "--runner", "slurm", "--jobs", "2") as process:
+        try:
+            while process.poll() is None:
+                poll()
+                hurry(env)
+                time.sleep(0.2)
+        finally:
+            process.terminate()
+            output, _ = process.communicate()
     assert process.returncode == 0, output
     assert "Restarts=1" in slurm_box.ask(env, "scontrol", "show", "job", *requeued)
     assert re.search(r"(?m): from step [1-9]\d* of 200$", stopped[0].read_text())
