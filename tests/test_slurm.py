@@ -125,7 +125,9 @@ def hurry(env: dict[str, str]) -> None:
     soon = datetime.now() + timedelta(seconds=30)
     lines = slurm_box.ask(env, "squeue", "-h", "-r", "-t", "PD", "-o", "%F_%K %r %S").splitlines()
     for job, reason, start in (line.rsplit(maxsplit=2) for line in lines):
-        if reason == "BeginTime" and datetime.fromisoformat(start) > soon:
+        if reason != "BeginTime" or start == "N/A":  # not planned yet: at the next look
+            continue
+        if datetime.fromisoformat(start) > soon:
             slurm_box.ask(env, "scontrol", "update", f"JobId={job}", "StartTime=now+3")
 
 
