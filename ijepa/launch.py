@@ -87,14 +87,20 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
 
 
 class StopRequest:
-    """Remembers SIGTERM and SIGINT until the end of the step; a second one ends the process."""
+    """Remembers SIGTERM and SIGINT until the end of the step; a later one ends the process.
+
+    Slurm tells every process of a job, and the parents of this one hand it on: what comes within
+    five seconds is the same request.
+    """
 
     def __init__(self) -> None:
         self.made = False
+        self.since = 0.0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._remember)
 
     def _remember(self, number: int, _frame: object) -> None:
-        if self.made:
+        if self.made and time.monotonic() - self.since > 5:
             os._exit(128 + number)
-        self.made = True
+        if not self.made:
+            self.made, self.since = True, time.monotonic()

@@ -82,6 +82,8 @@ def experiment(plan: Mapping[str, Any], job: Mapping[str, Any], path: Path, log:
         )
 
         def stop(number: int, _frame: object) -> None:
+            for each in (signal.SIGTERM, signal.SIGINT):  # Slurm tells every process, and again
+                signal.signal(each, signal.SIG_IGN)
             end_group(child.pid)  # not child.wait(): this may run inside of it, and wait for ever
             raise SystemExit(128 + number)
 

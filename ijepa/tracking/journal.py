@@ -287,6 +287,8 @@ def _sigterm() -> Iterator[None]:
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
+        # once: a group's signal comes again from Slurm and when dvc dies, and training is saving
+        signal.signal(number, signal.SIG_IGN)
         raise Preempted(f"signal {number}")
 
     before = signal.signal(signal.SIGTERM, stop)
