@@ -23,7 +23,7 @@ from ijepa.masks import Keys
 from ijepa.masks.multiblock import sample
 from ijepa.probes import Result
 from ijepa.reporting import build as building
-from ijepa.reporting import charts, collect, figures, pages, provenance, views, words
+from ijepa.reporting import charts, collect, figures, provenance, views, words
 from ijepa.reporting.charts import accuracy, curves
 from ijepa.store import open_store, write_store
 from ijepa.tracking import journal
@@ -485,7 +485,7 @@ def test_running_mean_keeps_constants_and_gaps() -> None:
     [(None, "n/a"), (7.4, "7 s"), (60, "1 min 00 s"), (419.7, "7 min 00 s"), (7270, "2 h 01 min")],
 )
 def test_durations(seconds: float | None, said: str) -> None:
-    assert pages.duration(seconds) == said
+    assert words.duration(seconds) == said
 
 
 def test_provenance_is_the_run_that_made_these_bytes(inside: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ijepa.ablation.plan import Run
+from ijepa.results import write_json
 
 FOLDER = Path("experiments")
 _KEPT = ("status", "reason", "signature", "code", "data", "encoder", "metrics", "pretrain")
@@ -86,7 +87,5 @@ def write(
     seeds = sorted({run.seed for run in runs})
     content = {"experiment": name, "scale": scale, "seeds": seeds, **made}
     file = path(name, scale, folder)
-    partial = file.with_name(file.name + ".tmp")
-    partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    partial.replace(file)
+    write_json(file, content)
     return file

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ijepa.tracking import runs
 
 METRICS, PRETRAIN = "out/metrics.json", "out/pretrain.json"
-ENCODER, EVALUATION = "out/encoder.safetensors", "out/evaluation"
+ENCODER = "out/encoder.safetensors"
 # stage -> an output whose bytes name the run that made it
 _MADE = {"pretrain": ENCODER, "evaluate": METRICS}
 
@@ -43,7 +43,7 @@ def gather(
     lock = YAML(typ="safe", pure=True).load(show.file("dvc.lock"))["stages"]
     made["metrics"] = json.loads(show.file(METRICS))
     made["pretrain"] = json.loads(show.file(PRETRAIN))
-    files = {path: _sha256(show.file(path).encode()) for path in (METRICS, PRETRAIN)}
+    files = {METRICS: _sha256(show.file(METRICS).encode())}
     md5 = next(out["md5"] for out in lock["pretrain"]["outs"] if out["path"] == ENCODER)
     files[ENCODER] = made["encoder"] = _sha256(
         Path(plan["cache"], "files", "md5", md5[:2], md5[2:]).read_bytes()

@@ -11,8 +11,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ijepa.ablation import tables, words
-from ijepa.reporting.pages import duration, embed, markdown, short
-from ijepa.reporting.words import NOTHING, number
+from ijepa.reporting.pages import embed, markdown, short
+from ijepa.reporting.words import NOTHING, duration, number
 
 Tree = Mapping[str, Any]
 

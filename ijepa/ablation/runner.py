@@ -11,9 +11,8 @@ from ijepa import console, environment
 from ijepa.ablation import bench, job, lock, plan
 from ijepa.ablation.experiment import Experiment, Scale, load, load_scale, names
 from ijepa.ablation.plan import Run
+from ijepa.reporting.words import duration
 from ijepa.results import write_json
-
-RUNNERS = ("local", "slurm")  # a file of this package each, with run(plan, count, jobs, poll)
 
 Results = dict[tuple[str, str], dict[str, Any]]  # by signature and code
 
@@ -35,7 +34,7 @@ def ablate(
         only: variants to run; all when empty.
         seeds: seeds to run, of those that the scale has; all when empty.
         jobs: runs at once; 0: one for each GPU, else one.
-        runner: one of ``RUNNERS``.
+        runner: ``local`` or ``slurm``: a file of this package each, with ``run``.
         dry_run: print the plan and run nothing.
 
     Returns:
@@ -73,10 +72,10 @@ def ablate(
         try:
             _run(todo, jobs, runner, scale, experiments)
         finally:  # what is finished is kept, however this ends
-            results = _results(once)
-            _write(tables, scale, results)
+            _write(tables, scale)
     else:
-        _write(tables, scale, results)
+        _write(tables, scale)
+    results = _results(once)
     return _verdict(chosen, results, tables, scale)
 
 
@@ -207,14 +206,6 @@ class _Watch:
                 raise console.Failure(f"prepare: {found['reason']} ({made['log']})")
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
 def _summary(
     tables: Mapping[str, Sequence[Run]],
     chosen: Sequence[Run],
@@ -223,10 +214,12 @@ def _summary(
     scale: Scale,
     jobs: int,
 ) -> str:
+    locks = [lock.read(name, scale.name) for name in tables]
     timed = [
-        sum(result["provenance"]["seconds"].values())
-        for name in tables
-        for result in _timed(name, scale)
+        sum(content["provenance"][key]["seconds"].values())
+        for content in locks
+        for key, result in content["results"].items()
+        if result["status"] == "done" and content["provenance"][key]["seconds"]
     ]
     seconds = statistics.median(timed) if timed else 60 * scale.minutes
     estimate = (
@@ -239,24 +232,15 @@ def _summary(
     )
 
 
-def _timed(name: str, scale: Scale) -> list[dict[str, Any]]:
-    content = lock.read(name, scale.name)
-    return [
-        {"provenance": content["provenance"][key]}
-        for key, result in content["results"].items()
-        if result["status"] == "done" and content["provenance"][key]["seconds"]
-    ]
-
-
 def _state(run: Run, todo: Sequence[Run], results: Results) -> str:
     if results.get(_key(run), {}).get("status") == "done":
         return "known "
     return "to do " if run in todo else "shared"
 
 
-def _write(tables: Mapping[str, Sequence[Run]], scale: Scale, results: Results) -> None:
+def _write(tables: Mapping[str, Sequence[Run]], scale: Scale) -> None:
     for name, runs in tables.items():
-        lock.write(name, scale.name, runs, {**results, **_results(runs)})
+        lock.write(name, scale.name, runs, _results(runs))
 
 
 def _verdict(

@@ -7,8 +7,7 @@ from typing import Any
 
 from ijepa.ablation import words
 from ijepa.ablation.statistics import MOST, UNDECIDED
-from ijepa.reporting.pages import duration
-from ijepa.reporting.words import NOTHING, interval, number, spoken
+from ijepa.reporting.words import NOTHING, duration, interval, number, spoken
 
 Tree = Mapping[str, Any]
 

@@ -187,9 +187,9 @@ def _here(results: Mapping[str, Any]) -> str:
         f"Scale {scale['name']}: {scale['about'].rstrip('.')}.{preset} The variants differ in the"
         f" {keys} {', '.join(factor)} and in nothing else; the plan has the seeds"
         f" {', '.join(map(str, results['seeds']))} of each. The metric is {results['metric']} of"
-        " out/metrics.json, top-1 accuracy in percent: a probe on the frozen target encoder, its"
-        " settings chosen on held-out training images. Random init and raw pixels went through"
-        " the same probe."
+        " out/metrics.json, top-1 accuracy in percent: a probe on the frozen target encoder"
+        " (pixel targets have none: on the context encoder), its settings chosen on held-out"
+        " training images. Random init and raw pixels went through the same probe."
     )
 
 

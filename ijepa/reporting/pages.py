@@ -34,7 +34,7 @@ def write(results: Mapping[str, Any], folder: Path) -> None:
         keep_trailing_newline=True,
         autoescape=lambda name: bool(name) and "html" in str(name),
     )
-    environment.filters |= {"md": markdown, "seconds": duration, "short": short}
+    environment.filters |= {"md": markdown, "seconds": words.duration, "short": short}
     content = {
         "r": results,
         "title": f"I-JEPA on {results['run']['data']}",
@@ -115,14 +115,3 @@ def markdown(text: Any) -> str:
 def short(text: str | None, length: int = 12) -> str:
     """The start of a hash, or what stands for one that is missing."""
     return text[:length] if text else _NEITHER
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as a reader says them."""
-    if seconds is None:
-        return words.NOTHING
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -185,3 +185,14 @@ def line(results: Mapping[str, Any]) -> str:
         f"{text} — {spoken(task)} {spoken(probe)} {plus_minus(rows['trained'])} %{beside};"
         " Omniboard: make omniboard"
     )
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a reader says them."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
