@@ -76,6 +76,25 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--check", action="store_true", help="build nothing; fail if a file would change"
     )
+    evaluate = add(
+        "evaluate", _evaluate, "probe any frozen encoder, beside random init and pixels"
+    )
+    evaluate.add_argument(
+        "--encoder",
+        required=True,
+        metavar="SPEC",
+        help="a .safetensors file of ours, meta:FILE#target_encoder, timm:MODEL#WEIGHTS,"
+        " huggingface:FOLDER, random_init, pixels",
+    )
+    evaluate.add_argument(
+        "-S", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+        help="a change of params.yaml, such as data.name=cifar10 or evaluate.probes=[finetune]",
+    )  # fmt: skip
+    evaluate.add_argument("--out", type=Path, help="default: out/evaluations/SPEC")
+    verify = add("verify", _verify, "recompute every number of an evaluation from its predictions")
+    verify.add_argument(
+        "folder", nargs="?", type=Path, default=Path("out/evaluation"), help="default: %(default)s"
+    )
     masks = add("masks", _masks, "draw what the masks of params.yaml look like")
     masks.add_argument(
         "--out", type=Path, default=Path("out/masks.png"), help="default: %(default)s"
@@ -179,6 +198,25 @@ def _report(args: argparse.Namespace) -> int:
         print(report.build(name, scale))
     print(report.index())
     return 0
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from ijepa import evaluate
+
+    changes = dict(text.partition("=")[::2] for text in args.changes)
+    folder = evaluate.elsewhere(args.encoder, changes, args.out)
+    print(f"{folder}; `ijepa verify {folder}` recomputes its numbers")
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from ijepa import evaluate
+
+    inside, beside = args.folder / "metrics.json", args.folder.parent / "metrics.json"
+    wrong = evaluate.verify(args.folder, inside if inside.is_file() else beside)
+    for line in wrong:
+        print(f"{args.folder}: {line}")
+    print(f"{args.folder}: " + (f"{len(wrong)} numbers differ" if wrong else "every number holds"))
+    return 1 if wrong else 0
 
 
 def _masks(args: argparse.Namespace) -> None:

@@ -92,9 +92,12 @@ class Train:
 class Evaluate:
     """How the frozen encoder is probed. ``options`` maps each probe's name to its ``Options``."""
 
+    encoder: str = choice("target", "context")  # paper: target
+    view: str = choice("crop", "squash")  # paper: centre crop; released Clevr configs: squash
     train_fraction: float = real(0, 1, above=True)  # share of the training images probes may use
     held_out: float = real(0, 0.5, above=True)  # share of these that selects
     last_layers: int = integer(1)  # blocks concatenated beside the last one alone (paper: 4)
+    transfer: tuple[Data, ...]  # other labelled data sets: what differs from the data section
     probes: tuple[str, ...]
     options: Mapping[str, Any]
 
@@ -131,9 +134,23 @@ def parse(tree: Any, where: str) -> Config:
     """Check a tree of plain values; ``where`` names it in the error messages."""
     if not isinstance(tree, dict):
         raise ValueError(f"{where}: {tree!r} is not a mapping of sections")
-    config: Config = _build(Config, tree, where, "")
+    config: Config = _build(Config, _with_transfer(tree, where), where, "")
     _check_together(config, where)
     return config
+
+
+def _with_transfer(tree: dict[str, Any], where: str) -> dict[str, Any]:
+    """The tree with every entry of ``evaluate.transfer`` completed by the data section."""
+    data, evaluate = tree.get("data"), tree.get("evaluate")
+    if not isinstance(data, dict) or not isinstance(evaluate, dict):
+        return tree  # what is wrong is said where the sections are built
+    entries = evaluate.get("transfer")
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise ValueError(
+            f"{where}: evaluate.transfer: {entries!r} is not a list of mappings such as"
+            " {name: cifar10}"
+        )
+    return {**tree, "evaluate": {**evaluate, "transfer": [{**data, **e} for e in entries]}}
 
 
 def _check_together(config: Config, where: str) -> None:
@@ -151,6 +168,11 @@ def _check_together(config: Config, where: str) -> None:
             raise ValueError(
                 f"{where}: {name}: {width} is not a multiple of 4 and of its {heads} heads"
             )
+    names = [data.name for data in config.evaluate.transfer]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"{where}: evaluate.transfer: a data set is named twice: {', '.join(names)}"
+        )
     if model.depth < config.evaluate.last_layers:
         raise ValueError(
             f"{where}: evaluate.last_layers: {config.evaluate.last_layers} is more than"
@@ -233,6 +255,11 @@ def _value(cls: Any, f: Any, tree: Mapping[str, Any], where: str, prefix: str) -
     kind, raw = typing.get_type_hints(cls)[f.name], tree[f.name]
     if dataclasses.is_dataclass(kind):
         return _build(kind, raw, where, f"{prefix}{f.name}.")
+    if kind == tuple[Data, ...]:
+        return tuple(
+            _build(Data, entry, where, f"{prefix}{f.name}[{number}].")
+            for number, entry in enumerate(raw)
+        )
     wanted = f.metadata.get("allowed") or describe(kind)
     value = convert(kind, raw)
     if value is WRONG or not f.metadata.get("check", lambda _: True)(value):

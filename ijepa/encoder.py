@@ -7,10 +7,11 @@ Positions are fixed 2-D sin-cos embeddings. Parameter names are timm's, so a sta
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from timm.layers.attention import Attention
 from timm.layers.patch_embed import PatchEmbed
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
@@ -189,14 +190,26 @@ def load(path: Path) -> Encoder:
     Raises:
         ValueError: no such file, or not an encoder of ours.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; `dvc repro pretrain` makes it")
-    with safe_open(path, framework="pt") as file:
-        about = json.loads((file.metadata() or {}).get("ijepa", "null"))
-        if about is None:
-            raise ValueError(f"{path}: holds no ijepa encoder")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    about = metadata(path)
     encoder = Encoder(about["image_size"], Model(**about["model"]))
-    encoder.load_state_dict(tensors)
+    encoder.load_state_dict(load_file(path))
     place(encoder, torch.device("cpu"))
     return encoder.eval()
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    """What ``save`` wrote beside the weights: ``image_size``, ``model``, and what it was given.
+
+    Raises:
+        ValueError: no such file, not safetensors, or not an encoder of ours.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; `dvc repro pretrain` makes it")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("ijepa", "null"))
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not safetensors, or damaged ({error})") from None
+    if about is None:
+        raise ValueError(f"{path}: holds no ijepa encoder")
+    return dict(about)

@@ -11,7 +11,12 @@ from ijepa.config import Config
 from ijepa.store import open_store
 from ijepa.tracking import journal
 
-OUTS = (Path("out/encoder.safetensors"), Path("out/history.csv"), Path("out/pretrain.json"))
+OUTS = (
+    Path("out/encoder.safetensors"),
+    Path("out/history.csv"),
+    Path("out/pretrain.json"),
+    Path("out/context_encoder.safetensors"),
+)
 
 
 def main() -> None:

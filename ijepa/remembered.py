@@ -1,56 +1,89 @@
-"""Probe results of the baselines, kept on disk: an ablation asks for them in every run of a seed.
+"""Probe results kept on disk: an ablation asks for the baselines' in every run of a seed.
 
-Random initialisation and pixels do not depend on what was pretrained. A result is named by the
-features it is computed from, the probe with its code and settings, and the split; a file is whole
-or absent, and what is read back is exactly what was computed.
+A result is named by the features it is computed from, the probe with its settings, the probes'
+code and the split; a file is whole or absent, and what is read back is exactly what was computed.
 """
 
+import functools
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ijepa import environment
-from ijepa.probes import Result
-from ijepa.results import write_json
+from ijepa import environment, probes
+from ijepa.probes import Draw, Result
 
 
-def result(
-    parts: list[Any], code: Path, compute: Callable[[], Mapping[str, Result]]
-) -> Mapping[str, Result]:
+def result(parts: list[Any], compute: Callable[[], Mapping[str, Result]]) -> Mapping[str, Result]:
     """``compute()``, or what it gave before.
 
     Args:
-        parts: everything that the result is a function of but code, as JSON values.
-        code: the file of the probe.
+        parts: everything that the result is a function of but the probes' code, as JSON values.
         compute: task -> result.
     """
-    text = json.dumps([*parts, hashlib.sha256(code.read_bytes()).hexdigest()], sort_keys=True)
+    text = json.dumps([*parts, _code()], sort_keys=True)
     folder = environment.home() / "probes"
-    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
     if path.is_file():
-        return {
-            task: Result(
-                np.array(row["predictions"], np.int64),
-                row["held_out"],
-                row["selected"],
-                tuple(row["grid"]),
-            )
-            for task, row in json.loads(path.read_text()).items()
-        }
+        return _read(path)
     found = compute()
     folder.mkdir(parents=True, exist_ok=True)
-    rows = {
-        task: {
-            "predictions": made.predictions.tolist(),
-            "held_out": made.held_out,
-            "selected": dict(made.selected),
-            "grid": [dict(row) for row in made.grid],
-        }
-        for task, made in found.items()
-    }
-    write_json(path, rows)
+    _write(path, found)
     return found
+
+
+@functools.cache
+def _code() -> str:
+    files = sorted(Path(str(probes.__file__)).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def _write(path: Path, found: Mapping[str, Result]) -> None:
+    about: dict[str, Any] = {}
+    arrays: dict[str, NDArray[np.int64]] = {}
+    for number, (task, made) in enumerate(found.items()):
+        about[task] = {
+            "candidates": [dict(settings) for settings in made.candidates],
+            "winner": made.winner,
+            "curve": [[draw.labels, draw.draw] for draw in made.curve],
+        }
+        arrays |= {
+            f"{number} held_out": made.held_out,
+            f"{number} held_out_labels": made.held_out_labels,
+            f"{number} test": made.test,
+            f"{number} curve": np.array([draw.predictions for draw in made.curve], np.int64),
+        }
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            text = {"about": np.array(json.dumps(about))}
+            np.savez_compressed(file, **text, **arrays)  # type: ignore[arg-type]
+        Path(partial).replace(path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Mapping[str, Result]:
+    with np.load(path) as arrays:
+        return {
+            task: Result(
+                tuple(made["candidates"]),
+                made["winner"],
+                arrays[f"{number} held_out"],
+                arrays[f"{number} held_out_labels"],
+                arrays[f"{number} test"],
+                tuple(
+                    Draw(labels, draw, predictions)
+                    for (labels, draw), predictions in zip(
+                        made["curve"], arrays[f"{number} curve"], strict=True
+                    )
+                ),
+            )
+            for number, (task, made) in enumerate(json.loads(str(arrays["about"])).items())
+        }

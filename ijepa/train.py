@@ -234,7 +234,11 @@ def write_outputs(
     OUT.mkdir(exist_ok=True)
     words = verdict(history[0], history[-1], config.model.width)
     identity = {"data": store.hash, "signature": configs.signature(config)}
-    encoders.save(objective.encoder, OUT / "encoder.safetensors", identity)
+    context = getattr(objective, "context_encoder", objective.encoder)
+    networks = {"encoder": objective.encoder, "context_encoder": context}
+    for name, network in networks.items():  # the same one where no other network follows it
+        role = "context" if network is context else "target"
+        encoders.save(network, OUT / f"{name}.safetensors", identity | {"network": role})
     results.write_csv(OUT / "history.csv", history)
     last, ratios = history[-1], [row["context_ratio"] for row in history]
     metrics = {

@@ -1,16 +1,20 @@
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from ruamel.yaml import YAML
 
-from ijepa import encoder, environment, evaluate, features, variants
-from ijepa.probes import Result
+from ijepa import console, encoder, environment, evaluate, probing, scores, variants
+from ijepa.probes import Result, choose
+from ijepa.probing import ENCODERS, Job
 from ijepa.statistics import paired_difference, wilson
 from ijepa.store import Store
-from tests.conftest import params, tiny
+from tests.conftest import TINY, params, tiny
 
 
 class Run:
@@ -37,36 +41,45 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def job(store_path: Path, **dotted: Any) -> Job:
+    return Job(tiny(**dotted), "out/encoder.safetensors", store_path)
+
+
 def outputs() -> dict[str, bytes]:
-    paths = (evaluate.METRICS, evaluate.EVALUATION, evaluate.PREDICTIONS)
+    names = ("evaluation.json", "predictions.npz")
+    paths = [evaluate.METRICS, *(evaluate.FOLDER / name for name in names)]
     return {path.name: path.read_bytes() for path in paths}
 
 
 def test_stage_writes_what_the_report_reads(
-    workspace: Path, store: Store, capsys: pytest.CaptureFixture[str]
+    workspace: Path, store: Store, store_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, run = tiny(), Run()
-    returned = evaluate._stage(config, store, run)  # type: ignore[arg-type]
-    made = json.loads(evaluate.EVALUATION.read_text())
+    run = Run()
+    returned = evaluate._stage(job(store_path), run)  # type: ignore[arg-type]
+    made = json.loads((evaluate.FOLDER / "evaluation.json").read_text())
     assert made["split"] == "test"
     assert made["n"] == {"train": 58, "held_out": 6, "test": 32}
-    assert made["encoders"] == list(features.ENCODERS)
+    assert made["encoders"] == list(ENCODERS)
+    assert made["encoder"] == "target encoder of out/encoder.safetensors"
     task = made["tasks"]["class"]
     assert task["classes"] == ["left", "right"]
     assert task["chance"] == 50.0
     metrics = json.loads(evaluate.METRICS.read_text())
-    predictions = np.load(evaluate.PREDICTIONS)
+    predictions = np.load(evaluate.FOLDER / "predictions.npz")
     truth = predictions["class/labels"]
     assert (truth == store.splits["test"].labels["class"]).all()
     for probe in ("linear", "knn"):
         for name, cell in task[probe].items():
-            right = int((predictions[f"class/{probe}/{name}"] == truth).sum())
+            every = predictions[f"class/{probe}/{name}/test"]
+            right = int((every[cell["winner"]] == truth).sum())
             low, high = wilson(right, 32)
             assert cell["accuracy"] == pytest.approx(100 * right / 32)
             assert (cell["low"], cell["high"]) == pytest.approx((100 * low, 100 * high), abs=1e-3)
             assert metrics["class"][probe][name] == pytest.approx(cell["accuracy"], abs=0.005)
             assert run.points[f"eval.class.{probe}.{name}"] == metrics["class"][probe][name]
             assert cell["selected"]["features"] in ("last", "last2", "pixels")
+            best = (every == truth).mean(1).max()
+            assert cell["max_over_candidates"] == pytest.approx(100 * best)
     # the brighter half is plain in the pixels
     assert metrics["class"]["linear"]["pixels"] > 90
     assert returned == metrics["class"]["linear"]["trained"]
@@ -79,102 +92,206 @@ def test_differences_are_paired() -> None:
     truth = np.array([0, 0, 1, 1, 1])
 
     def result(predictions: list[int]) -> Result:
-        return Result(np.array(predictions), 0.5, {"features": "last"}, ())
+        none = np.zeros((1, 1), np.int64)
+        return choose(({"features": "last"},), none, none[0], np.array([predictions]))
 
     trained, baseline = result([0, 0, 1, 1, 0]), result([0, 1, 0, 0, 1])
-    found = evaluate._difference(trained, baseline, truth)
+    found = scores.difference(trained, baseline, truth)
     low, high = paired_difference(3, 1, 5)
     assert found["difference"] == 40.0
     assert (found["low"], found["high"]) == pytest.approx((100 * low, 100 * high), abs=1e-3)
 
 
-def test_equal_inputs_give_equal_bytes(workspace: Path, store: Store) -> None:
-    config = tiny()
-    evaluate._stage(config, store, Run())  # type: ignore[arg-type]
+def test_equal_inputs_give_equal_bytes(workspace: Path, store_path: Path) -> None:
+    evaluate._stage(job(store_path), Run())  # type: ignore[arg-type]
     first = outputs()
-    for path in (*(environment.home() / "features").iterdir(), evaluate.PREDICTIONS):
-        path.unlink()
-    evaluate._stage(config, store, Run())  # type: ignore[arg-type]
+    for path in (environment.home() / "features", environment.home() / "probes"):
+        shutil.rmtree(path)
+    evaluate._stage(job(store_path), Run())  # type: ignore[arg-type]
     assert outputs() == first
-    encoder.save(encoder.create(16, config.model, 98), Path("out/encoder.safetensors"), {})
-    evaluate._stage(config, store, Run())  # type: ignore[arg-type]
+    encoder.save(encoder.create(16, tiny().model, 98), Path("out/encoder.safetensors"), {})
+    evaluate._stage(job(store_path), Run())  # type: ignore[arg-type]
     assert outputs()["evaluation.json"] != first["evaluation.json"]
 
 
+def numbers(tree: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where the numbers of a JSON tree are."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        if isinstance(value, dict | list):
+            yield from numbers(value, (*keys, key))
+        elif isinstance(value, float):
+            yield (*keys, key)
+
+
+def test_verify_recomputes_every_number(workspace: Path, store_path: Path) -> None:
+    evaluate._stage(job(store_path), Run())  # type: ignore[arg-type]
+    assert evaluate.verify(evaluate.FOLDER, evaluate.METRICS) == []
+    path = evaluate.FOLDER / "evaluation.json"
+    text = path.read_text()
+    places = [k for k in numbers(json.loads(text)) if k[-1] not in ("lr", "weight_decay")]
+    assert len(places) > 100
+    for keys in places[::7]:
+        where = tree = json.loads(text)
+        for key in keys[:-1]:
+            where = where[key]
+        where[keys[-1]] += 0.01
+        path.write_text(json.dumps(tree))
+        (line,) = evaluate.verify(evaluate.FOLDER, Path("none"))
+        assert all(str(key) in line for key in keys), (keys, line)
+    path.write_text(text)
+    metrics = json.loads(evaluate.METRICS.read_text())
+    metrics["class"]["knn"]["trained"] += 1
+    evaluate.METRICS.write_text(json.dumps(metrics))
+    (line,) = evaluate.verify(evaluate.FOLDER, evaluate.METRICS)
+    assert line.startswith("metrics.json: class: knn: trained: ")
+    (evaluate.FOLDER / "predictions.npz").unlink()
+    with pytest.raises(ValueError, match=r"predictions.npz: no such file"):
+        evaluate.verify(evaluate.FOLDER, evaluate.METRICS)
+
+
 def test_every_probe_sees_the_same_split_and_test_alone_is_reported(
-    workspace: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
 
     class Probe:
-        __file__ = __file__
+        NEEDS = "pooled"
 
         @staticmethod
         def fit_score(
             train: Any, held_out: Any, test: Any, options: Any, seed: int, device: str
         ) -> Mapping[str, Result]:
             seen.append([len(part.labels["class"]) for part in (train, held_out, test)])
+            assert [len(part.images) for part in (train, held_out, test)] == seen[-1]
             assert all(len(a) == 58 for a in train.choices.values())
-            return {"class": Result(test.labels["class"], 0.0, {"features": "last"}, ())}
+            truth = test.labels["class"][None]
+            held = held_out.labels["class"]
+            return {"class": choose(({"features": "last"},), held[None], held, truth)}
 
-    config, split = tiny(), evaluate.held_out_split(0, 0.1, 1.0, 64)
-    monkeypatch.setattr(variants, "load", lambda family, name: Probe)
-    results = evaluate.probe(config, store, split)
+    real, wanted = variants.load, job(store_path)
+    monkeypatch.setattr(
+        variants, "load", lambda family, name: Probe if family == "probes" else real(family, name)
+    )
+    (found,) = probing.outcomes(wanted, print)
     assert seen == [[58, 6, 32]] * 6
-    assert set(results) == {(p, e) for p in ("linear", "knn") for e in features.ENCODERS}
+    assert set(found.results) == {(p, e) for p in ("linear", "knn") for e in ENCODERS}
+
+
+def test_a_result_is_not_computed_twice(workspace: Path, store_path: Path) -> None:
+    (first,) = probing.outcomes(job(store_path), print)
+    stamps = {p: p.stat().st_mtime_ns for p in (environment.home() / "probes").iterdir()}
+    assert len(stamps) == 6
+    (again,) = probing.outcomes(job(store_path), print)
+    one, other = (o.results["linear", "trained"]["class"].test for o in (first, again))
+    assert (one == other).all()
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+    # a changed probe fits that probe again and extracts nothing
+    before = len(list((environment.home() / "features").iterdir()))
+    changed = {"k": 5, "temperature": 0.07}
+    probing.outcomes(job(store_path, **{"evaluate.knn": changed}), print)
+    assert len(list((environment.home() / "probes").iterdir())) == 9
+    assert len(list((environment.home() / "features").iterdir())) == before
 
 
 @pytest.mark.parametrize(("share", "count", "expected"), [(0.1, 64, 6), (0.01, 3, 1), (0.5, 2, 1)])
 def test_held_out_split(share: float, count: int, expected: int) -> None:
-    train, held_out = evaluate.held_out_split(0, share, 1.0, count)
+    train, held_out = probing.held_out_split(0, share, 1.0, count)
     assert len(held_out) == expected
     assert sorted([*train, *held_out]) == list(range(count))
     assert (np.diff(train) > 0).all()
-    again = evaluate.held_out_split(0, share, 1.0, count)
+    again = probing.held_out_split(0, share, 1.0, count)
     assert all((a == b).all() for a, b in zip((train, held_out), again, strict=True))
 
 
 def test_held_out_split_follows_the_seed() -> None:
-    first, other = (evaluate.held_out_split(seed, 0.1, 1.0, 1000)[1] for seed in (0, 1))
+    first, other = (probing.held_out_split(seed, 0.1, 1.0, 1000)[1] for seed in (0, 1))
     assert len(set(first) & set(other)) < 30  # 10 expected
     with pytest.raises(ValueError, match="1 of 1 training images"):
-        evaluate.held_out_split(0, 0.1, 1.0, 1)
+        probing.held_out_split(0, 0.1, 1.0, 1)
 
 
 def test_a_fraction_of_the_labels_is_used_and_grows_by_adding() -> None:
     small, large = (
-        set(np.concatenate(evaluate.held_out_split(0, 0.2, f, 1000))) for f in (0.01, 0.1)
+        set(np.concatenate(probing.held_out_split(0, 0.2, f, 1000))) for f in (0.01, 0.1)
     )
     assert (len(small), len(large)) == (10, 100)
     assert small < large
     with pytest.raises(ValueError, match=r"1 of 100 training images with .*train_fraction 0\.01"):
-        evaluate.held_out_split(0, 0.1, 0.01, 100)
+        probing.held_out_split(0, 0.1, 0.01, 100)
 
 
 def test_probes_get_the_features_of_the_images_that_were_chosen(
-    workspace: Path, store: Store
+    workspace: Path, store: Store, store_path: Path
 ) -> None:
     """The brighter half is plain in the pixels: shuffled rows would score near chance."""
-    config = tiny(**{"evaluate.train_fraction": 0.5})
-    parts = evaluate.held_out_split(0, 0.2, 0.5, 64)
-    found = evaluate.probe(config, store, parts)
-    right = found["linear", "pixels"]["class"].predictions == store.splits["test"].labels["class"]
+    half = {"evaluate.train_fraction": 0.5, "evaluate.held_out": 0.2}
+    (found,) = probing.outcomes(job(store_path, **half), print)
+    assert found.counts == {"train": 26, "held_out": 6, "test": 32}
+    right = found.results["linear", "pixels"]["class"].predictions == found.labels["class"]
     assert right.mean() > 0.9
 
 
-def test_missing_encoder_is_one_line(
-    workspace: Path, store: Store, capfd: pytest.CaptureFixture[str]
-) -> None:
+def run_stage(store_path: Path, **dotted: Any) -> int:
     """The whole stage: parameters, journal and console are the real ones."""
-    from ruamel.yaml import YAML
+    YAML(typ="safe", pure=True).dump(params(**{**TINY, **dotted}), Path("params.yaml"))
+    if not Path("data").is_dir():
+        Path("data").mkdir()
+        Path("data/prepared").symlink_to(store_path)
+    return console.run(evaluate.main)
 
-    from ijepa import console
-    from tests.conftest import TINY
 
-    YAML(typ="safe", pure=True).dump(params(**TINY), Path("params.yaml"))
-    Path("data").mkdir()
-    prepared = next(iter(store.splits.values()))._folder.parent
-    Path("data/prepared").symlink_to(prepared)
+def test_missing_or_foreign_encoder_is_one_line(
+    workspace: Path, store_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_stage(store_path, **{"model.width": 32}) == 2
+    assert "out/encoder.safetensors: is not of params.yaml's model" in capfd.readouterr().err
+    assert run_stage(store_path, **{"evaluate.encoder": "context"}) == 2
+    assert "error: out/context_encoder.safetensors: no such file" in capfd.readouterr().err
+    Path("out/encoder.safetensors").write_text("{}")
+    assert run_stage(store_path) == 2
+    assert "out/encoder.safetensors: not safetensors, or damaged" in capfd.readouterr().err
     Path("out/encoder.safetensors").unlink()
-    assert console.run(evaluate.main) == 2
+    assert run_stage(store_path) == 2
     assert "error: out/encoder.safetensors: no such file" in capfd.readouterr().err
+
+
+def test_transfer_probes_another_data_set_under_its_own_name(
+    workspace: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 30), ("test", 20)):
+        for number in range(count):
+            image = rng.integers(0, 128, (24, 20, 3), dtype=np.uint8)
+            image[:, :, number % 2] += 100
+            path = Path("raw/colours", split, ("red", "green")[number % 2], f"{number}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    monkeypatch.setenv("IJEPA_DATA_ROOT", "raw")
+    knn = {"evaluate.knn": {"k": 5, "temperature": 0.07}}
+    transfer = {"evaluate.transfer": [{"name": "folder", "path": "colours"}]} | knn
+    made = evaluate.evaluate(job(store_path, **transfer), evaluate.FOLDER, evaluate.METRICS)
+    task = made["tasks"]["folder/class"]
+    assert list(made["tasks"]) == ["class", "folder/class"]
+    assert task["classes"] == ["green", "red"]
+    assert (task["data"], task["n"]["test"], made["n"]["test"]) == ("folder", 20, 32)
+    assert task["linear"]["pixels"]["accuracy"] == 100.0
+    alone = evaluate.evaluate(job(store_path, **knn), evaluate.FOLDER, evaluate.METRICS)
+    assert made["tasks"]["class"] == alone["tasks"]["class"]
+    assert len(list((environment.home() / "datasets").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_numbers_of_one(
+    workspace: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real torchrun with gloo."""
+    evaluate.evaluate(job(store_path), evaluate.FOLDER, evaluate.METRICS)
+    alone = outputs()
+    features = {p.name: p.read_bytes() for p in (environment.home() / "features").iterdir()}
+    for processes in (2, 3):
+        monkeypatch.setenv("IJEPA_HOME", str(workspace / f"home{processes}"))
+        monkeypatch.setenv("IJEPA_PROCESSES", str(processes))
+        evaluate.evaluate(job(store_path), evaluate.FOLDER, evaluate.METRICS)
+        assert outputs() == alone
+        again = (environment.home() / "features").iterdir()
+        assert {p.name: p.read_bytes() for p in again} == features

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -5,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ijepa import batches, encoder, features, seeds
+from ijepa import batches, encoder, encoders, features, seeds
 from ijepa.config import Config
 from ijepa.datasets import Item, Source, Split
+from ijepa.encoders import Backbone
+from ijepa.features import Part
+from ijepa.probing import Job
 from ijepa.store import Store, open_store, write_store
 from tests.conftest import tiny
 
@@ -31,8 +35,13 @@ def weights(tmp_path: Path) -> Path:
 
 
 def extract(name: str, config: Config, weights: Path, store: Store, split: str = "test") -> Any:
-    source = features.frozen(name, config, weights)
-    return features.extract(source, store, split, config.data.image_size)
+    backbone = Job(config, str(weights), Path()).backbones()[name]
+    return features.pooled(backbone, config.evaluate.last_layers, part(store, split, backbone))
+
+
+def part(store: Store, split: str, backbone: Backbone) -> Part:
+    every = np.arange(len(store.splits[split]))
+    return Part(store, split, every, "crop", backbone.image_size)
 
 
 def test_features_are_pooled_tokens_of_the_last_blocks(store: Store, weights: Path) -> None:
@@ -77,8 +86,9 @@ def test_large_pixels_are_averaged_down(tmp_path: Path, weights: Path) -> None:
     image = seeds.generator(0, "test").integers(0, 256, (64, 64, 3)).astype(np.uint8)
     split = Split(1, lambda: iter([Item(image, {"class": 0}, "made")]))
     write_store(Source({"train": split, "test": split}, {"class": ("a",)}, {}), tmp_path / "p")
-    config = tiny(**{"data.image_size": 64})
-    found = extract("pixels", config, weights, open_store(tmp_path / "p"))["pixels"]
+    backbone = encoders.load("pixels:64", tiny())
+    opened = open_store(tmp_path / "p")
+    found = features.pooled(backbone, 2, part(opened, "test", backbone))["pixels"]
     blocks = image.reshape(32, 2, 32, 2, 3).mean((1, 3)) / 255
     np.testing.assert_allclose(found[0], blocks.transpose(2, 0, 1).ravel(), atol=5e-4)
 
@@ -89,7 +99,7 @@ def test_second_extraction_reads_the_first(
     first = extract("trained", tiny(), weights, store)
     (path,) = (home / "features").iterdir()
     stamp = path.stat().st_mtime_ns
-    monkeypatch.setattr(features, "_compute", None)  # calling it would fail
+    monkeypatch.setattr(features, "_write", None)  # calling it would fail
     again = extract("trained", tiny(), weights, store)
     assert path.stat().st_mtime_ns == stamp
     assert (again["last2"] == first["last2"]).all()
@@ -111,9 +121,9 @@ def test_every_cause_has_a_cache_of_its_own(
     assert files() == 3
     extract("random_init", tiny(), weights, store)
     extract("random_init", tiny(seed=1), weights, store)
-    extract("random_init", tiny(**{"model.heads": 1}), weights, store)
+    encoder.save(encoder.create(16, tiny(**{"model.heads": 1}).model, 0), weights, {})
+    extract("random_init", tiny(), weights, store)
     assert files() == 6
-    encoder.save(encoder.create(16, tiny().model, 7), weights, {})
     extract("trained", tiny(), weights, store)
     assert files() == 7
     monkeypatch.setenv("IJEPA_PRECISION", "bf16")
@@ -130,19 +140,21 @@ def test_every_cause_has_a_cache_of_its_own(
 def test_an_interrupted_extraction_leaves_nothing(
     store: Store, weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = features.frozen("trained", tiny(), weights)
+    backbone = encoders.load(str(weights), tiny())
     calls = []
 
     def fail(images: torch.Tensor) -> torch.Tensor:
         calls.append(len(images))
-        raise RuntimeError("power cut")
+        if len(calls) > 1:
+            raise RuntimeError("power cut")
+        return images.new_zeros(len(images), 1, 16, dtype=torch.float32)
 
-    broken = features.Frozen(source.identity, source.width, source.choices, fail)
+    broken = dataclasses.replace(backbone, network=None, encode=fail)
     with pytest.raises(RuntimeError, match="power cut"):
-        features.extract(broken, store, "train", 16)
+        features.pooled(broken, 2, part(store, "train", backbone))
     assert calls
     assert list((home / "features").iterdir()) == []
-    assert len(features.extract(source, store, "train", 16)["last"]) == 64
+    assert len(features.pooled(backbone, 2, part(store, "train", backbone))["last"]) == 64
 
 
 def test_bf16_is_close_to_fp32(
@@ -166,10 +178,3 @@ def test_workers_change_nothing(
     assert np.allclose(
         extract("trained", tiny(), weights, store, "train")["last2"], alone, atol=2e-3
     )
-
-
-def test_weights_of_another_model_are_refused(store: Store, weights: Path) -> None:
-    with pytest.raises(ValueError, match=r"encoder.safetensors: is not of params.yaml's model"):
-        features.frozen("trained", tiny(**{"model.width": 32}), weights)
-    with pytest.raises(ValueError, match="no such file"):
-        features.frozen("trained", tiny(), weights.with_name("absent"))

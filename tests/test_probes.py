@@ -39,7 +39,8 @@ def splits(inputs: list[Array], labels: list[Array]) -> list[Features]:
 
 
 def options(**changed: Any) -> linear.Options:
-    values = {"lr": (0.1,), "weight_decay": (1e-3,), "epochs": 30, "batch_size": 128}
+    values = {"norm": ("batch",), "lr": (0.1,), "weight_decay": (1e-3,)}
+    values |= {"epochs": 30, "batch_size": 128}
     return linear.Options(**{**values, **changed})
 
 
@@ -72,7 +73,7 @@ def test_linear_heads_do_not_influence_each_other() -> None:
     # the second learning rate diverges; it must lose, and not disturb the first
     together = fit(parts, options(lr=(0.1, 1e6)))
     assert together.selected["lr"] == 0.1
-    assert together.grid[1]["held_out"] == 0.0
+    assert together.selection[1] == 0.0
     assert (together.predictions == alone.predictions).all()
 
 
@@ -103,9 +104,9 @@ def test_linear_selects_on_held_out_and_never_on_test() -> None:
     ]
     result = linear.fit_score(*features, options(lr=(0.03, 0.1)), 0, "cpu")["class"]
     assert result.selected["features"] == "last4"
-    assert len(result.grid) == 4
-    assert result.held_out == max(float(row["held_out"]) for row in result.grid)
-    assert accuracy(result, parts[2]) < 0.4 < result.held_out
+    assert len(result.candidates) == 4
+    assert result.selection[result.winner] == max(result.selection)
+    assert accuracy(result, parts[2]) < 0.4 < max(result.selection)
     # what is predicted does not depend on the test labels
     blind = Features(features[2].choices, {"class": np.zeros(SIZES[2], np.int64)})
     again = linear.fit_score(features[0], features[1], blind, options(lr=(0.03, 0.1)), 0, "cpu")
@@ -159,7 +160,7 @@ def test_knn_equals_sklearn(k: int) -> None:
     expected = model.predict(parts[2].choices["last"].astype(np.float64))
     assert (result.predictions == expected).mean() > 0.999  # ties apart
     assert accuracy(result, parts[2]) > 0.3  # chance 0.17
-    assert result.held_out == pytest.approx(
+    assert result.selection[0] == pytest.approx(
         model.score(parts[1].choices["last"].astype(np.float64), labels[1]), abs=0.003
     )
 
@@ -219,14 +220,17 @@ def test_every_probe_keeps_the_contract(name: str) -> None:
     assert result.predictions.dtype == np.int64
     assert set(np.unique(result.predictions)) <= {0, 1, 2}
     assert result.selected["features"] == "last"
-    assert result.held_out == max(float(row["held_out"]) for row in result.grid)
+    assert result.selection[result.winner] == max(result.selection)
+    assert result.test.shape == (len(result.candidates), SIZES[2])
+    assert result.held_out.shape == (len(result.candidates), SIZES[1])
     assert all((parts[2].labels[task] == y).all() for task, y in before.items())
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("lr", []), ("lr", [0.0]), ("weight_decay", [-1.0]), ("epochs", 0)]
+    ("key", "value"),
+    [("norm", ["layer"]), ("lr", []), ("lr", [0.0]), ("weight_decay", [-1.0]), ("epochs", 0)],
 )
 def test_linear_options_are_checked(key: str, value: Any) -> None:
-    good = {"lr": [0.1], "weight_decay": [0.0], "epochs": 1, "batch_size": 8}
+    good = {"norm": ["batch"], "lr": [0.1], "weight_decay": [0.0], "epochs": 1, "batch_size": 8}
     with pytest.raises(ValueError, match=rf"evaluate.linear.{key}: .* is not"):
         tiny(**{"evaluate.linear": {**good, key: value}})

@@ -5,34 +5,36 @@ import numpy as np
 import pytest
 
 from ijepa import remembered
-from ijepa.probes import Result
+from ijepa.probes import Draw, Result, choose
 
 
-@pytest.fixture
-def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def test_a_result_is_computed_once_and_read_back_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("IJEPA_HOME", str(tmp_path / "home"))
-    path = tmp_path / "probe.py"
-    path.write_text("x = 1")
-    return path
-
-
-def test_a_result_is_computed_once_and_read_back_exactly(code: Path) -> None:
     rng, calls = np.random.default_rng(0), []
 
     def compute() -> Mapping[str, Result]:
         calls.append(1)
-        grid = tuple({"lr": 0.1 / 3, "held_out": float(h)} for h in rng.random(3))
-        return {"class": Result(rng.integers(0, 9, 50), 1 / 3, {"features": "last"}, grid)}
+        candidates = tuple({"features": "last", "lr": 0.1 / k} for k in (1, 3, 7))
+        held_out, test = rng.integers(0, 3, (3, 9)), rng.integers(0, 3, (3, 50))
+        curve = (Draw(5, 0, rng.integers(0, 3, 50)), Draw(5, 1, rng.integers(0, 3, 50)))
+        truth = rng.integers(0, 3, 9)
+        return {task: choose(candidates, held_out, truth, test, curve) for task in ("a", "b")}
 
-    first = remembered.result(["a", 1], code, compute)["class"]
-    again = remembered.result(["a", 1], code, compute)["class"]
+    first = remembered.result(["a", 1], compute)
+    again = remembered.result(["a", 1], compute)
     assert len(calls) == 1
-    assert (first.predictions == again.predictions).all()
-    assert again.predictions.dtype == np.int64
-    assert (first.held_out, first.selected, first.grid) == (
-        again.held_out, again.selected, again.grid
-    )  # fmt: skip
-    remembered.result(["a", 2], code, compute)  # another seed
-    code.write_text("x = 2")  # another probe
-    remembered.result(["a", 1], code, compute)
+    assert list(again) == ["a", "b"]
+    for name in ("held_out", "held_out_labels", "test"):
+        for task in first:
+            one, other = getattr(first[task], name), getattr(again[task], name)
+            assert one.dtype == other.dtype == np.int64
+            assert (one == other).all()
+    assert (first["b"].candidates, first["b"].winner) == (again["b"].candidates, again["b"].winner)
+    assert [(d.labels, d.draw) for d in again["a"].curve] == [(5, 0), (5, 1)]
+    assert (again["a"].curve[1].predictions == first["a"].curve[1].predictions).all()
+    remembered.result(["a", 2], compute)  # another seed
+    monkeypatch.setattr(remembered, "_code", lambda: "other code")
+    remembered.result(["a", 1], compute)
     assert len(calls) == 3

@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 from ijepa import config as configs
-from ijepa import encoder, environment, evaluate, report, results
+from ijepa import encoder, environment, report, results, scores
 from ijepa.config import Config
 from ijepa.datasets import Item, Source, Split
 from ijepa.masks import Keys
 from ijepa.masks.multiblock import sample
-from ijepa.probes import Result
+from ijepa.probes import Result, choose
 from ijepa.reporting import build as building
 from ijepa.reporting import charts, collect, figures, provenance, views, words
 from ijepa.reporting.charts import accuracy, curves
@@ -52,22 +52,25 @@ def make_run(folder: Path) -> None:
     data, out = open_store(folder / "data" / "prepared"), folder / "out"
     (out / "evaluation").mkdir(parents=True)
     encoder.save(encoder.create(16, settings.model, 1), out / "encoder.safetensors", {})
-    found = {}
+    found: dict[tuple[str, str], dict[str, Result]] = {}
+    candidates = [{"features": "last"}, {"features": "last2"}]
     for probe, rates in (("linear", (0.9, 0.4, 0.85)), ("knn", (0.2, 0.7, 0.5))):
         for kind, rate in zip(("trained", "random_init", "pixels"), rates, strict=True):
-            found[probe, kind] = {
-                task: Result(
-                    np.where(rng.random(60) < rate, labels, (labels + 1) % len(TASKS[task])),
-                    rate,
-                    {"features": "last"} | ({"lr": 0.01} if probe == "linear" else {}),
-                    ({"features": "last", "held_out": rate},) * 2,
-                )
-                for task, labels in data.splits["test"].labels.items()
-            }
+            for task, labels in data.splits["test"].labels.items():
+                wrong = (labels + 1) % len(TASKS[task])
+                test = np.where(rng.random(60) < rate, labels, wrong)
+                found.setdefault((probe, kind), {})[task] = choose(
+                    tuple(candidates), np.stack([labels[:4], wrong[:4]]), labels[:4],
+                    np.stack([test, wrong]),
+                )  # fmt: skip
     labels, counts = data.splits["test"].labels, {"train": 20, "held_out": 4, "test": 60}
-    evaluation = evaluate.summarise(settings, TASKS, "test", counts, labels, found)
+    outcome = scores.Outcome("", "test", counts, TASKS, labels, found)
+    encoders = ["trained", "random_init", "pixels"]
+    about = {"encoder": "target encoder", "encoders": encoders, "probes": ["linear", "knn"]}
+    about |= {"precision": "fp32", "pixels_side": 16}
+    evaluation = scores.summarise(about, [outcome])
     results.write_json(out / "evaluation" / "evaluation.json", evaluation)
-    evaluate.write_predictions(out / "evaluation" / "predictions.npz", labels, found)
+    scores.write_predictions(out / "evaluation" / "predictions.npz", [outcome])
     rows = [
         {"step": i, "images": 8 * i, "loss": 1 / i, "lr": 1e-3, "weight_decay": 0.04,
          "ema": 0.99, "context_ratio": 0.4, "feature_std": 0.5, "rankme": 3.0 + i}

@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ijepa.probes import Features, Result
+from ijepa.probes import Features, Result, choose
 from ijepa.strict import integer, real
+
+NEEDS = "pooled"
 
 _ROWS = 1024  # queries compared at once: bounds the memory, does not change the result
 
@@ -29,12 +31,12 @@ class Options:
 def fit_score(
     train: Features, held_out: Features, test: Features, options: Options, seed: int, device: str
 ) -> dict[str, Result]:
-    """Choose the features on ``held_out``, predict ``test`` with them.
+    """Vote with each choice of features; ``held_out`` chooses among them.
 
     Args:
         train: the neighbours.
-        held_out: chooses among the features, for each task by itself; ties go to the earlier.
-        test: features that are predicted, once for each task.
+        held_out: chooses among the features, for each task by itself.
+        test: features that are predicted.
         options: number of neighbours and temperature.
         seed: not used, nothing is random.
         device: ``cpu`` or ``cuda``.
@@ -49,38 +51,30 @@ def fit_score(
     count = len(next(iter(train.labels.values())))
     if options.k > count:
         raise ValueError(f"evaluate.knn.k: {options.k} is more than the {count} training images")
-    scores: dict[str, dict[str, float]] = {task: {} for task in train.labels}
+    found: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
     for choice in train.choices:
-        voted = _vote(train, held_out, choice, set(train.labels), options, device)
-        for task, predictions in voted.items():
-            scores[task][choice] = float((predictions == held_out.labels[task]).mean())
-    best = {task: max(found, key=lambda c: found[c]) for task, found in scores.items()}
-    results = {}
-    for choice in train.choices:
-        tasks = {task for task, chosen in best.items() if chosen == choice}
-        for task, predictions in _vote(train, test, choice, tasks, options, device).items():
-            results[task] = Result(
-                predictions,
-                scores[task][choice],
-                {"features": choice},
-                tuple({"features": c, "held_out": s} for c, s in scores[task].items()),
-            )
-    return {task: results[task] for task in train.labels}
+        selecting, reported = (
+            _vote(train, queries, choice, options, device) for queries in (held_out, test)
+        )
+        for task in train.labels:
+            found.setdefault(task, []).append((selecting[task], reported[task]))
+    return {
+        task: choose(
+            tuple({"features": choice} for choice in train.choices),
+            np.stack([first for first, _ in pairs]),
+            held_out.labels[task],
+            np.stack([second for _, second in pairs]),
+        )
+        for task, pairs in found.items()
+    }
 
 
 def _vote(
-    train: Features,
-    queries: Features,
-    choice: str,
-    tasks: set[str],
-    options: Options,
-    device: str,
+    train: Features, queries: Features, choice: str, options: Options, device: str
 ) -> Mapping[str, NDArray[np.int64]]:
     """Predicted classes (n,) of the queries for each task; the neighbours are found once."""
-    if not tasks:
-        return {}
     bank = _unit(train.choices[choice], device)
-    labels = {task: torch.from_numpy(train.labels[task]).to(device) for task in sorted(tasks)}
+    labels = {task: torch.from_numpy(y).to(device) for task, y in train.labels.items()}
     parts: dict[str, list[Tensor]] = {task: [] for task in labels}
     array = queries.choices[choice]
     for start in range(0, len(array), _ROWS):

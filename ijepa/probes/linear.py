@@ -1,10 +1,14 @@
 """Linear probe: multinomial logistic regression on standardised features (Appendix A.2).
 
-The paper takes the best of {last layer, last four layers} x learning rates x weight decays. Here
-the whole grid is trained at once: every candidate is a head, the heads' weights are the columns of
-one matrix, so a step costs two matrix products however many heads and tasks there are. The
-gradient of the cross-entropy is written out. SGD with momentum 0.9; the learning rate falls to 0
-on a cosine.
+The paper takes the best of {last layer, last four layers} x {BatchNorm, none} x learning rates x
+weight decays. Here the whole grid is trained at once: every candidate is a head, the heads'
+weights are the columns of one matrix, so a step costs two matrix products however many heads and
+tasks there are. The gradient of the cross-entropy is written out. SGD with momentum 0.9; the
+learning rate falls to 0 on a cosine.
+
+``norm: batch`` standardises each feature by its mean and standard deviation over the training
+images: BatchNorm with the statistics of all of them, whose affine part the linear layer contains.
+``none`` divides all features by one number, so that weight decay acts on the features' own scale.
 
 The features are rotated to their principal axes, where each axis takes steps of its own size:
 1 / (variance + weight decay). The model and its loss stay the same, the way to the minimum is
@@ -23,8 +27,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ijepa import seeds
-from ijepa.probes import Features, Result
+from ijepa.probes import Features, Result, Settings, choose
 from ijepa.strict import integer
+
+NEEDS = "pooled"
+
+_Pair = tuple[NDArray[np.int64], NDArray[np.int64]]  # predictions of the held-out and test images
 
 _MOMENTUM = 0.9
 _FLOOR = 1e-3  # of an axis' variance (1 on average): axes below it are noise, and learn slowly
@@ -40,10 +48,17 @@ def _not_negative(values: tuple[float, ...]) -> bool:
     return bool(values) and all(0 <= v < math.inf for v in values)
 
 
+def _norms(values: tuple[str, ...]) -> bool:
+    return bool(values) and set(values) <= {"batch", "none"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """``evaluate.linear``."""
 
+    norm: tuple[str, ...] = field(
+        metadata={"allowed": "batch, none, or a list of both", "check": _norms}
+    )
     lr: tuple[float, ...] = field(
         metadata={"allowed": "numbers > 0, at least one", "check": _positive}
     )
@@ -54,29 +69,19 @@ class Options:
     batch_size: int = integer(1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Winner:
-    """The best head so far for one task; ``weight`` (D, K) and ``bias`` (K,)."""
-
-    held_out: float
-    selected: Mapping[str, str | float]
-    mean: Tensor
-    scale: Tensor
-    weight: Tensor
-    bias: Tensor
-
-
 def fit_score(
     train: Features, held_out: Features, test: Features, options: Options, seed: int, device: str
 ) -> dict[str, Result]:
-    """Train all heads on all tasks, select on ``held_out``, predict ``test`` with the winners.
+    """Train all heads on all tasks, select on ``held_out``, predict ``test``.
 
-    Ties go to the earlier feature choice, then to the lower learning rate and weight decay.
+    Ties go to the earlier feature choice and norm, then to the lower learning rate and weight
+    decay.
 
     Args:
         train: features that the heads are fitted to and standardised by.
-        held_out: features that choose among (features, lr, weight decay), for each task by itself.
-        test: features that are predicted, once for each task.
+        held_out: features that choose among (features, norm, lr, weight decay), for each task by
+            itself.
+        test: features that are predicted.
         options: the grid and the length of the training.
         seed: orders the images of each epoch.
         device: ``cpu`` or ``cuda``.
@@ -84,34 +89,36 @@ def fit_score(
     Returns:
         task -> result; classes are those that occur in ``train``'s labels.
     """
-    candidates = [
+    grid = [
         {"lr": lr, "weight_decay": decay}
         for lr, decay in product(sorted(options.lr), sorted(options.weight_decay))
     ]
     labels = {task: torch.from_numpy(y).to(device) for task, y in train.labels.items()}
-    winners: dict[str, _Winner] = {}
-    grids: dict[str, list[Mapping[str, str | float]]] = {task: [] for task in labels}
-    for choice, array in train.choices.items():
+    candidates: list[Settings] = []
+    found: dict[str, list[_Pair]] = {task: [] for task in labels}
+    for (choice, array), norm in product(train.choices.items(), options.norm):
         inputs = _tensor(array, device)
         scale, mean = torch.std_mean(inputs, dim=0, correction=0)
+        if norm == "none":
+            scale = scale.square().mean().sqrt().expand_as(scale).clone()
         scale[scale < 1e-6] = 1.0  # a feature that never changes (a black pixel) says nothing
         inputs.sub_(mean).div_(scale)
-        heads = _train(inputs, labels, candidates, options, seed)
+        heads = _train(inputs, labels, grid, options, seed)
         del inputs
+        candidates += [{"features": choice, "norm": norm, **point} for point in grid]
         for task, (weight, bias) in heads.items():
-            scores = _score(held_out, choice, task, mean, scale, weight, bias)
-            grids[task] += [
-                {"features": choice, **candidate, "held_out": score}
-                for candidate, score in zip(candidates, scores, strict=True)
-            ]
-            head = int(np.argmax(scores))
-            if task not in winners or scores[head] > winners[task].held_out:
-                selected: dict[str, str | float] = {"features": choice, **candidates[head]}
-                own = weight[:, head].clone(), bias[head].clone()
-                winners[task] = _Winner(scores[head], selected, mean, scale, *own)
+            found[task].append((
+                _predict(held_out.choices[choice], mean, scale, weight, bias),
+                _predict(test.choices[choice], mean, scale, weight, bias),
+            ))  # fmt: skip
     return {
-        task: Result(_predict(test, won), won.held_out, won.selected, tuple(grids[task]))
-        for task, won in winners.items()
+        task: choose(
+            tuple(candidates),
+            np.concatenate([first for first, _ in pairs]),
+            held_out.labels[task],
+            np.concatenate([second for _, second in pairs]),
+        )
+        for task, pairs in found.items()
     }
 
 
@@ -175,33 +182,18 @@ def _error(logits: Tensor, labels: list[Tensor], classes: list[int]) -> Tensor:
     return torch.cat(parts, dim=2).div_(len(logits))
 
 
-def _score(
-    split: Features,
-    choice: str,
-    task: str,
-    mean: Tensor,
-    scale: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-) -> list[float]:
-    """Accuracy of each head; a head that diverged scores 0."""
+def _predict(
+    features: NDArray[np.floating], mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor
+) -> NDArray[np.int64]:
+    """Class that each head predicts, (heads, n); -1 of a head that diverged."""
     width, heads, _ = weight.shape
-    features, labels = split.choices[choice], torch.from_numpy(split.labels[task]).to(mean.device)
-    right = torch.zeros(heads, dtype=torch.int64, device=mean.device)
-    for start in range(0, len(labels), _ROWS):
-        inputs = (_tensor(features[start : start + _ROWS], mean.device) - mean) / scale
-        logits = (inputs @ weight.reshape(width, -1)).view(len(inputs), *bias.shape) + bias
-        right += (logits.argmax(2) == labels[start : start + _ROWS, None]).sum(0)
-    finite = weight.isfinite().all(0).all(1) & bias.isfinite().all(1)
-    return [float(r) / len(labels) for r in (right * finite).tolist()]
-
-
-def _predict(test: Features, won: _Winner) -> NDArray[np.int64]:
-    """Classes that the winner predicts, (n,)."""
-    features = test.choices[str(won.selected["features"])]
     parts = []
     for start in range(0, len(features), _ROWS):
-        inputs = (_tensor(features[start : start + _ROWS], won.mean.device) - won.mean) / won.scale
-        parts.append((inputs @ won.weight + won.bias).argmax(1).cpu())
-    predictions: NDArray[np.int64] = torch.cat(parts).numpy()
-    return predictions
+        inputs = (_tensor(features[start : start + _ROWS], mean.device) - mean) / scale
+        logits = (inputs @ weight.reshape(width, -1)).view(len(inputs), *bias.shape) + bias
+        parts.append(logits.argmax(2))
+    finite = weight.isfinite().all(0).all(1) & bias.isfinite().all(1)
+    classes = torch.where(finite, torch.cat(parts), -1).T
+    found: NDArray[np.int64] = classes.cpu().numpy()
+    assert found.shape == (heads, len(features)), found.shape
+    return found

@@ -92,9 +92,11 @@ def table(evaluation: Mapping[str, Any], tasks: Sequence[str]) -> list[dict[str,
     rows = []
     for task in tasks:
         found = evaluation["tasks"][task]
-        probes = [p for p in found if isinstance(found[p], dict) and p != "differences"]
+        probes = [p for p in found if isinstance(found[p], dict) and p not in ("differences", "n")]
         for probe in sorted(probes, key=lambda p: (p != "linear", p)):
             for encoder in evaluation.get("encoders") or found[probe]:
+                if encoder not in found[probe]:  # pixels have no network to train, for one
+                    continue
                 cell = found[probe].get(encoder) or {}
                 against = found.get("differences", {}).get(probe, {}).get(encoder) or {}
                 low, high = _real(against.get("low")), _real(against.get("high"))
@@ -170,11 +172,12 @@ def _confusion(
         missing.append(f"{PREDICTIONS}; there is no confusion matrix")
         return None
     classes = evaluation["tasks"].get(task, {}).get("classes", [])
-    name = f"{task}/{probe}/trained"
+    name = f"{task}/{probe}/trained/test"
     with np.load(PREDICTIONS) as arrays:
         if name not in arrays or not 1 < len(classes) <= MAX_CONFUSION:
             return None
-        truth, guess = arrays[f"{task}/labels"], arrays[name]
+        winner = evaluation["tasks"][task][probe]["trained"]["winner"]
+        truth, guess = arrays[f"{task}/labels"], arrays[name][winner]
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(counts, (truth, guess), 1)
     return {"task": task, "probe": probe, "classes": classes, "counts": counts.tolist()}

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from ijepa import batches, encoder, features, seeds
 from ijepa.config import Config
-from ijepa.store import Images, Store
+from ijepa.features import Part
+from ijepa.probing import Job
+from ijepa.store import PREPARED, Images, Store
 
 NEIGHBOURS = 5
 POOL = 5000  # images that neighbours are searched in, at most
@@ -61,9 +63,10 @@ def look(config: Config, data: Store, weights: Path, count: int) -> Views:
     pool = np.union1d(ids, chosen)  # random: a file may be in the order of its classes
     images = _pictures(split, ids.tolist(), size)
     maps, explained, nearest = {}, {}, {}
-    for name in features.ENCODERS:
-        source = features.frozen(name, config, weights)
-        found = features.extract(source, data, data.report_split, size)
+    every, last_layers = np.arange(len(split)), config.evaluate.last_layers
+    for name, backbone in Job(config, str(weights), PREPARED).backbones().items():
+        seen = Part(data, data.report_split, every, config.evaluate.view, backbone.image_size)
+        found = features.pooled(backbone, last_layers, seen)
         last = found.get("last", next(iter(found.values())))
         rows = neighbours(last[pool].astype(np.float32), np.searchsorted(pool, ids), NEIGHBOURS)
         nearest[name] = pool[rows]
@@ -71,11 +74,11 @@ def look(config: Config, data: Store, weights: Path, count: int) -> Views:
         ("trained", encoder.load(weights)),
         ("random_init", encoder.create(size, config.model, config.seed)),
     ):
-        seen = batches.normalise(torch.stack(list(images.values())))
+        shown = batches.normalise(torch.stack(list(images.values())))
         with torch.no_grad():  # double: the colours must not depend on the number of threads
-            patches = module.double()(seen.double())
+            patches = module.double()(shown.double())
         maps[name], explained[name] = components(patches.numpy(), module.grid)
-    shown = sorted({int(i) for found in nearest.values() for i in found.ravel()})
+    near = sorted({int(i) for found in nearest.values() for i in found.ravel()})
     return Views(
         ids=ids,
         images=np.stack([_upright(image) for image in images.values()]),
@@ -83,7 +86,7 @@ def look(config: Config, data: Store, weights: Path, count: int) -> Views:
         explained=explained,
         pool=len(pool),
         neighbours=nearest,
-        pictures={i: _upright(image) for i, image in _pictures(split, shown, size).items()},
+        pictures={i: _upright(image) for i, image in _pictures(split, near, size).items()},
     )
 
 

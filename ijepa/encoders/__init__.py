@@ -1,0 +1,105 @@
+"""Frozen encoders: one file each, with ``load``; all of them answer one call, ``Backbone.layers``.
+
+``load(place, part, config) -> Backbone`` opens what a spec ``KIND:PLACE#PART`` names: the kind is
+the file's name here, the place whatever that kind reads (a file, a folder, a model's name), the
+part one of several networks in it. ``config`` is the run's; only kinds without a place use it.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ijepa import environment, variants
+from ijepa.config import Config
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation in [0, 1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backbone:
+    """An encoder of images and what it expects of them.
+
+    Attributes:
+        name: for the reader of a report: what it is and which of a file's networks.
+        identity: equal for equal functions; names the cached features.
+        image_size: side of its square images in pixels.
+        width: of a token.
+        depth: how many layers it can give.
+        normalisation: mean and standard deviation of each channel, for values in [0, 1].
+        network: has ``layers(images, last)``, a list of ``last`` tensors (B, N, D) of patch
+            tokens, the earliest layer first, for normalised images (B, 3, H, W). Nothing where
+            there is nothing to train.
+        encode: the same call for an encoder that is no network, from uint8 images.
+        fresh: the same architecture as a run with this seed starts it; None where there is none.
+    """
+
+    name: str
+    identity: str
+    image_size: int
+    width: int
+    depth: int
+    normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
+    network: nn.Module | None = None
+    encode: Callable[[Tensor], Tensor] | None = None
+    fresh: Callable[[int], "Backbone"] | None = None
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> float32 as the network expects it."""
+        mean, std = (images.new_tensor(v, dtype=torch.float32) for v in self.normalisation)
+        scaled: Tensor = (images.float() - 255 * mean[:, None, None]) / (255 * std[:, None, None])
+        return scaled
+
+    @torch.inference_mode()
+    def layers(self, images: Tensor, last: int) -> list[Tensor]:
+        """Patch tokens of the last layers, each through the final norm (as VISSL's evaluation).
+
+        Args:
+            images: (B, 3, H, W) uint8, on the device in force.
+            last: number of layers, at most ``depth``.
+
+        Returns:
+            ``last`` tensors (B, N, D) float32, the earliest layer first.
+        """
+        if self.network is None:
+            assert self.encode is not None, self.name
+            return [self.encode(images)]
+        low = environment.hardware().precision == "bf16"
+        with torch.autocast(images.device.type, torch.bfloat16) if low else nullcontext():
+            found = self.network.layers(self.normalise(images), last)  # type: ignore[operator]
+        return [tokens.float() for tokens in found]
+
+    def choices(self, last: int) -> Mapping[str, int]:
+        """The pooled features a probe may read: name -> how many of the last columns they are."""
+        if self.network is None:
+            return {"pixels": self.width}
+        many = {f"last{last}": last * self.width} if last > 1 else {}
+        return {"last": self.width} | many
+
+
+def load(spec: str, config: Config) -> Backbone:
+    """Open the encoder that a spec names: ``KIND:PLACE#PART``, or a safetensors file of ours.
+
+    Args:
+        spec: such as ``out/encoder.safetensors``, ``pixels``, or
+            ``meta:IN1K-vit.h.14-300e.pth.tar#target_encoder``.
+        config: seed, data.image_size and model are used by the kinds without a place.
+
+    Raises:
+        ValueError: there is no such kind, or what it names cannot be read; one line.
+    """
+    kind, colon, rest = spec.partition(":")
+    if not colon and spec.partition("#")[0].endswith(".safetensors"):
+        kind, rest = "ijepa", spec
+    place, _, part = rest.partition("#")
+    try:
+        module = variants.load("encoders", kind)
+    except ValueError:
+        kinds = ", ".join(variants.names("encoders"))
+        raise ValueError(
+            f"encoder {spec!r}: not a .safetensors file, nor KIND:PLACE with KIND one of {kinds}"
+        ) from None
+    made: Backbone = module.load(place, part, config)
+    return made
