@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("names", nargs="*", help="files of experiments/, without .yaml")
     ablate.add_argument("--all", action="store_true", help="every file of experiments/")
     ablate.add_argument("--scale", required=True, help="a file of experiments/scales/")
-    ablate.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="these alone")
+    ablate.add_argument(
+        "--only", nargs="+", default=[], metavar="VARIANT", help="these alone, or VARIANT@POINT"
+    )
     ablate.add_argument("--seeds", nargs="+", type=int, default=[], metavar="SEED")
     ablate.add_argument(
         "--jobs", type=int, default=0, help="runs at once; default: one for each GPU, else one"

@@ -86,6 +86,17 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, int(number))
 
 
+def adopt_orphans() -> None:
+    """Ask Linux for the orphans of this process's children, so that it can reap them.
+
+    In a container whose first process reaps none they would stay zombies, and their process group
+    would never be empty.
+    """
+    if sys.platform == "linux":
+        set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(set_child_subreaper, 1)
+
+
 class StopRequest:
     """Remembers SIGTERM and SIGINT until the end of the step; a later one ends the process.
 

@@ -271,3 +271,27 @@ def test_the_bench_has_the_users_own_configuration_of_dvc(checkout: str) -> None
     links = 'type = "reflink,hardlink,symlink,copy"'
     assert {"hardlink_lock = true", links, "dir = /c"} <= made
     assert Path(".dvc/config.local").read_text() == mine
+
+
+def test_a_group_is_gone_where_the_first_process_reaps_no_orphans() -> None:
+    """In such a container orphans stay zombies; their group must not be waited for."""
+    inner = (
+        "import subprocess\n"
+        "from ijepa import launch\n"
+        "from ijepa.ablation import job\n"
+        "launch.adopt_orphans()\n"
+        "command = ['sh', '-c', 'sleep 600 & echo up; wait']\n"
+        "child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        "job.end_group(child.pid, 3600)\n"
+        "print('gone')\n"
+    )
+    outer = (  # takes all orphans and reaps none
+        "import ctypes, subprocess, sys\n"
+        "ctypes.CDLL(None).prctl(36, 1)\n"
+        f"subprocess.run([sys.executable, '-c', {inner!r}], check=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", outer], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "gone\n"

@@ -256,6 +256,14 @@ def test_a_wrong_word_on_the_command_line_is_one_line(
     assert (said.err.count("\n"), said.out) == (1, "")
 
 
+def test_only_takes_a_variant_or_one_of_its_points(capsys: pytest.CaptureFixture[str]) -> None:
+    only = ["--only", "random@longer", "pixels", "--seeds", "0"]
+    assert cli.main(["ablate", "emergence", "--scale", "laptop", "--dry-run", *only]) == 0
+    cells = {line.split()[-2] for line in capsys.readouterr().out.splitlines()[1:]}
+    points = ("start", "longer", "larger", "finer")
+    assert cells == {"random@longer/0", *(f"pixels@{point}/0" for point in points)}
+
+
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository with one commit, to stand in."""

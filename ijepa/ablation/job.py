@@ -28,6 +28,7 @@ _GRACE = 120  # seconds that an interrupted stage has to save its checkpoint
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     """Run job INDEX of the plan file; 0 when its result is there and good."""
     launch.die_with_parent(signal.SIGTERM)
+    launch.adopt_orphans()
     plan = json.loads(Path(arguments[0]).read_text())
     job = plan["jobs"][int(arguments[1])]
     shared, result, log = Path(plan["bench"]), Path(job["result"]), Path(job["log"])
@@ -99,7 +100,8 @@ def end_group(group: int, grace: float = _GRACE) -> None:
         os.killpg(group, signal.SIGTERM)
         while time.monotonic() < deadline:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(-group, os.WNOHANG)  # a zombie of ours would keep the group alive
+                while os.waitpid(-group, os.WNOHANG)[0]:  # a zombie of ours keeps the group alive
+                    pass
             os.killpg(group, 0)
             time.sleep(0.1)
         os.killpg(group, signal.SIGKILL)

@@ -31,7 +31,7 @@ def ablate(
     Args:
         wanted: names of experiments; all of them when empty.
         scale_name: a file of ``experiments/scales``.
-        only: variants to run; all when empty.
+        only: variants, or ``variant@point``, to run; all when empty.
         seeds: seeds to run, of those that the scale has; all when empty.
         jobs: runs at once; 0: one for each GPU, else one.
         runner: ``local`` or ``slurm``: a file of this package each, with ``run``.
@@ -45,7 +45,8 @@ def ablate(
     """
     scale = load_scale(scale_name)
     experiments = [load(name) for name in wanted or names()]
-    _check_choice("--only", only, sorted({v for e in experiments for v in e.variants}))
+    cells = {name for e in experiments for v in e.variants for name in (v, *_at_points(e, v))}
+    _check_choice("--only", only, sorted(cells))
     possible = sorted({str(s) for e in experiments for s in e.seeds[: scale.seeds]}, key=int)
     _check_choice("--seeds", [str(seed) for seed in seeds], possible)
     tree = plan.committed_params()
@@ -54,7 +55,8 @@ def ablate(
         run
         for runs in tables.values()
         for run in runs
-        if (not only or run.variant in only) and (not seeds or run.seed in seeds)
+        if not only or {run.variant, run.key.rpartition("/")[0]} & set(only)
+        if not seeds or run.seed in seeds
     ]
     once = plan.unique(chosen)
     results = _results(once)
@@ -81,6 +83,10 @@ def ablate(
 
 def _key(run: Run) -> tuple[str, str]:
     return run.signature, run.code
+
+
+def _at_points(experiment: Experiment, variant: str) -> list[str]:
+    return [f"{variant}@{point}" for point in experiment.points]
 
 
 def _check_choice(option: str, given: Sequence[str], known: Sequence[str]) -> None:
