@@ -231,17 +231,16 @@ def test_an_encoder_is_transferred_to_it(
         path.write_bytes(png(number + 100 * (number >= 30)))
     entry = {"name": "clevr", "path": "CLEVR_v1.0"}
     knn = {"evaluate.probes": ["knn"], "evaluate.knn": {"k": 5, "temperature": 0.07}}
-    found = {}
     for view in ("crop", "squash"):
         config = tiny(**{"evaluate.transfer": [entry], "evaluate.view": view, **knn})
         job = Job(config, "random_init", store_path)
         made = evaluate.evaluate(job, Path("out"), Path("out/metrics.json"))
         assert list(made["tasks"]) == ["class", "clevr/count", "clevr/distance"]
+        assert made["encoders"] == ["trained", "pixels"]  # random_init, not beside itself again
         task = made["tasks"]["clevr/distance"]
         assert (task["data"], task["split"]) == ("clevr", "val")
         assert task["n"] == {"train": 54, "held_out": 6, "test": 60}
         assert task["classes"][5] == "> 10.0 units"
         assert (task["chance"], task["knn"]["trained"]["accuracy"]) == (50.0, 100.0)
         assert evaluate.verify(Path("out"), Path("out/metrics.json")) == []
-        found[view] = made
     assert len(list(Path("home/datasets").iterdir())) == 1  # prepared once for both views

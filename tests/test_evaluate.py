@@ -290,7 +290,7 @@ def test_transfer_to_parquet_measures_the_labels_it_names(
     images = []
     for number in range(30):
         file = io.BytesIO()
-        Image.new("RGB", (20, 24), ((0, 99, 200)[number % 3], 0, 0)).save(file, "PNG")
+        Image.new("RGB", (20, 24), ("red", "lime", "blue")[number % 3]).save(file, "PNG")
         images.append(file.getvalue())
     names = ["cat", "dog", "emu"]
     columns = {"fine": [names[n % 3] for n in range(30)], "coarse": [n % 2 for n in range(30)]}
