@@ -144,12 +144,22 @@ def _with_transfer(tree: dict[str, Any], where: str) -> dict[str, Any]:
     data, evaluate = tree.get("data"), tree.get("evaluate")
     if not isinstance(data, dict) or not isinstance(evaluate, dict):
         return tree  # what is wrong is said where the sections are built
-    entries = evaluate.get("transfer")
-    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise ValueError(
-            f"{where}: evaluate.transfer: {entries!r} is not a list of mappings such as"
-            " {name: cifar10}"
-        )
+    entries, key = evaluate.get("transfer"), f"{where}: evaluate.transfer"
+    if not isinstance(entries, list):
+        raise ValueError(f"{key}: {entries!r} is not a list, such as [{{name: cifar10}}]")
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict) or "name" not in entry:
+            raise ValueError(
+                f"{key}[{number}]: {entry!r} is not a data set's name and the keys of data that"
+                " differ, such as {name: folder, path: pets}"
+            )
+    names = [entry["name"] for entry in entries]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise ValueError(
+                f"{key}[{number}].name: {name!r} is evaluate.transfer[{names.index(name)}] too;"
+                " results go by this name, so evaluate the two in separate runs"
+            )
     return {**tree, "evaluate": {**evaluate, "transfer": [{**data, **e} for e in entries]}}
 
 
@@ -168,11 +178,6 @@ def _check_together(config: Config, where: str) -> None:
             raise ValueError(
                 f"{where}: {name}: {width} is not a multiple of 4 and of its {heads} heads"
             )
-    names = [data.name for data in config.evaluate.transfer]
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"{where}: evaluate.transfer: a data set is named twice: {', '.join(names)}"
-        )
     if model.depth < config.evaluate.last_layers:
         raise ValueError(
             f"{where}: evaluate.last_layers: {config.evaluate.last_layers} is more than"

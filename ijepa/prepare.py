@@ -12,7 +12,7 @@ from ijepa import config as configs
 from ijepa import console, environment, variants
 from ijepa.config import Config, Data
 from ijepa.datasets import Source
-from ijepa.store import PREPARED, open_store, write_store
+from ijepa.store import FORMAT, PREPARED, open_store, write_store
 from ijepa.tracking import journal
 
 
@@ -58,7 +58,9 @@ def cached(data: Data) -> Path:
         ValueError: the raw data is missing or bad.
     """
     root = environment.data_root()
-    name = json.dumps([configs.as_tree(data), str(root)], sort_keys=True)
+    # what changes the files: train_fraction does not, and CLEVR's are 18 GB
+    policy = [data.bad_images, data.max_bad_fraction, configs.as_tree(data.options)]
+    name = json.dumps([FORMAT, str(root), *policy], sort_keys=True)
     folder = environment.home() / "datasets"
     path = folder / f"{data.name}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     if not path.is_dir():

@@ -67,15 +67,24 @@ class Job:
             )
         fresh = {"random_init": trained.fresh(self.config.seed)} if trained.fresh else {}
         found = {"trained": trained, **fresh, "pixels": pixels.of(trained.image_size)}
-        return {name: found[name] for name in ENCODERS if name in found}
+        return {  # random_init or pixels may be of interest themselves: no baseline of its own
+            name: found[name]
+            for name in ENCODERS
+            if name in found and (name == "trained" or found[name].identity != trained.identity)
+        }
 
     def sets(self) -> list[tuple[str, Store]]:
         """The data sets: the run's own, and those it is transferred to."""
-        others = self.config.evaluate.transfer
-        return [
-            ("", store.open_store(self.prepared)),
-            *((data.name, store.open_store(prepare.cached(data))) for data in others),
-        ]
+        found = [("", store.open_store(self.prepared))]
+        for number, data in enumerate(self.config.evaluate.transfer):
+            try:
+                found.append((data.name, store.open_store(prepare.cached(data))))
+            except ValueError as error:  # it speaks of the data section, which this is not
+                key, text = f"evaluate.transfer[{number}]", str(error)
+                raise ValueError(
+                    f"{key}.{text[5:]}" if text.startswith("data.") else f"{key}: {text}"
+                ) from None
+        return found
 
 
 def outcomes(job: Job, report: Callable[[str], None], progress: bool = False) -> list[Outcome]:
@@ -102,7 +111,7 @@ def outcomes(job: Job, report: Callable[[str], None], progress: bool = False) ->
     found, backbones = [], job.backbones()
     for name, backbone in backbones.items():
         choices = backbone.choices(job.config.evaluate.last_layers).items()
-        report(f"{name}: {', '.join(f'{c} ({n})' for c, n in choices)}")
+        report(f"{name}: {backbone.name}; {', '.join(f'{c}: {n} features' for c, n in choices)}")
     for data, prepared in job.sets():
         parts = parts_of(job.config, prepared)
         labels = prepared.splits[prepared.report_split].labels
@@ -158,7 +167,7 @@ def held_out_split(
     used = round(fraction * count)
     if used < 2:
         raise ValueError(
-            f"data/prepared: {used} of {count} training images with evaluate.train_fraction"
+            f"{used} of {count} training images with evaluate.train_fraction"
             f" {fraction:g}; a probe needs at least 2"
         )
     order = seeds.generator(seed, "held-out").permutation(count).astype(np.int64)[:used]

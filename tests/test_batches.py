@@ -93,6 +93,23 @@ def test_centre() -> None:
     assert (view == 7).all()
 
 
+def test_squash_keeps_what_the_crop_cuts_away() -> None:
+    """A photograph of CLEVR's size with an object at each of its sides."""
+    image = np.zeros((320, 480, 3), np.uint8)
+    image[150:170, :40, 0] = 255  # left
+    image[150:170, 440:, 1] = 255  # right
+    image[150:170, 230:250, 2] = 255  # in the middle
+    whole, cut = batches.squash(image, 96).int(), batches.centre(image, 96).int()
+    assert whole.shape == cut.shape == (3, 96, 96)
+    assert whole.amax((1, 2)).tolist() == [255, 255, 255]
+    assert cut.amax((1, 2)).tolist() == [0, 0, 255]
+    # 20 x 20 pixels are 4 x 6 in a 96th of 480 x 320, and 6.9 x 6.9 in a crop at 110 / 320
+    for view, size in ((whole, 4 * 6), (cut, 6.875**2)):
+        assert view[2].sum() / 255 == pytest.approx(size, rel=0.05)
+    square = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    assert torch.equal(batches.squash(square, 16), torch.from_numpy(square.transpose(2, 0, 1)))
+
+
 def test_normalise() -> None:
     black = batches.normalise(torch.zeros(1, 3, 2, 2, dtype=torch.uint8))
     assert black[0, :, 0, 0].tolist() == pytest.approx(

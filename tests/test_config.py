@@ -61,6 +61,47 @@ def test_bad_input_is_one_line_with_file_key_value_and_what_is_allowed(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ("cifar10", "evaluate.transfer: 'cifar10' is not a list, such as [{name: cifar10}]"),
+        (None, "evaluate.transfer: None is not a list"),
+        ({"name": "cifar10"}, "evaluate.transfer: {'name': 'cifar10'} is not a list"),
+        (["cifar10"], "evaluate.transfer[0]: 'cifar10' is not a data set's name and the keys of"),
+        ([{"name": "cifar10"}, {"path": "pets"}], "evaluate.transfer[1]: {'path': 'pets'} is not"),
+        ([{"name": "cifar100"}], "evaluate.transfer[0].name: 'cifar100' is not one of cifar10, c"),
+        ([{"name": 5}], "evaluate.transfer[0].name: 5 is not a text"),
+        ([{"name": "folder", "pth": "x"}], "evaluate.transfer[0].pth: 'x': unknown key; did you"),
+        ([{"name": "folder", "path": ""}], "evaluate.transfer[0].path: '' is not a text that"),
+        (
+            [{"name": "parquet", "label_columns": [3]}],
+            "evaluate.transfer[0].label_columns: [3]",
+        ),
+        ([{"name": "cifar10", "bad_images": "x"}], "evaluate.transfer[0].bad_images: 'x' is not"),
+        (
+            [{"name": "folder", "path": "a"}, {"name": "folder", "path": "b"}],
+            "evaluate.transfer[1].name: 'folder' is evaluate.transfer[0] too; results go by this",
+        ),
+    ],
+)
+def test_a_wrong_transfer_is_one_line_that_names_the_entry(entries: object, words: str) -> None:
+    with pytest.raises(ValueError, match=r"^params\.yaml: evaluate\.transfer") as caught:
+        tiny(**{"evaluate.transfer": entries})
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_transfer_overrides_the_data_section_and_takes_the_rest_from_it() -> None:
+    entry = {"name": "parquet", "path": "x", "label_columns": ["fine"], "bad_images": "skip"}
+    chosen = tiny(**{"data.path": "y", "data.max_bad_fraction": 0.5, "evaluate.transfer": [entry]})
+    (data,) = chosen.evaluate.transfer
+    assert (data.options.path, data.options.label_columns) == ("x", ("fine",))
+    assert (data.options.image_column, data.max_bad_fraction) == ("image", 0.5)
+    assert (data.bad_images, chosen.data.bad_images) == ("skip", "fail")
+    assert chosen.data.name == "scenes"
+    assert config.parse(params(**config.as_tree(chosen)), "x") == chosen
+
+
 def test_missing_key() -> None:
     tree = params()
     del tree["train"]["lr"]

@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -5,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from ijepa import console, encoder, environment, evaluate, probing, scores, variants
+from ijepa import console, encoder, environment, evaluate, prepare, probing, scores, variants
 from ijepa.probes import Result, choose
 from ijepa.probing import ENCODERS, Job
 from ijepa.statistics import paired_difference, wilson
@@ -278,6 +281,60 @@ def test_transfer_probes_another_data_set_under_its_own_name(
     alone = evaluate.evaluate(job(store_path, **knn), evaluate.FOLDER, evaluate.METRICS)
     assert made["tasks"]["class"] == alone["tasks"]["class"]
     assert len(list((environment.home() / "datasets").iterdir())) == 1
+
+
+def test_transfer_to_parquet_measures_the_labels_it_names(
+    workspace: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IJEPA_DATA_ROOT", "raw")
+    images = []
+    for number in range(30):
+        file = io.BytesIO()
+        Image.new("RGB", (20, 24), ("red", "lime", "blue")[number % 3]).save(file, "PNG")
+        images.append(file.getvalue())
+    names = ["cat", "dog", "emu"]
+    columns = {"fine": [names[n % 3] for n in range(30)], "coarse": [n % 2 for n in range(30)]}
+    Path("raw/x").mkdir(parents=True)
+    for split in ("train", "validation"):
+        pq.write_table(pa.table({"img": images, **columns}), f"raw/x/{split}-0.parquet")
+    entry = {"name": "parquet", "path": "x", "label_columns": ["fine"], "image_column": "img"}
+
+    def measure(**change: Any) -> dict[str, Any]:
+        knn = {"evaluate.probes": ["knn"], "evaluate.knn": {"k": 5, "temperature": 0.07}}
+        wanted = job(store_path, **knn, **{"evaluate.transfer": [entry | change]})
+        return evaluate.evaluate(wanted, evaluate.FOLDER, evaluate.METRICS)
+
+    made = measure()
+    assert list(made["tasks"]) == ["class", "parquet/fine"]
+    task = made["tasks"]["parquet/fine"]
+    assert (task["classes"], task["split"], task["chance"]) == (names, "val", 33.3333)
+    assert task["knn"]["pixels"]["accuracy"] == 100.0
+    assert list(measure(label_columns=["fine", "coarse"])["tasks"])[1:] == [
+        "parquet/fine",
+        "parquet/coarse",
+    ]
+    for change, message in (
+        ({"path": "y"}, r"evaluate\.transfer\[0\]\.path: y: no such folder in IJEPA_DATA_ROOT"),
+        ({"label_columns": ["f"]}, r"evaluate\.transfer\[0\]\.label_columns: f: not in x/train-0"),
+        ({"image_column": "coarse"}, r"evaluate\.transfer\[0\]\.image_column: coarse: int64 in"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}") as error:
+            measure(**change)
+        assert "\n" not in str(error.value)
+
+
+def test_a_transferred_set_is_prepared_once_whatever_the_views_size(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IJEPA_DATA_ROOT", "raw")
+    for split in ("train", "val"):
+        Path(f"raw/in/{split}/cat").mkdir(parents=True)
+        Image.new("RGB", (20, 24)).save(f"raw/in/{split}/cat/0.png")
+    folder = {"data.name": "folder", "data.path": "in"}
+    first = prepare.cached(tiny(**folder).data)
+    for change in ({"data.image_size": 32}, {"data.train_fraction": 0.1}):
+        assert prepare.cached(tiny(**folder, **change).data) == first
+    assert prepare.cached(tiny(**folder, **{"data.bad_images": "skip"}).data) != first
 
 
 @pytest.mark.slow

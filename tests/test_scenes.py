@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ijepa.datasets import Source, scenes
+from ijepa.datasets import DISTANCES, EDGES, Source, distance_bin, scenes
 
 SIZES = {32: (1, 4), 64: (3, 10), 96: (3, 10)}
 
@@ -74,10 +74,10 @@ def test_every_counted_solid_can_be_seen(size: int) -> None:
 
 
 def test_a_bin_of_distance_includes_its_upper_edge() -> None:
-    edges = np.array(scenes.EDGES)
-    assert scenes.distance_bin(edges).tolist() == [0, 1, 2, 3, 4]
-    assert scenes.distance_bin(np.nextafter(edges, np.inf)).tolist() == [1, 2, 3, 4, 5]
-    assert len(scenes.DISTANCES) == len(edges) + 1
+    edges = np.array(EDGES)
+    assert distance_bin(edges).tolist() == [0, 1, 2, 3, 4]
+    assert distance_bin(np.nextafter(edges, np.inf)).tolist() == [1, 2, 3, 4, 5]
+    assert len(DISTANCES) == len(edges) + 1
 
 
 def test_the_closest_solid_is_where_its_label_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,9 +92,9 @@ def test_the_closest_solid_is_where_its_label_says(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(scenes.solids, "cast", spy)
     labels = scenes.render(options(64, (1, 3)), "train", np.arange(200))[1]
-    off = scenes.distance_bin(seen[0] + 1e-5) != scenes.distance_bin(seen[0] - 1e-5)
+    off = distance_bin(seen[0] + 1e-5) != distance_bin(seen[0] - 1e-5)
     assert off.sum() < 5  # float32 cannot tell the two sides of an edge
-    assert np.array_equal(scenes.distance_bin(seen[0])[~off], labels["distance"][~off])
+    assert np.array_equal(distance_bin(seen[0])[~off], labels["distance"][~off])
 
 
 def test_labels_are_balanced_and_independent() -> None:

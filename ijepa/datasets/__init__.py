@@ -13,6 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# The task "distance" (VTAB's Clevr/Dist), which CLEVR and the rendered scenes have: upper edges,
+# included, of all bins but the last.
+EDGES = (8.0, 8.5, 9.0, 9.5, 10.0)
+DISTANCES = ("<= 8.0", "8.0-8.5", "8.5-9.0", "9.0-9.5", "9.5-10.0", "> 10.0")
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -52,3 +57,8 @@ class Source:
     splits: Mapping[str, Split]
     tasks: Mapping[str, tuple[str, ...]]
     origin: Mapping[str, Any]
+
+
+def distance_bin(depth: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bin, 0 to 5, of each depth; a bin includes its upper edge."""
+    return np.searchsorted(np.array(EDGES), depth, side="left").astype(np.int64)

@@ -25,14 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ijepa import solids
-from ijepa.datasets import Item, Source, Split
+from ijepa.datasets import DISTANCES, EDGES, Item, Source, Split, distance_bin
 from ijepa.seeds import uniforms
 from ijepa.solids import F64, I64, SHAPES, Solids
 from ijepa.strict import integer, interval
 
 CLASSES = ("row", "ranks", "rising", "falling", "ring", "wedge", "arrow", "columns")
-EDGES = (8.0, 8.5, 9.0, 9.5, 10.0)  # upper edges, included, of all bins of distance but the last
-DISTANCES = ("<= 8.0", "8.0-8.5", "8.5-9.0", "9.0-9.5", "9.5-10.0", "> 10.0")
 
 _NEAREST, _FARTHEST = 7.25, 10.9  # depths between which the closest solid lies
 _RADIUS = (0.48, 0.64)
@@ -82,11 +80,6 @@ def load(options: Options, root: Path) -> Source:
         },
         origin={"renderer": "ijepa.datasets.scenes", "render_seed": options.render_seed},
     )
-
-
-def distance_bin(depth: F64) -> I64:
-    """The bin, 0 to 5, of each depth; a bin includes its upper edge."""
-    return np.searchsorted(np.array(EDGES), depth, side="left").astype(np.int64)
 
 
 def render(
