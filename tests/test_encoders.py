@@ -313,9 +313,7 @@ def test_hugging_face_folders_are_strict(tmp_path: Path) -> None:
         encoders.load(spec, tiny())
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"norm.bias": "../secret.safetensors"}}))
-    with pytest.raises(
-        ValueError, match=r"'\.\./secret\.safetensors' is no safetensors file beside"
-    ):
+    with pytest.raises(ValueError, match=r"secret\.safetensors' is no safetensors file beside"):
         encoders.load(spec, tiny())
     with pytest.raises(ValueError, match=r"elsewhere/config\.json: no such file"):
         encoders.load("huggingface:elsewhere", tiny())
