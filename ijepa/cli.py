@@ -97,6 +97,15 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "folder", nargs="?", type=Path, default=Path("out/evaluation"), help="default: %(default)s"
     )
+    export = add("export", _export, "write an encoder as timm, transformers or we read it")
+    export.add_argument("--format", required=True, choices=("timm", "hf", "safetensors"))
+    export.add_argument(
+        "--encoder",
+        metavar="SPEC",
+        default="out/encoder.safetensors",
+        help="as of `ijepa evaluate`; default: %(default)s",
+    )
+    export.add_argument("folder", type=Path, help="a new or an empty one")
     masks = add("masks", _masks, "draw what the masks of params.yaml look like")
     masks.add_argument(
         "--out", type=Path, default=Path("out/masks.png"), help="default: %(default)s"
@@ -219,6 +228,13 @@ def _verify(args: argparse.Namespace) -> int:
         print(f"{args.folder}: {line}")
     print(f"{args.folder}: " + (f"{len(wrong)} numbers differ" if wrong else "every number holds"))
     return 1 if wrong else 0
+
+
+def _export(args: argparse.Namespace) -> None:
+    from ijepa import config, export
+
+    for path in export.export(args.encoder, args.format, args.folder, config.load()):
+        print(path)
 
 
 def _masks(args: argparse.Namespace) -> None:

@@ -3,19 +3,28 @@
 ``load(place, part, config) -> Backbone`` opens what a spec ``KIND:PLACE#PART`` names: the kind is
 the file's name here, the place whatever that kind reads (a file, a folder, a model's name), the
 part one of several networks in it. ``config`` is the run's; only kinds without a place use it.
+Files that others wrote go through ``read``, which runs no code in them, and ``match``.
 """
 
-from collections.abc import Callable, Mapping
+import hashlib
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ijepa import environment, variants
 from ijepa.config import Config
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation in [0, 1]
+Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
+# mean and standard deviation in [0, 1]
+IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +50,7 @@ class Backbone:
     image_size: int
     width: int
     depth: int
-    normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
+    normalisation: Normalisation = IMAGENET
     network: nn.Module | None = None
     encode: Callable[[Tensor], Tensor] | None = None
     fresh: Callable[[int], "Backbone"] | None = None
@@ -103,3 +112,74 @@ def load(spec: str, config: Config) -> Backbone:
         ) from None
     made: Backbone = module.load(place, part, config)
     return made
+
+
+def read(path: Path) -> Any:
+    """What a file of weights holds, on the CPU: safetensors, or a pickle of tensors and values.
+
+    A pickle can run any code. ``weights_only`` builds plain values and refuses everything else,
+    and there is no second try without it.
+
+    Raises:
+        ValueError: no such file, code in it, or damaged; one line.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file, and nothing is downloaded")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        mapped = zipfile.is_zipfile(path)  # torch cannot map its old format
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # damaged files raise whatever the reader stumbled over
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        if code:
+            reason = f"refused: it names {code[1]}, and only tensors and plain values are read"
+        else:
+            reason = f"no file of weights, or damaged ({type(error).__name__})"
+        raise ValueError(f"{path}: {reason}") from None
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def match(where: str, found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not, name by name and shape by shape, what a network needs.
+
+    Args:
+        where: the file, for the message.
+        found: what it holds.
+        expected: tensors of the right names, shapes and kinds; their values do not matter.
+
+    Raises:
+        ValueError: a name is missing or extra, or a shape differs; one line with the first few.
+    """
+    differing = [
+        f"{name} ({_shape(found[name])}, not {_shape(tensor)})"
+        for name, tensor in expected.items()
+        if name in found and _shape(found[name]) != _shape(tensor)
+    ]
+    wrong = {
+        "missing": [name for name in expected if name not in found],
+        "extra": [name for name in found if name not in expected],
+        "of another shape": differing,
+    }
+    if any(wrong.values()):
+        lists = "; ".join(f"{word} {few(names)}" for word, names in wrong.items() if names)
+        raise ValueError(f"{where}: not the weights of this network: {lists}")
+
+
+def _shape(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    kind = "" if value.is_floating_point() else f"{value.dtype} "
+    return kind + "×".join(map(str, value.shape))
+
+
+def few(names: Iterable[object], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    every = [str(name) for name in names]
+    more = [f"{len(every) - most} more"] if len(every) > most else []
+    return ", ".join(every[:most] + more)
