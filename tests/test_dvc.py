@@ -35,7 +35,7 @@ WORK = {
 UNUSED: dict[str, set[str]] = {
     "prepare": set(),
     "pretrain": {"datasets", "packing", "pretrain"},
-    "evaluate": {"datasets", "masks", "packing"},
+    "evaluate": {"datasets", "masks", "packing", "presets"},
     "report": {"datasets", "packing"},
 }
 

@@ -160,7 +160,8 @@ def _train(
     )
     for epoch in range(options.epochs):
         generator = seeds.torch_generator(seed, "attentive", epoch)
-        for rows in torch.randperm(len(tokens), generator=generator).split(batch_size):
+        order = torch.randperm(len(tokens), generator=generator)
+        for rows in torch.split(order, batch_size):
             batch = _standardised(tokens[rows.numpy()], standard)
             losses = [
                 functional.cross_entropy(pool(batch), labels[task][rows.to(batch.device)])

@@ -110,7 +110,7 @@ class Classifier(nn.Module):
         super().__init__()
         # eval: no dropout, and nothing else of a ViT depends on the mode
         self.network = copy.deepcopy(backbone.network).eval().requires_grad_(True)  # type: ignore[union-attr]
-        self.head = nn.utils.skip_init(nn.Linear, backbone.width, classes)
+        self.head = nn.utils.skip_init(nn.Linear, backbone.width, classes)  # type: ignore[no-untyped-call]
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self._normalise = backbone.normalise
@@ -246,7 +246,7 @@ def _train(
             label_smoothing=options.label_smoothing,
         )
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         scheduler.step()
         losses.append(loss.detach())
