@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ijepa import environment, probes
+from ijepa import environment, labelled, logistic, probes
 from ijepa.probes import Draw, Result
 
 
@@ -40,7 +40,9 @@ def result(parts: list[Any], compute: Callable[[], Mapping[str, Result]]) -> Map
 
 @functools.cache
 def _code() -> str:
+    """Hash of the probes' code, and of what they share."""
     files = sorted(Path(str(probes.__file__)).parent.glob("*.py"))
+    files += [Path(str(module.__file__)) for module in (labelled, logistic)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

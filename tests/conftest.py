@@ -26,6 +26,7 @@ TINY = {
     "train.batch_size": 8,
     "train.epochs": 3,
     "evaluate.last_layers": 2,
+    "evaluate.few_shot": {"shots": [1, 5], "draws": 2, "l2": 0.1},
 }
 
 

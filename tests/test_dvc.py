@@ -27,6 +27,7 @@ NEUTRAL |= {"variants", "tracking"}
 WORK = {
     "pretrain": ["train", "masks.multiblock", "objectives.ijepa"],
     "prepare": ["datasets.scenes"],
+    "evaluate": [f"probes.{name}" for name in variants.names("probes")],
 }
 
 # What a stage imports and does not use: the recording parent, docstrings, and half of a module
@@ -34,7 +35,7 @@ WORK = {
 UNUSED: dict[str, set[str]] = {
     "prepare": set(),
     "pretrain": {"datasets", "packing", "pretrain"},
-    "evaluate": {"datasets", "masks", "packing"},
+    "evaluate": {"datasets", "masks", "packing", "presets"},
     "report": {"datasets", "packing"},
 }
 

@@ -45,7 +45,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def job(store_path: Path, **dotted: Any) -> Job:
-    return Job(tiny(**dotted), "out/encoder.safetensors", store_path)
+    probes = {"evaluate.probes": ["linear", "knn"]}
+    return Job(tiny(**{**probes, **dotted}), "out/encoder.safetensors", store_path)
 
 
 def outputs() -> dict[str, bytes]:

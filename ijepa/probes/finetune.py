@@ -1,0 +1,276 @@
+"""Fine-tuning: the network itself learns the labels of a task, all of them or a few.
+
+The recipe of Appendix A.2 for 1 % of the labels (Table 2) and for all (Table 15): AdamW, a cosine
+after a linear warm-up, a learning rate that falls layer by layer towards the images
+(``layer_decay``), label smoothing. The paper has MAE's RandAugment; ``randaugment`` is
+torchvision's, with two operations and another scale of magnitudes. Mixup, cutmix and drop path,
+which Table 15 adds, are left out.
+
+The head, on the mean of the last layer's patch tokens, starts at 0. ``fraction`` is taken of
+``train``, which fits, and of ``held_out``, which selects, so that no other label is looked at: the
+same share of each class and at least one image of each, within those of a larger fraction. Each
+learning rate is a fine-tuning of its own, and so is each task.
+
+Dropout is off, as in the paper. What an image looks like is a function of (seed, epoch, image).
+"""
+
+import copy
+import math
+import re
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import InterpolationMode, v2
+
+from ijepa import batches, environment, labelled, seeds
+from ijepa.encoders import Backbone
+from ijepa.features import Part
+from ijepa.probes import Features, Result, Settings, choose
+from ijepa.strict import integer, interval, real
+
+NEEDS = "network"
+
+_BATCH = 64  # images predicted at once: bounds the memory, does not change the result
+_BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers?)\.(\d+)\.")  # in timm's and transformers' names
+
+
+def _positive(values: tuple[float, ...]) -> bool:
+    return bool(values) and all(0 < v < math.inf for v in values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """``evaluate.finetune``."""
+
+    fraction: float = real(0, 1, above=True)
+    epochs: int = integer(1)
+    warmup_epochs: float = real(0)
+    lr: tuple[float, ...] = field(
+        metadata={"allowed": "numbers > 0, at least one", "check": _positive}
+    )
+    weight_decay: float = real(0)
+    layer_decay: float = real(0, 1, above=True)
+    label_smoothing: float = real(0, 1)
+    batch_size: int = integer(1)
+    crop_scale: tuple[float, float] = interval(0, 1)
+    flip: bool
+    randaugment: int = integer(0, 30)
+
+
+class Views(Dataset[tuple[Tensor, int]]):
+    """Random views of images with their classes, by place in the stream of all epochs.
+
+    Args:
+        part: the images.
+        labels: their classes, (n,).
+        options: crop_scale, flip and randaugment are used.
+        seed: orders the images of each epoch, and draws the views.
+    """
+
+    def __init__(self, part: Part, labels: NDArray[np.int64], options: Options, seed: int) -> None:
+        self.part, self.labels, self.seed = part, labels, seed
+        size = [part.size, part.size]
+        crop = v2.RandomResizedCrop(
+            size, options.crop_scale, interpolation=InterpolationMode.BICUBIC, antialias=True
+        )
+        flips = [v2.RandomHorizontalFlip()] if options.flip else []
+        more = [v2.RandAugment(magnitude=options.randaugment)] if options.randaugment else []
+        self.transform = v2.Compose([crop, *flips, *more])
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        """A view, (3, size, size) uint8, and its class."""
+        epoch, place = divmod(position, len(self.part))
+        index = int(batches.order(self.seed, epoch, len(self.part))[place])
+        row = int(self.part.rows[index])
+        image = self.part.store.splits[self.part.split][row]
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global state alone
+            torch.default_generator.manual_seed(seeds.key(self.seed, "view", epoch, row) >> 1)
+            view: Tensor = self.transform(pixels)
+        return view, int(self.labels[index])
+
+
+class Classifier(nn.Module):
+    """A copy of a backbone's network with a linear head, which starts at 0.
+
+    Args:
+        backbone: is not changed.
+        classes: number of logits.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        # eval: no dropout, and nothing else of a ViT depends on the mode
+        self.network = copy.deepcopy(backbone.network).eval().requires_grad_(True)  # type: ignore[union-attr]
+        self.head = nn.utils.skip_init(nn.Linear, backbone.width, classes)  # type: ignore[no-untyped-call]
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self._normalise = backbone.normalise
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, K) float32 of images (B, 3, H, W) uint8."""
+        low = environment.hardware().precision == "bf16"
+        with torch.autocast(images.device.type, torch.bfloat16) if low else nullcontext():
+            tokens = self.network.layers(self._normalise(images), 1)[-1]  # type: ignore[operator]
+        logits: Tensor = self.head(tokens.float().mean(1))
+        return logits
+
+
+def fit_score(
+    train: Features, held_out: Features, test: Features, options: Options, seed: int, device: str
+) -> dict[str, Result]:
+    """Fine-tune for each task with each learning rate, select on ``held_out``, predict ``test``.
+
+    Ties go to the lower learning rate.
+
+    Args:
+        train: images that are learned from.
+        held_out: choose among the learning rates.
+        test: images that are predicted.
+        options: the recipe.
+        seed: draws the labelled images, orders them and draws their views.
+        device: ``cpu`` or ``cuda``.
+
+    Returns:
+        task -> result.
+
+    Raises:
+        ValueError: warm-up is longer than training, or the layers cannot be told apart.
+    """
+    if options.warmup_epochs >= options.epochs and options.warmup_epochs > 0:
+        raise ValueError(
+            f"evaluate.finetune.warmup_epochs: {options.warmup_epochs:g} is not less than"
+            f" evaluate.finetune.epochs {options.epochs}"
+        )
+    results = {}
+    for task, every in train.labels.items():
+        fitting, selecting = (
+            p.take(labelled.fraction(p.labels[task], options.fraction, _order(seed, p, task)))
+            for p in (train, held_out)
+        )
+        held, tested = [], []
+        for lr in sorted(options.lr):
+            assert fitting.backbone is not None
+            model = Classifier(fitting.backbone, int(every.max()) + 1).to(device)
+            _train(model, fitting, task, options, lr, seed, device)
+            held.append(_predict(model, selecting, device))
+            tested.append(_predict(model, test, device))
+        candidates: tuple[Settings, ...] = tuple(
+            {"features": "last", "lr": lr} for lr in sorted(options.lr)
+        )
+        truth = selecting.labels[task]
+        results[task] = choose(candidates, np.stack(held), truth, np.stack(tested))
+    return results
+
+
+def _order(seed: int, part: Features, task: str) -> NDArray[np.int64]:
+    return seeds.generator(seed, "finetune").permutation(len(part.labels[task]))
+
+
+def rates(names: Iterable[str], decay: float) -> dict[str, float]:
+    """What each parameter's learning rate is multiplied by (as BEiT and MAE).
+
+    The head and what follows the last of L blocks: 1. Block i of 0, ..., L - 1: decay^(L - i).
+    What comes before the blocks: decay^(L + 1).
+
+    Args:
+        names: of the parameters, in the order of the network.
+        decay: from layer to layer.
+
+    Raises:
+        ValueError: no name has a block's number, such as ``blocks.0.``.
+    """
+    found, number = {}, 0
+    names = list(names)
+    blocks = [int(m[1]) for m in map(_BLOCK.search, names) if m]
+    if not blocks:
+        raise ValueError(
+            f"evaluate.finetune.layer_decay: {decay:g} needs an encoder whose parameters are"
+            " named by block, such as blocks.0.norm1.weight"
+        )
+    top = max(blocks) + 2
+    for name in names:
+        match = _BLOCK.search(name)
+        number = int(match[1]) + 1 if match else (top if number else 0)
+        found[name] = decay ** (top - number)
+    return found
+
+
+def _groups(model: nn.Module, options: Options, lr: float) -> list[dict[str, Any]]:
+    """Parameters by learning rate and weight decay; biases and norms do not decay."""
+    parameters = dict(model.named_parameters())
+    grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, rate in rates(parameters, options.layer_decay).items():
+        decay = options.weight_decay if parameters[name].ndim > 1 else 0.0
+        grouped.setdefault((lr * rate, decay), []).append(parameters[name])
+    return [{"params": p, "lr": r, "weight_decay": d} for (r, d), p in grouped.items()]
+
+
+def _train(
+    model: nn.Module,
+    part: Features,
+    task: str,
+    options: Options,
+    lr: float,
+    seed: int,
+    device: str,
+) -> list[float]:
+    """Fit in place; returns the loss of each step."""
+    assert part.images is not None
+    count = len(part.images)
+    batch_size = min(options.batch_size, count)
+    optimizer = torch.optim.AdamW(_groups(model, options, lr))
+    steps = options.epochs * count // batch_size
+    warmup = options.warmup_epochs * count / batch_size
+
+    def schedule(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+    views = Views(part.images, part.labels[task], options, seed)
+    losses = []
+    for images, labels in _loader(views, range(steps * batch_size), batch_size, device):
+        loss = functional.cross_entropy(
+            model(images.to(device)),
+            labels.to(device),
+            label_smoothing=options.label_smoothing,
+        )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        scheduler.step()
+        losses.append(loss.detach())
+    return torch.stack(losses).tolist()
+
+
+def _loader(data: Dataset[Any], places: range, batch_size: int, device: str) -> "DataLoader[Any]":
+    return DataLoader(
+        data,
+        batch_size=batch_size,
+        sampler=places,
+        num_workers=environment.number("IJEPA_WORKERS"),
+        pin_memory=device == "cuda",
+        generator=torch.Generator(),  # workers' seeds, which nothing uses; not the global state's
+    )
+
+
+@torch.inference_mode()
+def _predict(model: nn.Module, part: Features, device: str) -> NDArray[np.int64]:
+    """Class of each image as evaluation shows it, (n,); -1 where the model diverged."""
+    assert part.images is not None
+    found = []
+    for images in _loader(part.images, range(len(part.images)), _BATCH, device):
+        logits = model(images.to(device))
+        found.append(torch.where(logits.isfinite().all(1), logits.argmax(1), -1).cpu())
+    classes: NDArray[np.int64] = torch.cat(found).numpy()
+    return classes

@@ -1,0 +1,117 @@
+"""1 %-label linear evaluation: logistic regression on a small share of the labelled images.
+
+The paper's ablations (Tables 6 to 12) are a linear probe on 1 % of ImageNet's labels and leave its
+settings open; those of StoP, whose script is the likely one, are L2-regularised multinomial
+logistic regression on average-pooled, standardised features (paper-facts 2.4). That script
+standardises the test images by their own statistics; here the labelled images' are used for all.
+
+``fraction`` of the images that may be used, ``train`` and ``held_out`` together, are labelled: the
+same share of each class and at least one image of each, as the paper's list has 12 or 13 of nearly
+every class. A smaller fraction's images lie within a larger one's. No other label is looked at:
+cross-validation inside the labelled images chooses features and penalty, and ``Result.held_out``
+holds what each image was called by the classifier that had not seen it. Then each candidate is
+fitted to all labelled images.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ijepa import labelled, logistic, seeds
+from ijepa.logistic import Models
+from ijepa.probes import Features, Result, Settings, choose
+from ijepa.strict import integer, real
+
+NEEDS = "pooled"
+
+
+def _penalties(values: tuple[float, ...]) -> bool:
+    return bool(values) and all(0 < v < math.inf for v in values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """``evaluate.logistic``."""
+
+    fraction: float = real(0, 1, above=True)
+    l2: tuple[float, ...] = field(
+        metadata={"allowed": "numbers > 0, at least one", "check": _penalties}
+    )
+    folds: int = integer(2)
+
+
+def fit_score(
+    train: Features, held_out: Features, test: Features, options: Options, seed: int, device: str
+) -> dict[str, Result]:
+    """Fit to the labelled images, selected by cross-validation among them.
+
+    Ties go to the earlier feature choice, then to the stronger penalty.
+
+    Args:
+        train: most of the images that labels are drawn from.
+        held_out: the others. They select nothing by themselves: so few labels are better shared.
+        test: features that are predicted.
+        options: the share of labels, the penalties and the folds.
+        seed: draws the labelled images.
+        device: ``cpu`` or ``cuda``.
+
+    Returns:
+        task -> result.
+
+    Raises:
+        ValueError: a task has fewer than two labelled images.
+    """
+    return {
+        task: _task(task, train, held_out, test, options, seed, device) for task in test.labels
+    }
+
+
+def _task(
+    task: str,
+    train: Features,
+    held_out: Features,
+    test: Features,
+    options: Options,
+    seed: int,
+    device: str,
+) -> Result:
+    every = np.concatenate([train.labels[task], held_out.labels[task]])
+    order = seeds.generator(seed, "logistic").permutation(len(every))
+    rows = labelled.fraction(every, options.fraction, order)
+    if len(rows) < 2:
+        raise ValueError(
+            f"evaluate.logistic.fraction: {options.fraction:g} labels {len(rows)} of"
+            f" {len(every)} images of task {task}; cross-validation needs at least 2"
+        )
+    labels, penalties = every[rows], sorted(options.l2, reverse=True)
+    folds = labelled.folds(labels, min(options.folds, len(rows)))
+    candidates: list[Settings] = []
+    validated: list[NDArray[np.int64]] = []
+    tested: list[NDArray[np.int64]] = []
+    for choice, array in train.choices.items():
+        inputs = _rows(array, held_out.choices[choice], rows)
+        found = np.empty((len(penalties), len(rows)), np.int64)
+        for fold in range(folds.max() + 1):
+            out = folds == fold
+            model = _fit(inputs[~out], labels[~out], penalties, device)
+            found[:, out] = model.predict(inputs[out])
+        validated.append(found)
+        tested.append(_fit(inputs, labels, penalties, device).predict(test.choices[choice]))
+        candidates += [{"features": choice, "l2": penalty} for penalty in penalties]
+    return choose(tuple(candidates), np.concatenate(validated), labels, np.concatenate(tested))
+
+
+def _fit(
+    inputs: NDArray[np.floating], labels: NDArray[np.int64], penalties: list[float], device: str
+) -> Models:
+    return logistic.fit(inputs, labels, penalties, logistic.standard(inputs, device))
+
+
+def _rows(
+    first: NDArray[np.floating], second: NDArray[np.floating], rows: NDArray[np.int64]
+) -> NDArray[np.floating]:
+    """Ascending rows of two arrays, the second below the first, which are not copied for it."""
+    above, below = rows[rows < len(first)], rows[rows >= len(first)] - len(first)
+    return np.concatenate([first[above], second[below]])
