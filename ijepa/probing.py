@@ -33,13 +33,12 @@ from ijepa import (
     variants,
 )
 from ijepa.config import Config
-from ijepa.encoders import Backbone, pixels
+from ijepa.encoders import Backbone
 from ijepa.features import Part
 from ijepa.probes import Features, Result
 from ijepa.scores import Outcome
 from ijepa.store import Store
 
-ENCODERS = ("trained", "random_init", "pixels")  # what is compared, the one of interest first
 _JOB = "IJEPA_EVALUATION"  # names the file that tells a child of torchrun what to evaluate
 
 
@@ -59,19 +58,7 @@ class Job:
 
     def backbones(self) -> dict[str, Backbone]:
         """The encoder of interest and its baselines."""
-        trained = encoders.load(self.encoder, self.config)
-        if trained.depth < self.config.evaluate.last_layers and trained.network is not None:
-            raise ValueError(
-                f"evaluate.last_layers: {self.config.evaluate.last_layers} is more than the"
-                f" {trained.depth} layers of {trained.name}"
-            )
-        fresh = {"random_init": trained.fresh(self.config.seed)} if trained.fresh else {}
-        found = {"trained": trained, **fresh, "pixels": pixels.of(trained.image_size)}
-        return {  # random_init or pixels may be of interest themselves: no baseline of its own
-            name: found[name]
-            for name in ENCODERS
-            if name in found and (name == "trained" or found[name].identity != trained.identity)
-        }
+        return encoders.compared(self.encoder, self.config)
 
     def sets(self) -> list[tuple[str, Store]]:
         """The data sets: the run's own, and those it is transferred to."""

@@ -13,8 +13,9 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from ijepa import console, encoder, environment, evaluate, prepare, probing, scores, variants
+from ijepa.encoders import ENCODERS
 from ijepa.probes import Result, choose
-from ijepa.probing import ENCODERS, Job
+from ijepa.probing import Job
 from ijepa.statistics import paired_difference, wilson
 from ijepa.store import Store
 from tests.conftest import TINY, params, tiny

@@ -11,7 +11,6 @@ from ijepa.config import Config
 from ijepa.datasets import Item, Source, Split
 from ijepa.encoders import Backbone
 from ijepa.features import Part
-from ijepa.probing import Job
 from ijepa.store import Store, open_store, write_store
 from tests.conftest import tiny
 
@@ -35,7 +34,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 def extract(name: str, config: Config, weights: Path, store: Store, split: str = "test") -> Any:
-    backbone = Job(config, str(weights), Path()).backbones()[name]
+    backbone = encoders.compared(str(weights), config)[name]
     return features.pooled(backbone, config.evaluate.last_layers, part(store, split, backbone))
 
 

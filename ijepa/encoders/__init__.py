@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from ijepa import environment, variants
 from ijepa.config import Config
 
+ENCODERS = ("trained", "random_init", "pixels")  # what is compared, the one of interest first
+
 Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
 # mean and standard deviation in [0, 1]
 IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -112,6 +114,33 @@ def load(spec: str, config: Config) -> Backbone:
         ) from None
     made: Backbone = module.load(place, part, config)
     return made
+
+
+def compared(spec: str, config: Config) -> dict[str, Backbone]:
+    """The encoder of interest and its baselines: itself before training, and the pixels it sees.
+
+    Args:
+        spec: of the encoder, see ``load``.
+        config: seed, evaluate.last_layers, and what ``load`` uses.
+
+    Raises:
+        ValueError: the encoder cannot be used, or has fewer layers than are asked for.
+    """
+    trained, last = load(spec, config), config.evaluate.last_layers
+    if trained.network is not None and trained.depth < last:
+        raise ValueError(
+            f"evaluate.last_layers: {last} is more than the {trained.depth} layers of"
+            f" {trained.name}"
+        )
+    found = {"trained": trained}
+    if trained.fresh is not None:
+        found["random_init"] = trained.fresh(config.seed)
+    found["pixels"] = variants.load("encoders", "pixels").of(trained.image_size)
+    return {  # random_init or pixels may be of interest themselves: no baseline of its own
+        name: backbone
+        for name, backbone in found.items()
+        if name == "trained" or backbone.identity != trained.identity
+    }
 
 
 def read(path: Path) -> Any:

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ijepa import batches, encoder, features, seeds
+from ijepa import batches, encoder, encoders, features, seeds
 from ijepa.config import Config
 from ijepa.features import Part
-from ijepa.probing import Job
-from ijepa.store import PREPARED, Images, Store
+from ijepa.store import Images, Store
 
 NEIGHBOURS = 5
 POOL = 5000  # images that neighbours are searched in, at most
@@ -64,7 +63,7 @@ def look(config: Config, data: Store, weights: Path, count: int) -> Views:
     images = _pictures(split, ids.tolist(), size)
     maps, explained, nearest = {}, {}, {}
     every, last_layers = np.arange(len(split)), config.evaluate.last_layers
-    for name, backbone in Job(config, str(weights), PREPARED).backbones().items():
+    for name, backbone in encoders.compared(str(weights), config).items():
         seen = Part(data, data.report_split, every, config.evaluate.view, backbone.image_size)
         found = features.pooled(backbone, last_layers, seen)
         last = found.get("last", next(iter(found.values())))
