@@ -128,13 +128,22 @@ def table(evaluation: Mapping[str, Any]) -> str:
     ]
     for task, made in evaluation["tasks"].items():
         for name in evaluation["probes"]:
-            cells = [
-                f"{r['accuracy']:.1f} ± {(r['high'] - r['low']) / 2:.1f}" if r else "–"
-                for r in (made[name].get(e) for e in evaluation["encoders"])
-            ]
+            cells = [_cell(made[name].get(e)) for e in evaluation["encoders"]]
             row = "".join(f"{cell:>16}" for cell in (*cells, f"{made['chance']:.1f}"))
             lines.append(f"{f'{task}, {name}':24}{row}")
+    if any("curve" in r for t in evaluation["tasks"].values() for p in evaluation["probes"]
+           for r in t[p].values()):  # fmt: skip
+        lines.append("* mean and standard deviation over draws of the labelled images")
     return "\n".join(lines)
+
+
+def _cell(found: Mapping[str, Any] | None) -> str:
+    if found is None:  # pixels have no network to train
+        return "–"
+    if "curve" in found:
+        point = found["curve"][-1]  # of the most labels
+        return f"{point['accuracy']:.1f} ± {point['std'] or 0:.1f} *"
+    return f"{found['accuracy']:.1f} ± {(found['high'] - found['low']) / 2:.1f}"
 
 
 def verify(folder: Path, metrics: Path) -> list[str]:

@@ -34,7 +34,6 @@ from ijepa.store import Store
 
 Choices = Mapping[str, NDArray[np.float16]]
 
-KINDS = ("pooled", "tokens")
 _BATCH = 64  # images; on a CPU larger ones fall out of the cache and are slower
 
 

@@ -169,11 +169,12 @@ def fit(
     settings, device = job.config.evaluate, environment.hardware().device
     last, options = settings.last_layers, settings.options[probe]
     used, parts = views(job.config, backbone, data)
+    kind = needs(probe)
 
     def compute() -> Mapping[str, Result]:
         train, test = (
             Features(
-                features.pooled(backbone, last, part, progress),
+                features.pooled(backbone, last, part, progress) if kind == "pooled" else {},
                 {t: y[part.rows] for t, y in data.splits[part.split].labels.items()},
                 backbone,
                 part,
@@ -187,7 +188,6 @@ def fit(
         )
         return found
 
-    kind = "tokens" if needs(probe) == "tokens" else "pooled"
     identity = [
         *(features.cache_file(kind, backbone, last, part).stem for part in used),
         settings.held_out, settings.train_fraction, probe, configs.as_tree(options),
@@ -231,9 +231,11 @@ def main() -> int:
 def extract(config: Config, backbone: Backbone, data: Store) -> None:
     """All features that the probes will read, into the cache."""
     (train, test), parts = views(config, backbone, data)
-    for part in (train, test):
-        features.pooled(backbone, config.evaluate.last_layers, part)
-    if backbone.network is not None and "tokens" in map(needs, config.evaluate.probes):
+    wanted = set(map(needs, config.evaluate.probes))
+    if "pooled" in wanted:
+        for part in (train, test):
+            features.pooled(backbone, config.evaluate.last_layers, part)
+    if "tokens" in wanted and backbone.network is not None:
         for rows in parts:  # as Features.take cuts them
             features.tokens(backbone, dataclasses.replace(train, rows=rows))
         features.tokens(backbone, test)
