@@ -94,7 +94,9 @@ def _bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         )  # fmt: skip
     if chance is not None:
         axes.axhline(chance, color=style.RED, ls=(0, (4, 2)), lw=1.2, label="chance")
-    names = {row["probe"]: textwrap.fill(row["method"], 17) for row in rows}
+    names = {
+        row["probe"]: textwrap.fill(row["method"], 17, break_on_hyphens=False) for row in rows
+    }
     axes.set_xticks(range(len(probes)), [names[probe] for probe in probes])
     axes.tick_params(axis="x", length=0)
     axes.set(xlim=(-0.55, len(probes) - 0.45), ylim=(0, top * 1.13), title=spoken(rows[0]["task"]))

@@ -31,7 +31,7 @@ def tables(rows: Sequence[Row], settings: Config) -> list[dict[str, Any]]:
     made = []
     for table in published():
         ours = [row for row in rows if _belongs(table["number"], row, rows[0]["task"])]
-        lacks = _lacks(table["number"], ours, rows, settings)
+        lacks = _lacks(table, ours, rows, settings)
         made.append({**table, "name": f"table{table['number']}", "ours": ours, "lacks": lacks})
     return made
 
@@ -47,9 +47,10 @@ def _belongs(number: int, row: Row, first: str) -> bool:
 
 
 def _lacks(
-    number: int, ours: Sequence[Row], rows: Sequence[Row], settings: Config
+    table: Mapping[str, Any], ours: Sequence[Row], rows: Sequence[Row], settings: Config
 ) -> list[dict[str, str]]:
     """What of a table this run did not measure, and the parameter that would."""
+    number = table["number"]
     needed, what = ("logistic", "1 % labels") if number == 2 else ("linear", "Linear probe")
     probes = list(dict.fromkeys([*settings.evaluate.probes, needed]))
     if number in (1, 2) or all(row["probe"] != needed for row in rows):
@@ -59,6 +60,12 @@ def _lacks(
     found = []
     if number in (3, 5) and all(row["data"] == "" for row in ours):
         found.append({"what": "Transfer to another data set", "how": _transfer(data, "cifar10")})
+    elif number in (3, 5):
+        lost = [c["title"] for c in columns(table["columns"], ours) if not c["rows"]]
+        lost = [title for title in lost if "/" not in title]  # Clevr's are said below
+        if lost:
+            how = _transfer(data, "folder, path: FOLDER")
+            found.append({"what": ", ".join(lost), "how": how})
     if number in (4, 5):
         asked = {last(row["task"]) for row in ours}
         found += [
@@ -74,7 +81,7 @@ def _transfer(names: Sequence[str], more: str) -> str:
     return f"evaluate.transfer=[{', '.join(f'{{name: {name}}}' for name in entries)}]"
 
 
-def columns(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+def columns(titles: Sequence[str], ours: Sequence[Row]) -> list[dict[str, Any]]:
     """Our rows under the paper's columns; a task that the paper has not is a column of its own.
 
     Returns:
@@ -82,10 +89,10 @@ def columns(table: Mapping[str, Any]) -> list[dict[str, Any]]:
         empty where nothing like it was measured.
     """
     tasks: dict[str, dict[str, Row]] = {}
-    for row in table["ours"]:
+    for row in ours:
         tasks.setdefault(row["task"], {})[row["encoder"]] = row
     made = []
-    for title in table["columns"]:
+    for title in titles:
         fits = [task for task, found in tasks.items() if _is(title, next(iter(found.values())))]
         made.append({"title": title, "rows": tasks.pop(fits[0]) if fits else {}})
     return made + [{"title": "", "rows": found} for found in tasks.values()]

@@ -62,9 +62,12 @@ def verdict(low: float | None, high: float | None) -> str | None:
 
 
 # heads of the results table, and of the table of chosen settings
-COLUMNS = ["task", "probe", "features from", "accuracy (%)", "item-level 95 % interval",
-           "max over candidates (chosen on test, optimistic)", "chance (%)", "trained minus this",
-           "item-level 95 % interval", "trained is"]  # fmt: skip
+LEVEL, MOST = (
+    "item-level 95\u00a0%\u00a0interval",
+    "max over candidates (chosen on test, optimistic)",
+)
+COLUMNS = ["task", "probe", "features from", "accuracy (%)", LEVEL, MOST, "chance (%)",
+           "trained minus this", LEVEL, "trained is"]  # fmt: skip
 CHOSEN = ["task", "probe", "features from", "chosen", "held-out accuracy (%)"]
 
 
@@ -95,8 +98,8 @@ def confusion(part: Mapping[str, Any]) -> str:
     """A confusion matrix in one line."""
     if far := part["distance"]:
         return (
-            f"off by {far['mean']:.2f} classes on average (a constant: {far['constant']:.2f});"
-            f" {far['near']:.0%} at most one off"
+            f"off by {far['mean']:.2f} classes (a constant: {far['constant']:.2f});"
+            f" {100 * far['near']:.0f} % at most one off"
         )
     right = [100 * row[i] / max(sum(row), 1) for i, row in enumerate(part["counts"])]
     order = sorted(range(len(right)), key=lambda i: -right[i])
