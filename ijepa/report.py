@@ -12,7 +12,8 @@ from ijepa import console
 from ijepa.reporting import words
 
 FOLDER = Path("out/report")
-OUTS = (FOLDER / "index.html", FOLDER / "report.md", FOLDER / "results.json")
+PAGES = ("index.html", *(f"table{number}.html" for number in range(1, 6)))
+OUTS = tuple(FOLDER / name for name in (*PAGES, "report.md", "results.json"))
 
 
 def main() -> None:

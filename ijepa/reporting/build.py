@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ijepa.config import Config
-from ijepa.reporting import charts, collect, figures, pages, protocol, views
+from ijepa.reporting import charts, collect, figures, pages, protocol, views, words
 from ijepa.reporting.words import number, spoken
 from ijepa.results import write_json
 from ijepa.store import PREPARED, Store, open_store
@@ -15,7 +15,7 @@ MASKS, VIEWS = 6, 8  # images in the gallery of masks, and in the panels of the 
 
 
 def build(settings: Config, folder: Path) -> dict[str, Any]:
-    """Write ``results.json``, ``figures/``, ``index.html`` and ``report.md``.
+    """Write ``results.json``, ``figures/``, the pages and ``report.md``.
 
     Args:
         settings: the run's parameters.
@@ -62,7 +62,7 @@ def _of_results(results: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
         return []
     charts.accuracy(results["table"], folder / "accuracy")
     values = "; ".join(
-        f"{spoken(row['task'])} by {spoken(row['probe'])} from {spoken(row['encoder'])}"
+        f"{spoken(row['task'])} by {row['method']} from {spoken(row['encoder'])}"
         f" {number(row['accuracy'])} %"
         for row in results["table"]
     )
@@ -70,29 +70,64 @@ def _of_results(results: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
         _figure(
             "results", "accuracy", "Accuracy of the probes",
             f"Bar charts of accuracy. {values}.",
-            f"Error bars are 95 % intervals over {results['run']['split']} images, not over"
-            " training seeds. The dashed line is chance: the share of the most frequent class."
-            " Numbers: the table above.",
+            f"Error bars are item-level: 95 % intervals over {results['run']['split']} images, not"
+            " over training seeds. The dashed line is chance: the share of the most frequent"
+            " class. Numbers: the table above.",
         )
     ]  # fmt: skip
-    confusion = results["confusion"]
-    if confusion:
-        charts.confusion(confusion, folder / "confusion")
-        counts = confusion["counts"]
-        right = [100 * row[i] / max(sum(row), 1) for i, row in enumerate(counts)]
-        order = sorted(range(len(right)), key=lambda i: -right[i])
-        best, worst = (confusion["classes"][order[i]] for i in (0, -1))
-        task, probe = spoken(confusion["task"]), spoken(confusion["probe"])
-        found.append(
-            _figure(
-                "results", "confusion", f"What the {probe} probe takes for what",
-                f"Confusion matrix of the task {task}. Most often right: {best}"
-                f" ({right[order[0]]:.0f} %); least often: {worst} ({right[order[-1]]:.0f} %).",
-                f"Task “{task}”, {probe} probe on the trained encoder. Each row is a true class"
-                " and sums to 100 %; the diagonal is right. Counts: results.json, confusion.",
+    return found + _of_few_labels(results, folder) + _of_confusions(results, folder)
+
+
+def _of_few_labels(results: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    lines = results["few_label"]
+    if not lines:
+        return []
+    charts.few_label(lines, folder / "few_label")
+    values = "; ".join(
+        f"{spoken(line['task'])} from {spoken(line['encoder'])}: "
+        + ", ".join(f"{number(p['accuracy'])} % with {p['labels']}" for p in line["points"])
+        for line in lines
+    )
+    draws = max(len(point["draws"]) for line in lines for point in line["points"])
+    probes = ", ".join(dict.fromkeys(spoken(line["probe"]) for line in lines))
+    return [
+        _figure(
+            "results", "few_label", "Accuracy from few labels",
+            f"Curves of accuracy against the labelled images of each class. {values}.",
+            f"Probe: {probes}. Points are means, error bars one standard deviation, over up to"
+            f" {draws} random draws of the labelled training images; one encoder, one training"
+            " seed. The dashed line is chance. Encoders stand a little apart so that no error bar"
+            " hides another. Numbers: results.json, few_label.",
+        )
+    ]  # fmt: skip
+
+
+def _of_confusions(results: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    found = results["confusion"]
+    if not found:
+        return []
+    for part in found:
+        part["reading"] = words.confusion(part)
+    charts.confusion(found, folder / "confusion")
+    probe = spoken(found[0]["probe"])
+    readings = " ".join(f"{spoken(part['task'])}: {part['reading']}." for part in found)
+    ordered = any(part["distance"] for part in found)
+    return [
+        _figure(
+            "results", "confusion", f"What the {probe} probe takes for what",
+            f"Confusion matrices. {readings}",
+            f"The {probe} probe on the trained encoder. Each row is a true class and sums to"
+            " 100 %; the diagonal is right."
+            + (
+                " The classes of count and distance have an order: “off by” is the mean number of"
+                " classes between the predicted and the true one, beside the least that a constant"
+                " answer can reach."
+                if ordered
+                else ""
             )
-        )  # fmt: skip
-    return found
+            + " Counts: results.json, confusion.",
+        )
+    ]  # fmt: skip
 
 
 def _of_training(results: dict[str, Any], folder: Path) -> list[dict[str, Any]]:

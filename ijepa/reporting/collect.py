@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
 
 from ijepa.config import Config, as_tree, signature
-from ijepa.reporting import protocol, provenance, words
+from ijepa.reporting import paper, protocol, provenance, words
 from ijepa.store import Store
 
 OUT = Path("out")
 EVALUATION = OUT / "evaluation" / "evaluation.json"
 PREDICTIONS = OUT / "evaluation" / "predictions.npz"
 ENCODER = OUT / "encoder.safetensors"
-MAX_CONFUSION = 30  # classes; the cells of more could not be read
+MANY = 30  # classes; the cells of more could not be read
 
 
 def collect(settings: Config, data: Store | None) -> dict[str, Any]:
@@ -50,7 +52,8 @@ def collect(settings: Config, data: Store | None) -> dict[str, Any]:
     )  # the data set's order: its first task is the headline
     found = evaluation["tasks"]
     tasks = [t for t in known if t in found] + [t for t in found if t not in known]
-    rows = table(evaluation, tasks)
+    parameters = as_tree(settings)
+    rows = table(evaluation, tasks, parameters["evaluate"])
     task = tasks[0] if tasks else ""
     probes = [row["probe"] for row in rows if row["task"] == task]
     probe = "linear" if "linear" in probes else probes[0] if probes else ""
@@ -66,6 +69,8 @@ def collect(settings: Config, data: Store | None) -> dict[str, Any]:
             "split": split,
             "counts": counts,
             "images_seen": (pretrain or {}).get("images"),
+            "weights": _weights(ENCODER),
+            "encoder": evaluation.get("encoder"),
         },
         "headline": {
             "task": task,
@@ -79,16 +84,26 @@ def collect(settings: Config, data: Store | None) -> dict[str, Any]:
             "end": pretrain,
         },
         "history": history,
-        "confusion": _confusion(evaluation, task, probe, missing),
+        "paper": paper.tables(rows, settings),
+        "few_label": curves(evaluation, rows),
+        "confusion": _confusions(evaluation, tasks, probe, missing),
         "protocol": protocol.paragraphs(settings, evaluation, rows),
-        "parameters": as_tree(settings),
+        "parameters": parameters,
         "provenance": provenance.gather(data),
         "missing": missing,
     }
 
 
-def table(evaluation: Mapping[str, Any], tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for every task, probe and encoder; differences are trained minus the row's encoder."""
+def table(
+    evaluation: Mapping[str, Any], tasks: Sequence[str], options: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """A row for every task, probe and encoder; differences are trained minus the row's encoder.
+
+    Args:
+        evaluation: the content of ``evaluation.json``.
+        tasks: in their order.
+        options: the section ``evaluate`` of the parameters, each probe's options by its name.
+    """
     rows = []
     for task in tasks:
         found = evaluation["tasks"][task]
@@ -103,13 +118,19 @@ def table(evaluation: Mapping[str, Any], tasks: Sequence[str]) -> list[dict[str,
                 rows.append(
                     {
                         "task": task,
+                        "data": found.get("data", ""),
+                        "split": found.get("split"),
+                        "images": (found.get("n") or {}).get("test"),
                         "probe": probe,
+                        "method": words.method(probe, options.get(probe) or {}),
+                        "options": options.get(probe) or {},
                         "encoder": encoder,
                         "chance": _real(found.get("chance")),
                         "accuracy": _real(cell.get("accuracy")),
                         "low": _real(cell.get("low")),
                         "high": _real(cell.get("high")),
                         "held_out": _real(cell.get("held_out")),
+                        "max": _real(cell.get("max_over_candidates")),
                         "selected": cell.get("selected"),
                         "difference": _real(against.get("difference")),
                         "difference_low": low,
@@ -164,20 +185,65 @@ def _cell(text: str | None) -> float | None:
         return None
 
 
-def _confusion(
-    evaluation: Mapping[str, Any], task: str, probe: str, missing: list[str]
-) -> dict[str, Any] | None:
-    """Counts of true class by predicted class of the headline's trained encoder."""
+def curves(
+    evaluation: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The few-label curves, each with the table's row that it belongs to."""
+    found = []
+    for row in rows:
+        cell = evaluation["tasks"][row["task"]][row["probe"]].get(row["encoder"]) or {}
+        if points := cell.get("curve"):
+            about = {key: row[key] for key in ("task", "probe", "method", "encoder", "chance")}
+            found.append(about | {"points": points})
+    return found
+
+
+def _confusions(
+    evaluation: Mapping[str, Any], tasks: Sequence[str], probe: str, missing: list[str]
+) -> list[dict[str, Any]]:
+    """The trained encoder's confusion: of the headline's task, and of those that have an order."""
     if not PREDICTIONS.is_file():
         missing.append(f"{PREDICTIONS}; there is no confusion matrix")
-        return None
-    classes = evaluation["tasks"].get(task, {}).get("classes", [])
-    name = f"{task}/{probe}/trained/test"
+        return []
+    found = []
     with np.load(PREDICTIONS) as arrays:
-        if name not in arrays or not 1 < len(classes) <= MAX_CONFUSION:
-            return None
-        winner = evaluation["tasks"][task][probe]["trained"]["winner"]
-        truth, guess = arrays[f"{task}/labels"], arrays[name][winner]
-    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    np.add.at(counts, (truth, guess), 1)
-    return {"task": task, "probe": probe, "classes": classes, "counts": counts.tolist()}
+        for place, task in enumerate(tasks):
+            ordered = paper.last(task) in paper.ORDERED
+            classes = evaluation["tasks"][task].get("classes", [])
+            name = f"{task}/{probe}/trained/test"
+            if (place and not ordered) or name not in arrays or not 1 < len(classes) <= MANY:
+                continue
+            winner = evaluation["tasks"][task][probe]["trained"]["winner"]
+            counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+            np.add.at(counts, (arrays[f"{task}/labels"], arrays[name][winner]), 1)
+            about = {"task": task, "probe": probe, "classes": classes, "counts": counts.tolist()}
+            found.append(about | {"distance": class_distance(counts) if ordered else None})
+    return found
+
+
+def class_distance(counts: NDArray[np.int64]) -> dict[str, float]:
+    """How far predictions of ordered classes are off, in classes; beside always saying one class.
+
+    Args:
+        counts: images by true (row) and predicted class (column).
+
+    Returns:
+        ``mean`` absolute error; ``constant``, that of the best constant answer; and ``near``, the
+        share of images at most one class off.
+    """
+    apart = np.abs(np.subtract.outer(np.arange(len(counts)), np.arange(len(counts))))
+    total = max(int(counts.sum()), 1)
+    return {
+        "mean": float((counts * apart).sum() / total),
+        "constant": float((counts.sum(1) @ apart).min() / total),
+        "near": float(counts[apart <= 1].sum() / total),
+    }
+
+
+def _weights(path: Path) -> int | None:
+    """How many numbers of the encoder are learned."""
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="np") as file:
+        names = [name for name in file.keys() if name != "pos_embed"]  # noqa: SIM118  # no mapping
+        return sum(int(math.prod(file.get_slice(name).get_shape())) for name in names)

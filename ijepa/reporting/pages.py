@@ -14,18 +14,41 @@ from markupsafe import Markup
 from PIL import Image
 
 from ijepa.config import Config
-from ijepa.reporting import style, words
+from ijepa.reporting import paper, style, words
 
 _NEITHER = "no record here"
 
 
 def write(results: Mapping[str, Any], folder: Path) -> None:
-    """Render ``index.html`` and ``report.md`` beside ``figures/``.
+    """Render ``index.html``, ``report.md`` and a page for each table of the paper.
 
     Args:
         results: what ``results.json`` holds, and nothing else.
         folder: has ``figures/<name>.svg`` and ``.png`` of every figure named in the results.
     """
+    environment = _environment()
+    content = {
+        "r": results,
+        "title": f"I-JEPA on {results['run']['data']}",
+        "columns": words.COLUMNS,
+        "rows": [words.cells(row) for row in results["table"]],
+        "chosen_columns": words.CHOSEN,
+        "chosen": [words.chosen(row) for row in results["table"]],
+        "tasks": by_task(results["table"]),
+        "parameters": {f.name: flat(results["parameters"][f.name]) for f in fields(Config)},
+        "sections": sections(results["figures"]),
+        "embed": lambda figure: embed(figure, folder),
+        "columns_of": paper.columns,
+    }
+    pages = {"index.html": "page.html.j2", "report.md": "report.md.j2"}
+    pages |= {f"{table['name']}.html": "table.html.j2" for table in results["paper"]}
+    tables = {f"{table['name']}.html": table for table in results["paper"]}
+    for name, template in pages.items():
+        text = environment.get_template(template).render(content, table=tables.get(name))
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("ijepa.reporting", "."),
         undefined=StrictUndefined,
@@ -34,28 +57,23 @@ def write(results: Mapping[str, Any], folder: Path) -> None:
         keep_trailing_newline=True,
         autoescape=lambda name: bool(name) and "html" in str(name),
     )
-    environment.filters |= {"md": markdown, "seconds": words.duration, "short": short}
-    content = {
-        "r": results,
-        "title": f"I-JEPA on {results['run']['data']}",
-        "columns": words.COLUMNS,
-        "rows": [words.cells(row) for row in results["table"]],
-        "chosen_columns": words.CHOSEN,
-        "chosen": [words.chosen(row) for row in results["table"]],
-        "marks": [
-            row["verdict"] if row["encoder"] != "trained" else "" for row in results["table"]
-        ],
-        "spans": spans(results["table"]),
-        "parameters": {f.name: flat(results["parameters"][f.name]) for f in fields(Config)},
-        "sections": sections(results["figures"]),
+    environment.filters |= {
+        "md": markdown,
+        "seconds": words.duration,
+        "short": short,
         "spoken": words.spoken,
         "number": words.number,
-        "embed": lambda figure: embed(figure, folder),
-        "nothing": _NEITHER,
+        "plus_minus": words.plus_minus,
     }
-    for template, name in (("page.html.j2", "index.html"), ("report.md.j2", "report.md")):
-        text = environment.get_template(template).render(content)
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    page = PackageLoader("ijepa.reporting", ".").get_source(environment, "page.html.j2")[0]
+    style = page.partition("<style>")[2].partition("</style>")[0].strip()
+    environment.globals |= {
+        "nothing": _NEITHER,
+        "style": style,  # one style for all pages
+        "interval": words.interval,
+        "last": paper.last,
+    }
+    return environment
 
 
 def embed(figure: Mapping[str, Any], folder: Path) -> Markup:
@@ -79,19 +97,26 @@ def sections(figures: list[Mapping[str, Any]]) -> dict[str, list[Mapping[str, An
     return {name: list(found) for name, found in groupby(figures, lambda f: str(f["section"]))}
 
 
-def spans(table: list[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    """For each row, over how many its task and its probe reach; 0 where an earlier row's does."""
-    task = _runs([row["task"] for row in table])
-    probe = _runs([(row["task"], row["probe"]) for row in table])
-    return list(zip(task, probe, strict=True))
+def by_task(table: list[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The lines of the results table of each task; a probe's first line says how many it has."""
+    return [
+        [
+            {
+                "row": row,
+                "cells": words.cells(row),
+                "chosen": words.chosen(row),
+                "span": len(rows) if place == 0 else 0,
+                "mark": row["verdict"] if row["encoder"] != "trained" else "",
+            }
+            for rows in _groups(found, "probe")
+            for place, row in enumerate(rows)
+        ]
+        for found in _groups(table, "task")
+    ]
 
 
-def _runs(values: list[Any]) -> list[int]:
-    found: list[int] = []
-    for _, group in groupby(values):
-        size = len(list(group))
-        found += [size] + [0] * (size - 1)
-    return found
+def _groups(rows: list[Mapping[str, Any]], key: str) -> list[list[Mapping[str, Any]]]:
+    return [list(found) for _, found in groupby(rows, lambda row: row[key])]
 
 
 def flat(tree: Any, prefix: str = "") -> list[tuple[str, str]]:

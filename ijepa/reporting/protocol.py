@@ -50,35 +50,43 @@ def _measured(settings: Config, evaluation: Mapping[str, Any]) -> str:
     n, split = evaluation.get("n", {}), evaluation.get("split", "test")
     counts = {name: f"{value:,}" for name, value in n.items()}
     grids = [
-        f"the {spoken(probe)} probe had {len(cell['grid'])} settings to choose from"
+        f"{spoken(probe)} {len(cell['grid'])}"
         for found in list(evaluation["tasks"].values())[:1]
         for probe, cells in found.items()
         if isinstance(cells, Mapping) and isinstance(cell := cells.get("trained"), Mapping)
         if cell.get("grid")
     ]
-    chosen = f" ({'; '.join(grids)})" if grids else ""
+    chosen = f" (candidates: {', '.join(grids)})" if grids else ""
     last, side = settings.evaluate.last_layers, evaluation.get("pixels_side")
     shrunk = (
         f" (averaged down to {side} × {side})" if side and side < settings.data.image_size else ""
     )
-    return (
+    encoder = evaluation.get("encoder")
+    whose = f"The encoder that was probed is the {encoder}. " if encoder else ""
+    return whose + (
         f"Probes learn from {counts.get('train', 'the')} training images. Their settings{chosen}"
         " and the features they read (the mean over patches of the last block, or of the last"
         f" {last} blocks side by side) are chosen on {counts.get('held_out', 'other')} held-out"
-        f" training images; the {counts.get('test', '')} images of the {split} split are touched"
-        " once, by the chosen setting. The baselines go through the same protocol: the same"
-        f" encoder at its random initialisation, with this run's seed, and raw pixels{shrunk}."
-        f" Chance is the share of the most frequent class in the {split} split."
+        f" training images. The {counts.get('test', '')} images of the {split} split take no part"
+        " in the choice; once it is made, every candidate predicts them. A probe that is named"
+        " with a share of the labels fits on that share alone. The baselines go through the same"
+        " protocol: the same"
+        f" encoder at its random initialisation, with this run's seed, and raw pixels{shrunk}; a"
+        " probe that needs the network or its patches has no pixels."
+        f" Chance is the share of the most frequent class in the {split} split. The paper reports"
+        " the maximum over its probes; by that convention each row also gives “max over"
+        f" candidates”. It is chosen on the {split} images themselves, so it is optimistic, and no"
+        " comparison here uses it."
     )
 
 
 def _intervals(evaluation: Mapping[str, Any]) -> str:
     split = evaluation.get("split", "test")
     return (
-        f"All intervals are 95 % intervals over the images of the {split} split: how far the"
-        " number could move with other images of the same kind. A difference is taken image by"
-        " image (paired), so its interval is narrower than two separate intervals suggest."
-        " “Better” and “worse” mean that the interval of the difference excludes zero;"
+        f"All intervals are item-level: 95 % intervals over the images of the {split} split, how"
+        " far the number could move with other images of the same kind. A difference is taken"
+        " image by image (paired), so its interval is narrower than two separate intervals"
+        " suggest. “Better” and “worse” mean that the interval of the difference excludes zero;"
         " “undecided” that it does not."
     )
 
@@ -88,7 +96,8 @@ def _limits(settings: Config, rows: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"This is one training run, with seed {settings.seed}. The intervals do not hold the"
         " spread between seeds, so two runs must not be ranked by them: that takes several seeds"
-        f" of each. The {compared} comparisons are not corrected for their number; about one in"
-        " twenty intervals misses. Nothing here is comparable with the paper's ImageNet numbers,"
-        " which took far larger models, images and budgets."
+        f" of each (ijepa ablate). The {compared} comparisons are not corrected for their"
+        " number; about one in twenty intervals misses. Nothing here is comparable with the"
+        " paper's ImageNet numbers, which took far larger models, images and budgets; the pages"
+        " of the paper's tables show both, and rank neither."
     )
