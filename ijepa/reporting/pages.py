@@ -1,4 +1,4 @@
-"""``results.json`` and its figures -> one self-contained HTML page and one Markdown page."""
+"""``results.json`` and its figures -> the HTML pages, each self-contained, and Markdown."""
 
 import base64
 import html
