@@ -49,7 +49,9 @@ def make_run(folder: Path) -> None:
     from ruamel.yaml import YAML
 
     with (folder / "params.yaml").open("w") as file:
-        YAML(typ="safe", pure=True).dump(params(**{**TINY, "data.name": "cifar10"}), file)
+        YAML(typ="safe", pure=True).dump(
+            params(**{**TINY, "data.name": "cifar10", "evaluate.probes": ["linear", "knn"]}), file
+        )
     settings, rng = configs.load(folder / "params.yaml"), np.random.default_rng(0)
 
     def split(count: int) -> Split:
@@ -189,6 +191,7 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
+@pytest.mark.slow
 def test_same_inputs_same_bytes(
     built: Path, tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -290,6 +290,7 @@ sys.exit(console.run(lambda: record(body)))
 """
 
 
+@pytest.mark.slow
 def test_much_output_a_secret_and_no_server(tmp_path: Path) -> None:
     """20 MB pass through, the end is kept, the secret is not, the absent server costs a line."""
     with socket.socket() as free:  # nobody listens there

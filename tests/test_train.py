@@ -72,6 +72,7 @@ def test_killed_twice_equals_uninterrupted(
     assert run("other", seed=1) != straight
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left_out", ["optimizer", "ema", "schedule", "sampler", "window"])
 def test_nothing_can_be_left_out_of_a_checkpoint(
     run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, left_out: str
