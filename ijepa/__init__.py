@@ -16,15 +16,17 @@ Where to start
     prediction       context + mask tokens -> (B, M, T, D)               ``predictor``
     loss             scalar, then ``update``: the EMA                    ``objectives/``
     training         the loop, which knows only the objective            ``train``
-    features         frozen encoder -> (images, D) on disk               ``features``
-    metrics          features and labels -> accuracy with intervals      ``probes/``
+    features         frozen encoder -> (images, D) on disk               ``encoders/``,
+                                                                         ``features``
+    predictions      features and labels -> classes of the test images   ``probing``, ``probes/``
+    metrics          predictions -> accuracies with intervals            ``scores``
     report           results -> one page, figures, Markdown, JSON        ``reporting/``
     ===============  ==================================================  =====================
 
     ``prepare``, ``pretrain``, ``evaluate`` and ``report`` are the four DVC stages (``dvc.yaml``).
     ``params.yaml`` holds the science, ``environment`` reads the hardware. A variant of
-    ``datasets/``, ``masks/``, ``objectives/`` or ``probes/`` is one file, found by its name
-    (``variants``).
+    ``datasets/``, ``masks/``, ``objectives/``, ``encoders/`` or ``probes/`` is one file, found by
+    its name (``variants``).
 
 Shapes
     B images in a batch, H x W pixels, N patches of an image, C context tokens, M target blocks,

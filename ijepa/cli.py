@@ -1,4 +1,4 @@
-"""The ``ijepa`` command: database, runs, Omniboard, masks, presets, checkpoints.
+"""The ``ijepa`` command: experiments, evaluation, export, database, runs, masks, presets.
 
 A command's module is imported when the command is asked for, so that help is instant.
 """
@@ -32,7 +32,7 @@ where to start:
 stages (dvc.yaml), each also `python -m ijepa.STAGE`:
   prepare    images -> a checksummed data set in data/prepared
   pretrain   I-JEPA without labels -> out/encoder.safetensors; stopped, it goes on where it was
-  evaluate   linear and kNN probes of the frozen encoder, beside its random init and raw pixels
+  evaluate   probes of the frozen encoder, beside its random init and raw pixels
   report     out/report/index.html: accuracies, curves, masks, features, provenance
 
 Every run of a stage is recorded: in .ijepa/runs always, in MongoDB when it can be reached.
