@@ -28,6 +28,14 @@ def real(low: float, high: float = math.inf, *, above: bool = False) -> Any:
     )
 
 
+def reals(low: float, *, above: bool = False) -> Any:
+    """A field that takes a list of numbers >= low, or > low with ``above``; one or more."""
+    return _allowed(
+        f"numbers {'>' if above else '>='} {low:g}, at least one",
+        lambda v: bool(v) and all((x > low if above else x >= low) and x < math.inf for x in v),
+    )
+
+
 def interval(low: float, high: float = math.inf) -> Any:
     """A field that takes ``[a, b]``, low < a <= b <= high; the scalar ``a`` is ``[a, a]``."""
     return _allowed(

@@ -13,7 +13,7 @@ the memory-mapped tokens once: AdamW, the rate falls to 0 on a cosine. ``held_ou
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from ijepa import logistic, seeds
 from ijepa.probes import Features, Result, Settings, choose
-from ijepa.strict import integer
+from ijepa.strict import integer, reals
 
 NEEDS = "tokens"
 
@@ -33,24 +33,12 @@ _ROWS = 256  # images predicted at once: bounds the memory, does not change the 
 _Tokens = NDArray[np.float16]
 
 
-def _positive(values: tuple[float, ...]) -> bool:
-    return bool(values) and all(0 < v < math.inf for v in values)
-
-
-def _not_negative(values: tuple[float, ...]) -> bool:
-    return bool(values) and all(0 <= v < math.inf for v in values)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """``evaluate.attentive``."""
 
-    lr: tuple[float, ...] = field(
-        metadata={"allowed": "numbers > 0, at least one", "check": _positive}
-    )
-    weight_decay: tuple[float, ...] = field(
-        metadata={"allowed": "numbers >= 0, at least one", "check": _not_negative}
-    )
+    lr: tuple[float, ...] = reals(0, above=True)
+    weight_decay: tuple[float, ...] = reals(0)
     epochs: int = integer(1)
     batch_size: int = integer(1)
     heads: int = integer(1)

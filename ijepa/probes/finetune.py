@@ -19,7 +19,7 @@ import math
 import re
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,16 +34,12 @@ from ijepa import batches, environment, labelled, seeds
 from ijepa.encoders import Backbone
 from ijepa.features import Part
 from ijepa.probes import Features, Result, Settings, choose
-from ijepa.strict import integer, interval, real
+from ijepa.strict import integer, interval, real, reals
 
 NEEDS = "network"
 
 _BATCH = 64  # images predicted at once: bounds the memory, does not change the result
 _BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers?)\.(\d+)\.")  # in timm's and transformers' names
-
-
-def _positive(values: tuple[float, ...]) -> bool:
-    return bool(values) and all(0 < v < math.inf for v in values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +49,7 @@ class Options:
     fraction: float = real(0, 1, above=True)
     epochs: int = integer(1)
     warmup_epochs: float = real(0)
-    lr: tuple[float, ...] = field(
-        metadata={"allowed": "numbers > 0, at least one", "check": _positive}
-    )
+    lr: tuple[float, ...] = reals(0, above=True)
     weight_decay: float = real(0)
     layer_decay: float = real(0, 1, above=True)
     label_smoothing: float = real(0, 1)

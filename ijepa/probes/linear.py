@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ijepa import seeds
 from ijepa.probes import Features, Result, Settings, choose
-from ijepa.strict import integer
+from ijepa.strict import integer, reals
 
 NEEDS = "pooled"
 
@@ -38,14 +38,6 @@ _MOMENTUM = 0.9
 _FLOOR = 1e-3  # of an axis' variance (1 on average): axes below it are noise, and learn slowly
 _STEPS = 32  # an epoch has at least so many steps: a small data set takes smaller batches
 _ROWS = 8192  # images scored at once: bounds the memory, does not change the result
-
-
-def _positive(values: tuple[float, ...]) -> bool:
-    return bool(values) and all(0 < v < math.inf for v in values)
-
-
-def _not_negative(values: tuple[float, ...]) -> bool:
-    return bool(values) and all(0 <= v < math.inf for v in values)
 
 
 def _norms(values: tuple[str, ...]) -> bool:
@@ -59,12 +51,8 @@ class Options:
     norm: tuple[str, ...] = field(
         metadata={"allowed": "batch, none, or a list of both", "check": _norms}
     )
-    lr: tuple[float, ...] = field(
-        metadata={"allowed": "numbers > 0, at least one", "check": _positive}
-    )
-    weight_decay: tuple[float, ...] = field(
-        metadata={"allowed": "numbers >= 0, at least one", "check": _not_negative}
-    )
+    lr: tuple[float, ...] = reals(0, above=True)
+    weight_decay: tuple[float, ...] = reals(0)
     epochs: int = integer(1)
     batch_size: int = integer(1)
 

@@ -13,8 +13,7 @@ holds what each image was called by the classifier that had not seen it. Then ea
 fitted to all labelled images.
 """
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +21,9 @@ from numpy.typing import NDArray
 from ijepa import labelled, logistic, seeds
 from ijepa.logistic import Models
 from ijepa.probes import Features, Result, Settings, choose
-from ijepa.strict import integer, real
+from ijepa.strict import integer, real, reals
 
 NEEDS = "pooled"
-
-
-def _penalties(values: tuple[float, ...]) -> bool:
-    return bool(values) and all(0 < v < math.inf for v in values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +31,7 @@ class Options:
     """``evaluate.logistic``."""
 
     fraction: float = real(0, 1, above=True)
-    l2: tuple[float, ...] = field(
-        metadata={"allowed": "numbers > 0, at least one", "check": _penalties}
-    )
+    l2: tuple[float, ...] = reals(0, above=True)
     folds: int = integer(2)
 
 
