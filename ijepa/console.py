@@ -1,5 +1,6 @@
 """What a user sees when something goes wrong: one line, and an exit status that says so."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -16,8 +17,8 @@ def run(main: Callable[[], int | None]) -> int:
     """Call ``main`` and turn what users can mend into one line on stderr.
 
     Returns:
-        ``main``'s status; 2 for bad input (``ValueError``), 130 for Ctrl-C, else the failure's
-        own. Anything else is a fault of ours and keeps its traceback.
+        ``main``'s status; 2 for bad input (``ValueError``), 130 for Ctrl-C, 141 for a closed pipe,
+        else the failure's own. Anything else is a fault of ours and keeps its traceback.
     """
     try:
         return main() or 0
@@ -27,6 +28,9 @@ def run(main: Callable[[], int | None]) -> int:
     except Failure as error:
         print(f"error: {error}", file=sys.stderr)
         return error.status
+    except BrokenPipeError:  # `ijepa ... | head` has read enough; Python would flush once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         return 130

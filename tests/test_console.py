@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from ijepa import console, variants
@@ -27,3 +30,17 @@ def test_variants_are_the_files_of_their_folder() -> None:
     assert variants.load("probes", "knn").__name__ == "ijepa.probes.knn"
     with pytest.raises(ValueError, match=r"'magic' is not one of .*multiblock"):
         variants.load("masks", "magic")
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    """As in `ijepa ablate --dry-run | head`."""
+    code = (
+        "import sys; from ijepa import console as c; sys.exit(c.run(lambda: print('y' * 9**6)))"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == 141

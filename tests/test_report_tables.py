@@ -340,7 +340,7 @@ def test_distance_of_classes_by_hand() -> None:
         ("logistic", {"fraction": 0.01}, "1 % labels, logistic regression"),
         ("logistic", {}, "logistic regression"),
         ("finetune", {"fraction": 1.0}, "fine-tuning"),
-        ("few_shot", {"shots": [1, 5, 10]}, "10-shot"),
+        ("few_shot", {"shots": [1, 5, 10]}, "10-shot, first draw"),
         ("few_shot", {}, "few-shot"),
         ("knn", {"k": 20}, "kNN"),
         ("attentive", {"epochs": 5}, "attentive"),

@@ -27,7 +27,7 @@ def method(probe: str, options: Mapping[str, Any]) -> str:
     if isinstance(share, int | float) and share < 1:
         return f"{100 * share:g} % labels, {spoken(probe)}"
     if probe == "few_shot" and shots:
-        return f"{max(shots)}-shot"  # its accuracy is of the most; the curve has them all
+        return f"{max(shots)}-shot, first draw"  # of the most; the curve has them all
     return spoken(probe)
 
 
