@@ -34,9 +34,7 @@ def test_variants_are_the_files_of_their_folder() -> None:
 
 def test_a_reader_that_has_enough_is_no_error() -> None:
     """As in `ijepa ablate --dry-run | head`."""
-    code = (
-        "import sys; from ijepa import console as c; sys.exit(c.run(lambda: print('y' * 9**6)))"
-    )
+    code = "import sys; from ijepa import console as c; sys.exit(c.run(lambda: print('y' * 9**6)))"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None

@@ -350,6 +350,12 @@ def test_probes_in_words(probe: str, options: dict[str, Any], said: str) -> None
     assert words.method(probe, options) == said
 
 
+def test_a_share_of_the_labels_is_of_all_there_are() -> None:
+    """1 % of a fifth of the images are no 1 % of the labels."""
+    assert words.method("logistic", {"fraction": 0.01}, 0.2) == "0.2 % labels, logistic regression"
+    assert words.method("linear", {}, 0.2) == "20 % labels, linear"
+
+
 def test_a_paper_column_takes_the_task_that_it_asks() -> None:
     def row(task: str, data: str) -> dict[str, Any]:
         return {"task": task, "data": data, "encoder": "trained"}

@@ -122,7 +122,9 @@ def table(
                         "split": found.get("split"),
                         "images": (found.get("n") or {}).get("test"),
                         "probe": probe,
-                        "method": words.method(probe, options.get(probe) or {}),
+                        "method": words.method(
+                            probe, options.get(probe) or {}, options.get("train_fraction", 1.0)
+                        ),
                         "options": options.get(probe) or {},
                         "encoder": encoder,
                         "chance": _real(found.get("chance")),

@@ -21,14 +21,18 @@ def spoken(name: str) -> str:
     return NAMES.get(name, name.replace("_", " "))
 
 
-def method(probe: str, options: Mapping[str, Any]) -> str:
-    """A probe as a reader says it, with what its parameters say of the labels it was given."""
-    share, shots = options.get("fraction"), options.get("shots")
-    if isinstance(share, int | float) and share < 1:
-        return f"{100 * share:g} % labels, {spoken(probe)}"
-    if probe == "few_shot" and shots:
+def method(probe: str, options: Mapping[str, Any], used: float = 1.0) -> str:
+    """A probe as a reader says it, with the labels it was given.
+
+    Args:
+        probe: its name.
+        options: its parameters.
+        used: the share of the training images that all probes may use.
+    """
+    if probe == "few_shot" and (shots := options.get("shots")):
         return f"{max(shots)}-shot, first draw"  # of the most; the curve has them all
-    return spoken(probe)
+    share = used * options.get("fraction", 1.0)
+    return f"{100 * share:g} % labels, {spoken(probe)}" if share < 1 else spoken(probe)
 
 
 def few_labels(probe: str, options: Mapping[str, Any]) -> bool:
