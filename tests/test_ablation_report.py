@@ -557,3 +557,11 @@ def test_real_experiments_make_reports() -> None:
             found = collect(chosen, locked, experiment.load_scale(scale))
             assert found["verdict"]["decision"] == "undecided"
             parse_tex(pages.tex(found))
+
+
+@pytest.mark.slow
+def test_the_committed_reports_are_what_their_lock_files_give() -> None:
+    """Also their style, which is that of the report of a run."""
+    found = [(name, scale) for name, scale in lock.listing() if scale != "smoke"]
+    assert ("target_scale", "laptop") in found
+    assert report.check(found) == []

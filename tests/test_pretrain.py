@@ -170,7 +170,8 @@ def probe(folder: Path, store: Store) -> int:
 
     train, test = pooled("train"), pooled("test")
     fit, held_out = train.take(np.arange(48)), train.take(np.arange(48, 64))
-    options = linear.Options(lr=(0.1,), weight_decay=(0.01,), epochs=10, batch_size=512)
+    settings = {"norm": ("batch",), "lr": (0.1,), "weight_decay": (0.01,)}
+    options = linear.Options(**settings, epochs=10, batch_size=512)
     result = linear.fit_score(fit, held_out, test, options, 0, "cpu")["class"]
     return int((result.predictions == test.labels["class"]).sum())
 
