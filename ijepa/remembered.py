@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ijepa import environment, labelled, logistic, probes
-from ijepa.probes import Draw, Result
+from ijepa.probes import Draw, Result, choose
 
 
 def result(parts: list[Any], compute: Callable[[], Mapping[str, Result]]) -> Mapping[str, Result]:
@@ -52,7 +52,6 @@ def _write(path: Path, found: Mapping[str, Result]) -> None:
     for number, (task, made) in enumerate(found.items()):
         about[task] = {
             "candidates": [dict(settings) for settings in made.candidates],
-            "winner": made.winner,
             "curve": [[draw.labels, draw.draw] for draw in made.curve],
         }
         arrays |= {
@@ -74,9 +73,8 @@ def _write(path: Path, found: Mapping[str, Result]) -> None:
 def _read(path: Path) -> Mapping[str, Result]:
     with np.load(path) as arrays:
         return {
-            task: Result(
+            task: choose(
                 tuple(made["candidates"]),
-                made["winner"],
                 arrays[f"{number} held_out"],
                 arrays[f"{number} held_out_labels"],
                 arrays[f"{number} test"],

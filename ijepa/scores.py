@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ijepa import statistics
-from ijepa.probes import Draw, Result
+from ijepa.probes import Draw, Result, choose
 
 # (probe, encoder) -> task -> result
 Results = Mapping[tuple[str, str], Mapping[str, Result]]
@@ -203,9 +203,8 @@ def _result(key: str, cell: Mapping[str, Any], arrays: Mapping[str, NDArray[np.i
         for point in cell.get("curve", ())
         for draw in range(len(point["draws"]))
     ]
-    return Result(
+    return choose(
         tuple(settings),
-        int((arrays[f"{key}/held_out"] == arrays[f"{key}/held_out_labels"]).mean(1).argmax()),
         arrays[f"{key}/held_out"],
         arrays[f"{key}/held_out_labels"],
         arrays[f"{key}/test"],
