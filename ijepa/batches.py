@@ -1,4 +1,4 @@
-"""The global batch of any step: images and masks as a pure function of (seed, position).
+"""The global batch of any step: views and masks as a pure function of (seed, position).
 
 The training stream is epoch after epoch of the training images, each epoch in its own order. The
 batch that starts at position p holds the stream's images p, ..., p + batch_size - 1, so neither
@@ -21,6 +21,7 @@ from ijepa import seeds, variants
 from ijepa.config import Config, grid
 from ijepa.masks import Keys, Masks
 from ijepa.store import Images
+from ijepa.views import View
 
 # ImageNet's, as in the official code; any fixed affine map would do
 _MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None] * 255
@@ -32,13 +33,13 @@ class Batch(NamedTuple):
 
     Attributes:
         samples: indices of the *global* batch in the data set, (global B,).
-        images: the rank's images, (B, 3, H, W) uint8.
-        masks: the rank's masks, padded to the lengths of the global batch.
+        views: the rank's images, (B, 3, S, S) uint8 for each view that the objective declares.
+        masks: the rank's masks for each masked view, padded to the lengths of the global batch.
     """
 
     samples: NDArray[np.int64]
-    images: Tensor
-    masks: Masks
+    views: tuple[Tensor, ...]
+    masks: tuple[Masks, ...]
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -98,24 +99,47 @@ def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return seeds.generator(seed, "order", epoch).permutation(count)
 
 
+def views(config: Config) -> tuple[View, ...]:
+    """The views of an image that a run's objective asks for; one of them if it says nothing."""
+    declare = getattr(variants.load("objectives", config.objective.name), "views", None)
+    size, train = config.data.image_size, config.train
+    if declare is None:
+        return (View(size, train.crop_scale, masked=True),)
+    declared: tuple[View, ...] = declare(size, config.model, train, config.objective.options)
+    return declared
+
+
+def purpose(name: str, view: int) -> str:
+    """What a view's random numbers are for; the first view's are those of a single one."""
+    return f"{name}/{view}" if view else name
+
+
 def crops(
-    config: Config, epochs: NDArray[np.int64], samples: NDArray[np.int64], height: int, width: int
+    config: Config,
+    epochs: NDArray[np.int64],
+    samples: NDArray[np.int64],
+    height: int,
+    width: int,
+    scale: tuple[float, float],
+    view: int = 0,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Random resized crops (Szegedy et al. 2015, as torchvision) and flips.
 
     Args:
-        config: seed and train.crop_scale, crop_aspect, flip are used.
+        config: seed and train.crop_aspect, flip are used.
         epochs: of each image, (B,).
         samples: index of each image, (B,).
         height: of the images in pixels.
         width: of the images in pixels.
+        scale: range of the crop's share of the image's area.
+        view: number of the view; views are independent.
 
     Returns:
         top, left, height and width of each crop in pixels (B, 4), and whether to flip (B,).
     """
     train, attempts = config.train, 10
-    u = seeds.uniforms(config.seed, "crop", epochs, samples, 2 * attempts + 3)
-    low, high = train.crop_scale
+    u = seeds.uniforms(config.seed, purpose("crop", view), epochs, samples, 2 * attempts + 3)
+    low, high = scale
     area = (low + u[:, :attempts] * (high - low)) * height * width
     log_low, log_high = np.log(train.crop_aspect)
     aspect = np.exp(log_low + u[:, attempts : 2 * attempts] * (log_high - log_low))
@@ -153,6 +177,7 @@ class Batches(Dataset[Batch]):
             rank * config.train.batch_size // world, (rank + 1) * config.train.batch_size // world
         )
         self.subset = training_subset(config.seed, config.data.train_fraction, len(images))
+        self.views = views(config)
         self.sample_masks = variants.load("masks", config.mask.name).sample
 
     @property
@@ -172,29 +197,46 @@ class Batches(Dataset[Batch]):
             samples[rows] = self.subset[
                 order(config.seed, int(epoch), len(self.subset))[places[rows]]
             ]
-        keys = Keys(config.seed, position // size, epochs, samples)
-        masks: Masks = self.sample_masks(keys, grid(config), config.mask.options)
-        images = [
-            self._view(e, s) for e, s in zip(epochs[self.share], samples[self.share], strict=True)
-        ]
-        return Batch(samples, torch.stack(images), masks.rows(self.share.start, self.share.stop))
+        masks = tuple(
+            self._masks(number, position // size, epochs, samples)
+            for number, view in enumerate(self.views)
+            if view.masked
+        )
+        mine = list(zip(epochs[self.share], samples[self.share], strict=True))
+        rows = [self._views(epoch, sample) for epoch, sample in mine]
+        return Batch(samples, tuple(torch.stack(view) for view in zip(*rows, strict=True)), masks)
 
-    def _view(self, epoch: np.int64, sample: np.int64) -> Tensor:
-        """The randomly cropped image, (3, H, W) uint8."""
+    def _masks(
+        self, view: int, step: int, epochs: NDArray[np.int64], samples: NDArray[np.int64]
+    ) -> Masks:
+        """The rank's masks of a view."""
+        seed = seeds.key(self.config.seed, "mask", view) if view else self.config.seed
+        keys = Keys(seed, step, epochs, samples)
+        masks: Masks = self.sample_masks(keys, grid(self.config), self.config.mask.options)
+        return masks.rows(self.share.start, self.share.stop)
+
+    def _views(self, epoch: np.int64, sample: np.int64) -> list[Tensor]:
+        """The random views of an image, (3, S, S) uint8 each; it is decoded once."""
         image = self.images[int(sample)]
+        return [self._view(image, number, epoch, sample) for number in range(len(self.views))]
+
+    def _view(
+        self, image: NDArray[np.uint8], number: int, epoch: np.int64, sample: np.int64
+    ) -> Tensor:
+        """One randomly cropped view."""
+        view, place = self.views[number], (np.array([epoch]), np.array([sample]))
         box, flip = crops(
-            self.config, np.array([epoch]), np.array([sample]), image.shape[0], image.shape[1]
+            self.config, *place, image.shape[0], image.shape[1], view.crop_scale, number
         )
         top, left, height, width = box[0].tolist()
         cut = image[top : top + height, left : left + width]
         if flip[0]:
             cut = cut[:, ::-1]
-        side = self.config.data.image_size
         chw = torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1)))
-        view: Tensor = transforms.resize(
-            chw, [side, side], InterpolationMode.BILINEAR, antialias=True
+        made: Tensor = transforms.resize(
+            chw, [view.size, view.size], InterpolationMode.BILINEAR, antialias=True
         )
-        return view
+        return made
 
 
 def loader(

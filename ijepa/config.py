@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ijepa import variants
-from ijepa.strict import WRONG, choice, convert, describe, integer, interval, pair, real
+from ijepa.strict import WRONG, choice, convert, describe, integer, interval, maybe, pair, real
 
 PARAMS = Path("params.yaml")
 
@@ -59,6 +59,7 @@ class Model:
     predictor_depth: int = integer(1)
     predictor_heads: int = integer(1)
     init: str = choice("fan_in", "official")  # see ijepa.encoder.initialise
+    layer_scale: float | None = maybe(real(0, above=True))  # of the encoder's blocks; null: none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,10 @@ class Train:
     crop_scale: tuple[float, float] = interval(0, 1)  # area of the random resized crop
     crop_aspect: tuple[float, float] = interval(0)
     flip: bool
+    color_jitter: float = real(0, 1)  # strength, see ijepa.augment; 0 is none
+    grayscale: float = real(0, 1)  # probability, as the next two
+    blur: float = real(0, 1)
+    solarize: float = real(0, 1)
     lr_start: float = real(0)
     lr: float = real(0, above=True)  # the peak, after warm-up
     lr_final: float = real(0)
@@ -86,6 +91,7 @@ class Train:
     weight_decay: tuple[float, float] = pair(0)  # at the first and the last step
     weight_decay_schedule: str = choice("linear", "cosine")  # paper: linear; official code: cosine
     betas: tuple[float, float] = pair(0, 1)
+    clip_norm: float | None = maybe(real(0, above=True))  # most of the gradient's norm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +198,13 @@ def _check_together(config: Config, where: str) -> None:
         variants.load("masks", config.mask.name).check(grid(config), config.mask.options)
     except ValueError as error:
         raise ValueError(f"{where}: mask.{error}") from None
+    objective = config.objective
+    check = getattr(variants.load("objectives", objective.name), "check", None)
+    if check is not None:
+        try:
+            check(size, model, objective.options)
+        except ValueError as error:
+            raise ValueError(f"{where}: objective.{error}") from None
 
 
 def grid(config: Config) -> tuple[int, int]:

@@ -27,10 +27,16 @@ def positions(grid: tuple[int, int], width: int) -> Tensor:
     return build_sincos2d_pos_embed(list(grid), dim=width, interleave_sin_cos=False)
 
 
-def blocks(width: int, depth: int, heads: int, mlp_ratio: float) -> nn.ModuleList:
-    """Pre-norm transformer blocks; LayerNorm eps 1e-6 as in ViT, MAE and the official code."""
+def blocks(
+    width: int, depth: int, heads: int, mlp_ratio: float, layer_scale: float | None = None
+) -> nn.ModuleList:
+    """Pre-norm transformer blocks; LayerNorm eps 1e-6 as in ViT, MAE and the official code.
+
+    ``layer_scale`` is the first value of LayerScale (arXiv 2103.17239), which data2vec has.
+    """
     made = nn.ModuleList(
-        Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True) for _ in range(depth)
+        Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, init_values=layer_scale)
+        for _ in range(depth)
     )
     for part in made.modules():
         if isinstance(part, nn.LayerNorm):
@@ -68,7 +74,7 @@ class Encoder(nn.Module):
 
     Args:
         image_size: side of the square images in pixels.
-        model: width, depth, heads, mlp_ratio and patch_size are used.
+        model: width, depth, heads, mlp_ratio, patch_size and layer_scale are used.
     """
 
     pos_embed: Tensor
@@ -81,7 +87,9 @@ class Encoder(nn.Module):
         self.num_patches = side * side
         self.patch_embed = PatchEmbed(image_size, model.patch_size, 3, model.width)
         self.register_buffer("pos_embed", positions(self.grid, model.width)[None])
-        self.blocks = blocks(model.width, model.depth, model.heads, model.mlp_ratio)
+        self.blocks = blocks(
+            model.width, model.depth, model.heads, model.mlp_ratio, model.layer_scale
+        )
         self.norm = nn.LayerNorm(model.width, eps=1e-6)
 
     def forward(

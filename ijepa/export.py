@@ -90,6 +90,8 @@ def export(spec: str, form: str, folder: Path, config: Config) -> list[Path]:
     eps = network.norm.eps
     if form != "hf" and eps != 1e-6:
         raise ValueError(f"{spec}: LayerNorm eps {eps:g}; --format {form} has 1e-6 alone, hf any")
+    if form == "hf" and network.model.layer_scale is not None:
+        raise ValueError(f"{spec}: transformers' IJepaModel has no LayerScale; --format timm has")
     if form == "safetensors" and backbone.normalisation != IMAGENET:
         raise ValueError(f"{spec}: its images are not normalised as ours are; --format timm or hf")
     about = origin(spec, backbone) | {"export_format": form}
@@ -141,6 +143,7 @@ def timm_config(network: Encoder, backbone: Backbone) -> dict[str, Any]:
             "depth": model.depth,
             "num_heads": model.heads,
             "mlp_ratio": model.mlp_ratio,
+            "init_values": model.layer_scale,
             "class_token": False,
             "global_pool": "avg",
             "fc_norm": False,  # the norm comes before the average

@@ -27,7 +27,11 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def update(self, encoder: Encoder, momentum: float) -> None:
-        """teacher <- momentum * teacher + (1 - momentum) * encoder, for every parameter."""
-        torch._foreach_lerp_(
-            list(self.encoder.parameters()), list(encoder.parameters()), 1 - momentum
-        )
+        """Move towards the encoder that it follows."""
+        follow(self.encoder, encoder, momentum)
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """teacher <- momentum * teacher + (1 - momentum) * student, for every parameter."""
+    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)

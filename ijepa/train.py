@@ -79,7 +79,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss, context = forward_backward(model, batch, autocast, device)
             loss, context, stopping = stop.agree(loss, context, device)
-            refuse_if_not_finite(loss, objective, progress.step + 1)
+            clip_or_refuse(loss, objective, config.train.clip_norm, progress.step + 1)
             optimizer.step()
             progress = Progress(progress.step + 1, progress.images + size)
             meters = objective.update(progress.step / steps)
@@ -131,8 +131,9 @@ def create_optimizer(objective: nn.Module, config: Config) -> torch.optim.AdamW:
 def modules(config: Config) -> list[str]:
     """The code that can change what a run computes: the code that ``dvc.yaml`` names."""
     chosen = [f"masks.{config.mask.name}", f"objectives.{config.objective.name}"]
-    fixed = ["batches", "diagnostics", "encoder", "masks", "objectives", "pictures", "predictor"]
-    return sorted([*fixed, "schedule", "seeds", "store", "teacher", "train", *chosen])
+    fixed = ["batches", "diagnostics", "encoder", "masks", "objectives", "pictures"]
+    more = ["predictor", "schedule", "seeds", "store", "teacher", "train", "views"]
+    return sorted([*fixed, *more, *chosen])
 
 
 @contextlib.contextmanager
@@ -166,27 +167,28 @@ def restore(
 
 def forward_backward(
     model: nn.Module, batch: Batch, autocast: Callable[[], torch.autocast], device: torch.device
-) -> tuple[float, int]:
+) -> tuple[float, float]:
     """Gradients of the mean loss over this rank's share, micro-batch by micro-batch.
 
     Returns:
-        The mean loss and the number of context patches of the share.
+        The mean loss and the number of context patches of the share, the mean over masked views.
     """
-    share = len(batch.images)
+    share = len(batch.views[0])
     micro = environment.number("IJEPA_MICRO_BATCH") or share
     total = torch.zeros((), device=device)
     for start in range(0, share, micro):
         stop = min(start + micro, share)
-        images = normalise(batch.images[start:stop].to(device, non_blocking=True))
-        masks = batch.masks.rows(start, stop).to(device)
+        views = [normalise(view[start:stop].to(device, non_blocking=True)) for view in batch.views]
+        masks = [each.rows(start, stop).to(device) for each in batch.masks]
         with contextlib.ExitStack() as stack:
             if stop < share and isinstance(model, DistributedDataParallel):
                 stack.enter_context(model.no_sync())
             with autocast():
-                loss = model(images, masks)
+                loss = model(*views, *masks)
             (loss * ((stop - start) / share)).backward()
         total += loss.detach() * ((stop - start) / share)
-    return total.item(), int(batch.masks.context_valid.sum())
+    context = sum(int(each.context_valid.sum()) for each in batch.masks) / len(batch.masks)
+    return total.item(), context
 
 
 class StopVote:
@@ -195,7 +197,9 @@ class StopVote:
     def __init__(self, world: int) -> None:
         self.world, self.request = world, launch.StopRequest()
 
-    def agree(self, loss: float, context: int, device: torch.device) -> tuple[float, int, bool]:
+    def agree(
+        self, loss: float, context: float, device: torch.device
+    ) -> tuple[float, float, bool]:
         """The global batch's mean loss and context patches, and whether to stop now."""
         numbers: Tensor = torch.tensor(
             [loss / self.world, context, self.request.made], dtype=torch.float64, device=device
@@ -203,17 +207,20 @@ class StopVote:
         if self.world > 1:
             dist.all_reduce(numbers)
         loss, total, stop = numbers.tolist()
-        return loss, int(total), stop > 0
+        return loss, total, stop > 0
 
 
-def refuse_if_not_finite(loss: float, objective: nn.Module, step: int) -> None:
-    """Stop before the update that would spoil the weights.
+def clip_or_refuse(loss: float, objective: nn.Module, most: float | None, step: int) -> None:
+    """Scale the gradient to a norm of at most ``most``; stop before an update that would spoil
+    the weights.
 
     Raises:
         Failure: the loss or a gradient is NaN or infinite.
     """
     gradients = [p.grad for p in objective.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients).item()
+    if most is not None and most < norm < math.inf:
+        torch._foreach_mul_(gradients, most / norm)
     if not math.isfinite(loss) or not math.isfinite(norm):
         raise console.Failure(
             f"NaN or infinity at step {step} (loss {loss:g}, gradient norm {norm:g}): stopped"

@@ -6,6 +6,7 @@ from conftest import tiny
 from ijepa import batches
 from ijepa.batches import Batches
 from ijepa.store import Store
+from ijepa.views import View
 
 STEP = {"train.batch_size": 8}
 
@@ -20,10 +21,11 @@ def test_ranks_see_the_shares_of_one_global_batch(store: Store) -> None:
                 for rank in range(world)
             ]
             assert all((share.samples == whole.samples).all() for share in shares)
-            assert torch.equal(torch.cat([share.images for share in shares]), whole.images)
-            for name in whole.masks._fields:
-                parts = [getattr(share.masks, name) for share in shares]
-                assert torch.equal(torch.cat(parts), getattr(whole.masks, name))
+            assert torch.equal(torch.cat([share.views[0] for share in shares]), whole.views[0])
+            (masks,) = whole.masks
+            for name in masks._fields:
+                parts = [getattr(share.masks[0], name) for share in shares]
+                assert torch.equal(torch.cat(parts), getattr(masks, name))
 
 
 @pytest.mark.slow
@@ -35,8 +37,9 @@ def test_workers_change_nothing(store: Store) -> None:
         loader = batches.loader(data, 0, workers)
         for expected, found in zip(plain, loader, strict=True):
             assert (expected.samples == np.asarray(found.samples)).all()
-            assert torch.equal(expected.images, found.images)
-            assert all(torch.equal(a, b) for a, b in zip(expected.masks, found.masks, strict=True))
+            assert torch.equal(expected.views[0], found.views[0])
+            pairs = zip(expected.masks[0], found.masks[0], strict=True)
+            assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_every_epoch_shows_every_image_once_in_its_own_order(store: Store) -> None:
@@ -58,9 +61,9 @@ def test_a_smaller_fraction_lies_within_a_larger_one() -> None:
 
 
 def test_crops_have_the_asked_area_and_aspect_and_lie_inside() -> None:
-    config = tiny(**{"train.crop_scale": [0.3, 1.0], "train.flip": True})
+    config = tiny(**{"train.flip": True})
     n = 4000
-    box, flip = batches.crops(config, np.zeros(n, np.int64), np.arange(n), 200, 300)
+    box, flip = batches.crops(config, np.zeros(n, np.int64), np.arange(n), 200, 300, (0.3, 1.0))
     top, left, height, width = box.T
     assert (top >= 0).all()
     assert (top + height <= 200).all()
@@ -74,13 +77,44 @@ def test_crops_have_the_asked_area_and_aspect_and_lie_inside() -> None:
     assert flip.mean() == pytest.approx(0.5, abs=0.04)
     assert (top + height == 200).any(), "the last row is reachable"
     still = tiny(**{"train.flip": False})
-    assert not batches.crops(still, np.zeros(n, np.int64), np.arange(n), 9, 9)[1].any()
+    drawn = batches.crops(still, np.zeros(n, np.int64), np.arange(n), 9, 9, (0.3, 1.0))
+    assert not drawn[1].any()
 
 
 def test_crops_of_images_that_no_crop_fits_fall_back_to_the_centre() -> None:
-    config = tiny(**{"train.crop_scale": [1.0, 1.0]})
-    box, _ = batches.crops(config, np.zeros(3, np.int64), np.arange(3), 10, 100)
+    whole = (1.0, 1.0)
+    box, _ = batches.crops(tiny(), np.zeros(3, np.int64), np.arange(3), 10, 100, whole)
     assert (box == np.array([0, 43, 10, 13])).all()
+
+
+def test_views_are_independent_and_the_first_is_that_of_a_single_one(store: Store) -> None:
+    """What an objective declares: sizes, crop areas, and masks for the masked ones alone."""
+    images = store.splits["train"]
+    single = Batches(images, tiny(**STEP))[0]
+    data = Batches(images, tiny(**STEP))
+    data.views = (
+        View(16, (0.6, 1.0), masked=True),
+        View(16, (0.6, 1.0), masked=True),
+        View(8, (0.1, 0.2), masked=False),
+    )
+    batch = data[0]
+    assert [tuple(view.shape) for view in batch.views] == [(8, 3, 16, 16)] * 2 + [(8, 3, 8, 8)]
+    assert len(batch.masks) == 2
+    assert torch.equal(batch.views[0], single.views[0])
+    assert all(torch.equal(a, b) for a, b in zip(batch.masks[0], single.masks[0], strict=True))
+    assert not torch.equal(batch.views[0], batch.views[1])
+    assert not torch.equal(batch.masks[0].context, batch.masks[1].context)
+    again = data[0]
+    assert all(torch.equal(a, b) for a, b in zip(batch.views, again.views, strict=True))
+
+
+def test_crops_of_two_views_are_independent() -> None:
+    n = 2000
+    config, place = tiny(), (np.zeros(n, np.int64), np.arange(n))
+    first, second = (
+        batches.crops(config, *place, 100, 100, (0.2, 0.8), view)[0].prod(1) for view in (0, 1)
+    )
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.07  # three standard errors
 
 
 def test_centre() -> None:

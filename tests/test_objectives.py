@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ijepa import encoder as encoders
 from ijepa import train
 from ijepa.masks import Masks
-from ijepa.objectives import compare, pixels
+from ijepa.objectives import compare, encode, hidden, patches
 from ijepa.store import Store
 
 CPU = torch.device("cpu")
@@ -89,13 +89,13 @@ def test_patches_are_numbered_as_the_encoders_tokens() -> None:
     encoder = encoders.create(16, tiny().model, 0)
     number = torch.arange(16.0)
     image = number.view(4, 4).repeat_interleave(4, 0).repeat_interleave(4, 1)
-    cut = pixels.patches(image.expand(1, 3, 16, 16), 4)
+    cut = patches(image.expand(1, 3, 16, 16), 4)
     assert torch.equal(cut, number[None, :, None].expand(1, 16, 48))
     before = encoder.patch_embed(images(1))
     for patch in range(16):
         moved = (encoder.patch_embed(changed_at(patch)) != before).any(-1)[0]
         assert moved.nonzero().tolist() == [[patch]]
-        assert (pixels.patches(changed_at(patch), 4) != pixels.patches(images(1), 4)).any(
+        assert (patches(changed_at(patch), 4) != patches(images(1), 4)).any(
             -1
         ).nonzero().tolist() == [[0, patch]]
 
@@ -236,3 +236,42 @@ def test_momentum_0_and_1(
     assert not torch.equal(student["norm.weight"], start["norm.weight"])
     for name, weight in objective.encoder.state_dict().items():
         assert torch.equal(weight, expected[name]), name
+
+
+def test_encode_is_the_encoder_where_nothing_is_hidden() -> None:
+    encoder = make(tiny()).encoder
+    outputs = encode(encoder, images())
+    assert len(outputs) == 2
+    torch.testing.assert_close(encoder.norm(outputs[-1]), encoder(images()))
+    for ours, theirs in zip(outputs, encoder.layers(images(), 2), strict=True):
+        torch.testing.assert_close(encoder.norm(ours), theirs)
+
+
+def test_encode_shows_the_mask_token_and_not_the_pixels_of_a_hidden_patch() -> None:
+    encoder = make(tiny()).encoder
+    hide, token = torch.arange(16)[None] == 5, torch.linspace(-1, 1, 16)
+    before = encode(encoder, images(1), hide, token)[-1]
+    assert torch.equal(before, encode(encoder, changed_at(5), hide, token)[-1])
+    assert not torch.equal(before, encode(encoder, changed_at(6), hide, token)[-1])
+    assert not torch.equal(before, encode(encoder, images(1), hide, 2 * token)[-1])
+
+
+def test_encode_places_a_smaller_image_over_the_whole_grid() -> None:
+    """Without blocks what is left is patch and position; constant positions stay constant."""
+    encoder = make(tiny()).encoder
+    encoder.blocks = nn.ModuleList([nn.Identity()])
+    small = images(2)[..., :8, :8]
+    alone = encoder.patch_embed.proj(small).flatten(2).transpose(1, 2)
+    positions = (encode(encoder, small)[-1] - alone)[0]
+    assert positions.shape == (4, 16)
+    grid = encoder.pos_embed[0].view(4, 4, 16)
+    order = positions @ grid.flatten(0, 1).T  # nearest in the grid: a patch of the same quarter
+    for number, place in enumerate(order.argmax(1).tolist()):
+        assert (place // 4 // 2, place % 4 // 2) == divmod(number, 2)
+    encoder.pos_embed = torch.full_like(encoder.pos_embed, 3.0)
+    torch.testing.assert_close(encode(encoder, small)[-1], alone + 3)
+
+
+def test_hidden_is_the_union_of_the_blocks_without_padding() -> None:
+    found = hidden(blocks(), 16)
+    assert found.nonzero()[:, 1].tolist() == [2, 3, 6, 7, 10, 11]

@@ -508,7 +508,7 @@ def test_gallery_shows_the_first_batch(
 
     monkeypatch.chdir(run)
     batch = Batches(open_store().splits["train"], configs.load())[0]
-    wanted = batch.images[0].permute(1, 2, 0).numpy().repeat(8, 0).repeat(8, 1)
+    wanted = batch.views[0][0].permute(1, 2, 0).numpy().repeat(8, 0).repeat(8, 1)
     assert (tile(built / "figures" / "masks.png", 0) == wanted).all()
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import ROOT, tiny
 from ruamel.yaml import YAML
+from torch import nn
 
 from ijepa import checkpoint, console, train
 from ijepa.objectives import ijepa as ijepa_objective
@@ -197,3 +198,13 @@ def test_the_modules_of_a_run_are_what_dvc_says() -> None:
         for f in named
     ]
     assert sorted(modules) == train.modules(config)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(None, 5.0), (10.0, 5.0), (1.0, 1.0)])
+def test_the_gradient_is_scaled_to_the_largest_norm_allowed(
+    most: float | None, expected: float
+) -> None:
+    layer = nn.Linear(2, 1, bias=False)
+    layer.weight.grad = torch.tensor([[3.0, -4.0]])
+    train.clip_or_refuse(0.0, layer, most, 1)
+    torch.testing.assert_close(layer.weight.grad, torch.tensor([[0.6, -0.8]]) * expected)

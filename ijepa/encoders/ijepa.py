@@ -92,7 +92,7 @@ def empty(
     model = Model(
         patch_size=patch_size, width=width, depth=depth, heads=heads, mlp_ratio=ratio,
         predictor_width=width, predictor_depth=1, predictor_heads=heads,  # there is none
-        init="official",
+        init="official", layer_scale=None,
     )  # fmt: skip
     with torch.device("meta"):
         return encoders.Encoder(image_size, model)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ijepa import encoder as encoders
 from ijepa.config import Model
 from ijepa.masks import Masks
-from ijepa.objectives import LOSSES, compare
+from ijepa.objectives import LOSSES, compare, patches, standardise
 from ijepa.predictor import Predictor
 from ijepa.strict import choice
 
@@ -51,23 +51,12 @@ class Objective(nn.Module):
         """The pixels to be predicted, (B, M, T, P·P·3)."""
         pixels = patches(images.float(), self.patch_size)
         if self.options.pixel_norm:
-            variance, mean = torch.var_mean(pixels, -1, keepdim=True)  # unbiased, as MAE's
-            pixels = (pixels - mean) / (variance + 1e-6).sqrt()
+            pixels = standardise(pixels)
         return encoders.take(pixels, masks.targets.flatten(1)).view(*masks.targets.shape, -1)
 
     def update(self, progress: float) -> dict[str, float]:
         """Nothing follows the context encoder."""
         return {}
-
-
-def patches(images: Tensor, size: int) -> Tensor:
-    """Cut images (B, 3, H, W) into N patches of ``size`` x ``size`` pixels, (B, N, size·size·3).
-
-    Patches are in raster order, as the encoder's tokens; inside one: row, column, channel.
-    """
-    count, channels, height, width = images.shape
-    cut = images.view(count, channels, height // size, size, width // size, size)
-    return cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
 
 def create(image_size: int, model: Model, options: Options, seed: int) -> Objective:

@@ -100,7 +100,7 @@ def mask_gallery(settings: Config, path: Path, count: int = 8) -> bool:
     if real:
         ranks = max(1, settings.train.batch_size // count)  # as if of many: do not read them all
         batch = batches.Batches(store.open_store().splits["train"], settings, 0, ranks)[0]
-        images, masks = list(batch.images[:count].permute(0, 2, 3, 1).numpy()), batch.masks
+        images, masks = list(batch.views[0][:count].permute(0, 2, 3, 1).numpy()), batch.masks[0]
     else:
         images, masks = [_grey(size)] * count, _draw_masks(settings, 0, count)
     targets = min(masks.targets.shape[1], 6)
