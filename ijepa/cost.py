@@ -1,0 +1,93 @@
+"""What a step costs: analytic FLOPs, from shapes alone.
+
+Counted is what the mathematics needs of matrix products and convolutions, two FLOPs for a
+multiply-add, as ``torch.utils.flop_counter`` counts them. Norms, softmax, GELU, losses, the
+optimiser and the teacher's average are left out, as there: their cost grows with the width, that
+of products with its square. Padding is counted, because it is computed. Attention is counted as
+the two products it is, forward and backward, however it is executed: fused kernels compute the
+scores once more in the backward pass and torch's counter adds that (2.5 times the forward pass,
+not 2), but a result must not depend on the device. Nothing here is measured, so equal runs have
+equal counts.
+
+Forward functions count one sequence; multiply by the number of sequences. Backward of a product
+costs twice its forward: once for the gradient of the weights (or of the second factor), once for
+that of the input. So what is trained costs ``trained(forward)`` in all, three times its forward
+pass, but a layer that reads data, as the patch embedding, needs no gradient of its input. A
+teacher has no backward pass.
+"""
+
+from ijepa.config import Model
+
+
+def linear(tokens: int, inputs: int, outputs: int) -> int:
+    """A linear layer on ``tokens`` vectors, forward."""
+    return 2 * tokens * inputs * outputs
+
+
+def block(width: int, mlp_ratio: float, length: int, queries: int | None = None) -> int:
+    """A transformer block on one sequence of ``length`` tokens, forward.
+
+    Args:
+        width: of the tokens.
+        mlp_ratio: width of the hidden layer of the MLP over ``width``.
+        length: tokens of the sequence, padding included.
+        queries: only so many tokens are computed, as in the last block of the predictor; the
+            others are only looked at. All when None.
+    """
+    queries = length if queries is None else queries
+    hidden = int(width * mlp_ratio)
+    keys_values = linear(length, width, 2 * width)
+    query_and_projection = 2 * linear(queries, width, width)
+    scores_and_mixing = 2 * (2 * queries * length * width)
+    mlp = 2 * linear(queries, width, hidden)
+    return keys_values + query_and_projection + scores_and_mixing + mlp
+
+
+def patch_embedding(model: Model, patches: int) -> int:
+    """The embedding of ``patches`` patches of an image, forward."""
+    return linear(patches, 3 * model.patch_size**2, model.width)
+
+
+def encoder(model: Model, patches: int, length: int) -> int:
+    """The encoder on one image, forward.
+
+    Args:
+        model: width, depth, mlp_ratio and patch_size are used.
+        patches: that are embedded; our encoder embeds all of an image before it takes some.
+        length: tokens that go through the blocks, padding included.
+    """
+    return patch_embedding(model, patches) + model.depth * block(
+        model.width, model.mlp_ratio, length
+    )
+
+
+def trained(forward: int, reads_data: int = 0) -> int:
+    """Forward and backward of a part whose weights are trained.
+
+    Args:
+        forward: FLOPs of its forward pass.
+        reads_data: how many of them are of layers whose input needs no gradient.
+    """
+    return 3 * forward - reads_data
+
+
+def trained_encoder(model: Model, patches: int, length: int) -> int:
+    """The encoder on one image, forward and backward; arguments as of ``encoder``."""
+    return trained(encoder(model, patches, length), patch_embedding(model, patches))
+
+
+def predictor(model: Model, context: int, targets: int, blocks: int, out_width: int) -> int:
+    """The predictor on one image, forward.
+
+    Args:
+        model: width, predictor_width, predictor_depth and mlp_ratio are used.
+        context: tokens of the context, padding included.
+        targets: tokens of one target block, padding included.
+        blocks: target blocks; the predictor runs once for each (Section 3).
+        out_width: of what is predicted.
+    """
+    width, length = model.predictor_width, context + targets
+    whole = (model.predictor_depth - 1) * block(width, model.mlp_ratio, length)
+    last = block(width, model.mlp_ratio, length, queries=targets)
+    each = whole + last + linear(targets, width, out_width)
+    return linear(context, model.width, width) + blocks * each
