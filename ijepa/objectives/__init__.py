@@ -104,7 +104,7 @@ def encode(
     embedded = encoder.patch_embed.proj(images)  # (B, D, rows, columns)
     positions = encoder.pos_embed
     if embedded.shape[2:] != encoder.grid:
-        square = positions.transpose(1, 2).unflatten(2, encoder.grid)
+        square = positions.transpose(1, 2).reshape(1, -1, *encoder.grid)
         positions = nn.functional.interpolate(
             square, embedded.shape[2:], mode="bicubic", align_corners=False
         ).flatten(2).transpose(1, 2)  # fmt: skip
