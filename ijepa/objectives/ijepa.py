@@ -26,6 +26,12 @@ from ijepa.predictor import Predictor
 from ijepa.strict import choice, pair
 from ijepa.teacher import Teacher
 
+TITLE = "I-JEPA"
+ABOUT = (
+    "from a context block it predicts the representations that its own moving average gives to"
+    " target blocks of the same image. The moving average, the target encoder, is what is"
+    " evaluated."
+)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:

@@ -19,6 +19,11 @@ from ijepa.objectives import LOSSES, compare, patches, standardise
 from ijepa.predictor import Predictor
 from ijepa.strict import choice
 
+TITLE = "Pixel targets"
+ABOUT = (
+    "from a context it predicts the pixels of target blocks of the same image. This encoder, the"
+    " context encoder, is what is evaluated."
+)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:

@@ -159,6 +159,7 @@ def _short(value: float | None) -> str:
 
 
 def _of_masks(settings: Config, results: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    learned = protocol.objective(settings)
     real = figures.mask_gallery(settings, folder / "masks", MASKS)
     shares = results["masks"] = figures.mask_shares(settings)
     charts.realised(shares, folder / "context")
@@ -173,8 +174,7 @@ def _of_masks(settings: Config, results: dict[str, Any], folder: Path) -> list[d
         _figure(
             "masks", "masks", "Context and targets",
             f"{MASKS} images, each beside its visible context and its target blocks.",
-            f"{what}; what the context encoder does not see is grey. From the context, the"
-            f" predictor must give {protocol.predicted(settings)} of the target blocks.",
+            f"{what}; what is no context is grey. {learned.TITLE}: {learned.ABOUT}",
             picture=True,
         ),
         _figure(

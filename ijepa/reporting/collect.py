@@ -63,6 +63,7 @@ def collect(settings: Config, data: Store | None) -> dict[str, Any]:
     return {
         "run": {
             "data": settings.data.name,
+            "objective": protocol.objective(settings).TITLE,
             "seed": settings.seed,
             "signature": signature(settings),
             "image_size": settings.data.image_size,

@@ -29,7 +29,7 @@ def write(results: Mapping[str, Any], folder: Path) -> None:
     environment = _environment()
     content = {
         "r": results,
-        "title": f"I-JEPA on {results['run']['data']}",
+        "title": f"{results['run']['objective']} on {results['run']['data']}",
         "columns": words.COLUMNS,
         "rows": [words.cells(row) for row in results["table"]],
         "chosen_columns": words.CHOSEN,

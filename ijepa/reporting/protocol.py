@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ijepa import variants
 from ijepa.config import Config
 from ijepa.reporting.words import spoken
 
@@ -19,30 +20,19 @@ def paragraphs(
     ]
 
 
-def predicted(settings: Config) -> str:
-    """What the predictor has to give, in words."""
-    if settings.objective.name == "pixels":
-        return "the pixels"
-    return "the target encoder's representations"
+def objective(settings: Config) -> Any:
+    """The file of the run's objective: ``TITLE`` and ``ABOUT``."""
+    return variants.load("objectives", settings.objective.name)
 
 
 def _model(settings: Config) -> str:
-    model, train = settings.model, settings.train
-    # pixels need no moving average: the only encoder is the trained one
-    what = (
-        "from a context it predicts the pixels of target blocks of the same image. This encoder,"
-        " the context encoder, is what is measured, frozen."
-        if settings.objective.name == "pixels"
-        else "from a context block it predicts the representations that its own moving average"
-        " gives to target blocks of the same image. The moving average, the target encoder, is"
-        " what is measured, frozen."
-    )
+    model, train, learned = settings.model, settings.train, objective(settings)
     return (
-        f"An I-JEPA encoder, a Vision Transformer of {model.depth} blocks and width {model.width}"
-        f" on {model.patch_size} × {model.patch_size} patches of {settings.data.image_size} ×"
+        f"{learned.TITLE}: a Vision Transformer of {model.depth} blocks and width {model.width} on"
+        f" {model.patch_size} × {model.patch_size} patches of {settings.data.image_size} ×"
         f" {settings.data.image_size} images, learned without labels from the data set"
         f" “{settings.data.name}” for {train.epochs:g} epochs in batches of {train.batch_size}:"
-        f" {what}"
+        f" {learned.ABOUT}"
     )
 
 
