@@ -33,6 +33,7 @@ ABOUT = (
     " evaluated."
 )
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The keys of ``objective`` that I-JEPA uses."""

@@ -25,6 +25,7 @@ ABOUT = (
     " context encoder, is what is evaluated."
 )
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The keys of ``objective`` that the prediction of pixels uses."""
