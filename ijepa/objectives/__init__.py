@@ -14,10 +14,10 @@
   trained, ``module.context_encoder``.
 
 ``TITLE`` is what people call the variant, ``ABOUT`` the end of a sentence that starts "An encoder
-learned from images without labels:"; the report's reader sees both. A file declares what it needs
-beyond one masked view in ``views(image_size, model, train, options) -> tuple[View, ...]``, and
-what cannot be in ``check(image_size, model, options)``, which raises ``ValueError`` ("<key>: ...").
-These two may be left out.
+learned from images without labels:"; the report's reader sees both. Two more functions may be left
+out: ``views(image_size, model, train, options) -> tuple[View, ...]`` declares what is needed
+beyond one masked view, and ``check(image_size, model, options)`` raises ``ValueError`` ("<key>:
+...") for what cannot be.
 
 A variant imports no other variant: a run depends on one file of them. What they share is here.
 """
