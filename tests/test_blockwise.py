@@ -165,7 +165,7 @@ def test_aspect_and_smallest_block_bound_the_first_rectangle() -> None:
 @pytest.mark.parametrize(("change", "words"), [
     ({"target_scale": 0.02}, "target_scale: 0.02 is 0 hidden patches of a grid of 4 x 4; from 1"),
     ({"target_scale": [0.5, 0.98]}, "target_scale: 0.98 is 16 hidden patches of a grid of 4 x 4"),
-    ({"block_patches": 30}, "block_patches: a block of 30 patches with target_aspect [0.3, 3] doe"),
+    ({"block_patches": 30}, "block_patches: a block of 30 patches with target_aspect [0.3, 3] "),
     (
         {"target_aspect": 8, "block_patches": 16},
         "block_patches: a block of 16 patches with target_aspect [8, 8] does not fit in a grid of",

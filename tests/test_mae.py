@@ -1,6 +1,5 @@
 """MAE against its equation, written out patch by patch, and what reaches what."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,9 +88,7 @@ def test_loss_is_the_equation(norm: bool, mask: dict[str, Any]) -> None:
         assert not set(seen) & set(hide)
         context = objective.encoder(batch[[image]], keep=torch.tensor([seen]))[0].detach().numpy()
         found = decoder_by_hand(objective.decoder, context, seen)
-        errors = [
-            np.mean((found[p] - by_hand(batch[image].numpy(), p, norm)) ** 2) for p in hide
-        ]
+        errors = [np.mean((found[p] - by_hand(batch[image].numpy(), p, norm)) ** 2) for p in hide]
         expected += sum(errors) / len(hide) / 3
     assert objective(batch, masks).item() == pytest.approx(expected, rel=2e-5)
 

@@ -129,7 +129,9 @@ def check(image_size: int, model: Model, options: Options) -> None:
         ValueError: ``top_layers`` is more than the encoder's depth.
     """
     if options.top_layers > model.depth:
-        raise ValueError(f"top_layers: {options.top_layers} is more than model.depth {model.depth}")
+        raise ValueError(
+            f"top_layers: {options.top_layers} is more than model.depth {model.depth}"
+        )
 
 
 def create(image_size: int, model: Model, options: Options, seed: int) -> Objective:

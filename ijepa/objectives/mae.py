@@ -20,13 +20,13 @@ Named deviations, from sharing one encoder, one loop and one evaluation with the
 
 - *no class token*: the original carries one, without a loss, through encoder and decoder, for its
   probes; it reports average pooling to work as well (Appendix A.1).
-- *initialisation* is ``model.init``: ``fan_in`` is the original's Xavier-uniform for linear layers,
-  but the patch embedding is normal with std 1/sqrt(fan-in) and not Xavier-uniform.
+- *initialisation* is ``model.init``: ``fan_in`` is Xavier-uniform for linear layers, as the
+  original, but the patch embedding is normal with std 1/sqrt(fan-in) and not Xavier-uniform.
 - *contexts of different lengths*, which other masks than random ones of one share give, are padded
   and the padding is hidden from attention; the original has one length.
 - *crops* are resized bilinearly; the original's bicubically.
 
-Fixed sin-cos positions, pre-norm blocks without dropout and the per-patch target are the original's.
+Fixed sin-cos positions, blocks without dropout and the per-patch target are as in the original.
 """
 
 from dataclasses import dataclass
@@ -91,8 +91,8 @@ class Decoder(nn.Module):
         """
         number = torch.arange(len(self.pos_embed), device=context.device)
         # gathered and not scattered: padding cannot overwrite patch 0, and sums have one order
-        at = (masks.context[:, None] == number[:, None]) & masks.context_valid[:, None]  # (B, N, C)
-        place, seen = at.int().argmax(-1), at.any(-1)
+        here = (masks.context[:, None] == number[:, None]) & masks.context_valid[:, None]
+        place, seen = here.int().argmax(-1), here.any(-1)  # of (B, N, C)
         tokens = self.embed(context).to(self.mask_token.dtype)
         x = torch.where(seen[..., None], encoders.take(tokens, place), self.mask_token)
         x = x + self.pos_embed
@@ -122,7 +122,8 @@ class Objective(nn.Module):
         predicted = self.decoder(context, masks).float()
         each = (predicted - self.targets(images)).square().mean(-1)  # (B, N)
         wanted = hidden(masks, each.shape[1])
-        return ((each * wanted).sum(1) / wanted.sum(1).clamp(min=1)).mean()
+        loss: Tensor = ((each * wanted).sum(1) / wanted.sum(1).clamp(min=1)).mean()
+        return loss
 
     @torch.no_grad()
     def targets(self, images: Tensor) -> Tensor:
