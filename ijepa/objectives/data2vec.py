@@ -55,6 +55,13 @@ from ijepa.objectives import encode, hidden
 from ijepa.strict import choice, integer, pair, real
 from ijepa.teacher import Teacher
 
+TITLE = "data2vec"
+ABOUT = (
+    "from an image with hidden patches it predicts what its own moving average, which sees the"
+    " whole image, makes of them: the mean of its last layers. The moving average, the teacher, is"
+    " what is evaluated."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:

@@ -41,6 +41,12 @@ from ijepa.masks import Masks
 from ijepa.objectives import hidden, patches, standardise
 from ijepa.strict import integer
 
+TITLE = "MAE"
+ABOUT = (
+    "from a few patches it predicts the pixels of all others, through a decoder that is not kept."
+    " The encoder of the few patches is what is evaluated."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
