@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ijepa import cost, schedule
 from ijepa import encoder as encoders
-from ijepa import schedule
 from ijepa.config import Model
 from ijepa.masks import Masks
 from ijepa.objectives import LOSSES, compare
@@ -81,6 +81,18 @@ class Objective(nn.Module):
         if self.options.target_norm == "layer":
             tokens = nn.functional.layer_norm(tokens, tokens.shape[-1:])
         return tokens
+
+    def flops(self, images: Tensor, masks: Masks) -> int:
+        """FLOPs of the loss of this batch and its gradient, from the shapes (``ijepa.cost``)."""
+        model, patches = self.context_encoder.model, self.context_encoder.num_patches
+        context, (blocks, block) = masks.context.shape[1], masks.targets.shape[1:]
+        if self.options.target_masking == "input":
+            teacher = blocks * cost.encoder(model, patches, block)
+        else:
+            teacher = cost.encoder(model, patches, patches)
+        student = cost.trained_encoder(model, patches, context)
+        predictor = cost.predictor(model, context, block, blocks, model.width)
+        return len(images) * (teacher + student + cost.trained(predictor))
 
     def update(self, progress: float) -> dict[str, float]:
         """Move the target encoder; the momentum grows linearly (Appendix A.1)."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ijepa import cost
 from ijepa import encoder as encoders
 from ijepa.config import Model
 from ijepa.masks import Masks
@@ -59,6 +60,14 @@ class Objective(nn.Module):
         if self.options.pixel_norm:
             pixels = standardise(pixels)
         return encoders.take(pixels, masks.targets.flatten(1)).view(*masks.targets.shape, -1)
+
+    def flops(self, images: Tensor, masks: Masks) -> int:
+        """FLOPs of the loss of this batch and its gradient, from the shapes (``ijepa.cost``)."""
+        model, patches = self.encoder.model, self.encoder.num_patches
+        context, (blocks, block) = masks.context.shape[1], masks.targets.shape[1:]
+        encoder = cost.trained_encoder(model, patches, context)
+        predictor = cost.predictor(model, context, block, blocks, 3 * model.patch_size**2)
+        return len(images) * (encoder + cost.trained(predictor))
 
     def update(self, progress: float) -> dict[str, float]:
         """Nothing follows the context encoder."""

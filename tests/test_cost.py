@@ -1,0 +1,149 @@
+"""Analytic FLOPs against torch's own counter, for every objective and ViT size."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import params, tiny
+from timm.layers.attention import Attention
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ijepa import batches, cost, train, variants
+from ijepa import config as configs
+from ijepa.config import Config, grid
+from ijepa.masks import Keys, Masks
+
+META = torch.device("meta")
+# patch, width, depth, heads, mlp_ratio; the last two as in the paper and the presets
+SIZES = {
+    "Ti/16": (16, 192, 12, 3, 4.0),
+    "S/16": (16, 384, 12, 6, 4.0),
+    "B/16": (16, 768, 12, 12, 4.0),
+    "L/16": (16, 1024, 24, 16, 4.0),
+    "H/14": (14, 1280, 32, 16, 4.0),
+    "g/16": (16, 1408, 40, 16, 48 / 11),
+}
+
+
+def paper(size: str, **change: Any) -> Config:
+    """A ViT of the paper at 224 pixels, otherwise params.yaml's options."""
+    patch, width, depth, heads, ratio = SIZES[size]
+    model = {"patch_size": patch, "width": width, "depth": depth, "heads": heads,
+             "mlp_ratio": ratio, "predictor_width": 384, "predictor_heads": heads,
+             "predictor_depth": 6 if depth < 24 else 12}  # fmt: skip
+    dotted = {f"model.{name}": value for name, value in model.items()}
+    tree = params(**{"data.image_size": 224, **dotted, **change})
+    return configs.parse(tree, "params.yaml")
+
+
+def batch(config: Config, count: int, device: torch.device) -> list[Any]:
+    """What an objective is given: its views, and real masks of its masked views."""
+    declared = batches.views(config)
+    keys = Keys(0, 0, np.zeros(count, np.int64), np.arange(count))
+    sample = variants.load("masks", config.mask.name).sample
+    masks: Masks = sample(keys, grid(config), config.mask.options)
+    made: list[Any] = [torch.zeros(count, 3, v.size, v.size, device=device) for v in declared]
+    return made + [masks.to(device) for view in declared if view.masked]
+
+
+def objective_of(config: Config, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An objective with explicit attention and without numbers: nothing is computed."""
+    for name in ("trunc_normal_", "xavier_uniform_", "uniform_", "normal_"):
+        monkeypatch.setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)  # knows no meta device
+    with META:
+        made = train.create_objective(config, META)
+    for part in made.modules():
+        if isinstance(part, Attention):
+            part.fused_attn = False  # type: ignore[misc]
+    return made
+
+
+def counted(objective: Any, given: list[Any]) -> int:
+    """Torch's count of a loss and its gradient."""
+    with FlopCounterMode(display=False) as counter:
+        objective(*given).backward()
+    return counter.get_total_flops()
+
+
+CHANGES = [{"objective.name": name} for name in variants.names("objectives")]
+CHANGES += [{"objective.name": "ijepa", "objective.target_masking": "input"}]
+EVERY = pytest.mark.parametrize("change", CHANGES, ids=lambda change: "-".join(change.values()))
+# the counter takes seconds for a large network: make test-slow has all sizes
+LARGER = [pytest.param(s, marks=pytest.mark.slow if s != "Ti/16" else ()) for s in SIZES]
+
+
+@EVERY
+@pytest.mark.parametrize("size", LARGER)
+def test_flops_are_what_the_counter_counts(
+    size: str, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 224 pixels with real masks, forward and backward, at the full depth."""
+    config = paper(size, **change)
+    objective, given = objective_of(config, monkeypatch), batch(config, 2, META)
+    analytic, found = objective.flops(*given), counted(objective, given)
+    assert type(analytic) is int
+    assert analytic == pytest.approx(found, rel=0.02)
+    deeper = paper(size, **change, **{"model.depth": 2 * SIZES[size][2]})
+    more = objective_of(deeper, monkeypatch).flops(*batch(deeper, 2, META))
+    assert more > 1.04 * found, "a wrong depth would be noticed"
+
+
+@EVERY
+def test_flops_are_a_sum_over_images(
+    change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So neither micro-batches nor the number of processes change a run's count."""
+    config = tiny(**change)
+    objective, given = objective_of(config, monkeypatch), batch(config, 5, META)
+
+    def part(start: int, stop: int) -> list[Any]:
+        return [x.rows(start, stop) if isinstance(x, Masks) else x[start:stop] for x in given]
+
+    whole = objective.flops(*given)
+    assert whole == objective.flops(*part(0, 2)) + objective.flops(*part(2, 5))
+    assert whole == 5 * objective.flops(*part(0, 1)) > 0
+
+
+def test_a_block_counted_by_hand() -> None:
+    """Width 2, an MLP twice as wide, three tokens: multiply-adds one product at a time."""
+    tokens, width, hidden = 3, 2, 4
+    madds = 0
+    for _ in range(tokens):
+        madds += 3 * width * width  # query, key and value of a token
+        madds += tokens * width  # its scores with all tokens
+        madds += tokens * width  # the mean of their values
+        madds += width * width  # projection
+        madds += width * hidden + hidden * width  # MLP
+    assert cost.block(2, 2.0, 3) == 2 * madds == 264
+    # of one token only: 4 query + 24 keys and values + 6 + 6 + 4 + 16
+    assert cost.block(2, 2.0, 3, queries=1) == 2 * 60
+    assert cost.block(2, 2.0, 3, queries=3) == cost.block(2, 2.0, 3)
+
+
+def test_a_layer_on_data_has_no_gradient_of_its_input() -> None:
+    """Two layers: the first costs its forward pass twice, the second three times."""
+    first, second = nn.Linear(5, 7), nn.Linear(7, 3)
+    with FlopCounterMode(display=False) as counter:
+        second(first(torch.randn(4, 5))).sum().backward()
+    forward = cost.linear(4, 5, 7) + cost.linear(4, 7, 3)
+    assert counter.get_total_flops() == cost.trained(forward, reads_data=cost.linear(4, 5, 7))
+
+
+@pytest.mark.parametrize(("fused", "times"), [(False, 3.0), (True, 3.5)])
+def test_fused_attention_is_what_is_counted_differently(fused: bool, times: float) -> None:
+    """The reason that explicit attention is counted: it is the same on every device."""
+    query, key, value = (torch.randn(1, 2, 8, 16, requires_grad=True) for _ in range(3))
+
+    def attend() -> Tensor:
+        if fused:
+            return nn.functional.scaled_dot_product_attention(query, key, value)
+        return (query @ key.transpose(-2, -1) / 4).softmax(-1) @ value
+
+    with FlopCounterMode(display=False) as counter:
+        attend().sum().backward()
+    width = 32
+    forward = cost.block(width, 4.0, 8) - cost.linear(8, width, 12 * width)  # all but attention
+    assert counter.get_total_flops() == times * forward
