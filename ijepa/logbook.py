@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import os
-import resource
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from ijepa.meter import peak_memory
 
 METRICS = (
     "_IJEPA_METRICS"  # variable: the file to which rank 0 appends rows for the stage's parent
@@ -36,20 +38,17 @@ class Window:
 class Clock:
     """Speed and memory of this process; kept out of the history, which is reproducible."""
 
-    def __init__(self, images: int, total: int) -> None:
+    def __init__(self, images: int, total: int, device: torch.device) -> None:
         self.start, self.first, self.total = time.monotonic(), images, total
+        self.device = device
 
     def reading(self, images: int) -> dict[str, float]:
         """Images per second since the start, seconds to the end, and peak memory in GiB."""
         speed = (images - self.first) / (time.monotonic() - self.start)
-        if torch.cuda.is_available():
-            memory = torch.cuda.max_memory_allocated() / 2**30
-        else:
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         return {
             "images_per_second": speed,
             "eta": (self.total - images) / speed,
-            "memory_gib": memory,
+            "memory_gib": peak_memory(self.device),
         }
 
 
@@ -58,8 +57,12 @@ def row_interval(steps: int) -> int:
     return max(1, min(steps // 100, 200))
 
 
-def emit(row: Mapping[str, float | str]) -> None:
-    """Hand a row to the stage's parent, which records it."""
+def emit(row: Mapping[str, Any]) -> None:
+    """Hand a row to the stage's parent, which records it.
+
+    Either numbers of a step, for the series; or what a run took, ``{"cost": {...}}``
+    (``ijepa.meter.Spent``); or why it failed, ``{"failed": ..., "status": ...}``.
+    """
     if path := os.environ.get(METRICS):
         with Path(path).open("a") as file:
             file.write(json.dumps(row) + "\n")

@@ -70,6 +70,9 @@ class Tail:
             if "failed" in row:
                 self.failed, self.status = row["failed"], row["status"]
                 continue
+            if "cost" in row:  # so far; also a run that is stopped later has one
+                self.run.info(cost=row["cost"])
+                continue
             for name, value in row.items():
                 if name != "step":
                     self.run.log(f"train.{name}", value, row["step"])

@@ -28,6 +28,7 @@ from ijepa.batches import Batch, Batches, centre, loader, normalise
 from ijepa.config import Config
 from ijepa.diagnostics import health, verdict
 from ijepa.logbook import Clock, Window, emit, line, row_interval
+from ijepa.meter import Meter, Spent, energy
 from ijepa.store import Images, Store, open_store
 
 OUT = Path("out")
@@ -37,10 +38,11 @@ _HEALTH_IMAGES = 256
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run is: optimiser steps done, and images of the stream consumed."""
+    """Where a run is: optimiser steps done, images of the stream consumed, FLOPs they cost."""
 
     step: int = 0
     images: int = 0
+    flops: int = 0  # forward and backward of the loss (``ijepa.cost``), all ranks
 
 
 def train(
@@ -58,12 +60,10 @@ def train(
     fixed = health_images(store.splits["train"], config).to(device)
 
     with run_folder(config, store, rank, world) as folder:
-        progress, window, history = restore(folder, objective, optimizer, device)
-        clock, saved, stop = (
-            Clock(progress.images, steps * size),
-            time.monotonic(),
-            StopVote(world),
-        )
+        progress, window, history, spent = restore(folder, objective, optimizer, device)
+        clock = Clock(progress.images, steps * size, device)
+        meter = Meter(device, world, spent, energy(device, world) if rank == 0 else None)
+        saved, stop = time.monotonic(), StopVote(world)
         if rank == 0:
             print(f"{folder.name}: from step {progress.step} of {steps}", flush=True)
             for row in history:
@@ -71,42 +71,43 @@ def train(
 
         workers = environment.number("IJEPA_WORKERS")
         for batch in loader(batches, progress.images, workers, device.type == "cuda"):
-            lr = schedule.learning_rate(config.train, progress.step, steps)
-            weight_decay = schedule.weight_decay(config.train, progress.step, steps)
-            for group in optimizer.param_groups:
-                group["lr"], group["weight_decay"] = lr, weight_decay * group["decays"]
-
+            rates = set_rates(optimizer, config, progress.step, steps)
             optimizer.zero_grad(set_to_none=True)
             loss, context = forward_backward(model, batch, autocast, device)
             loss, context, stopping = stop.agree(loss, context, device)
             clip_or_refuse(loss, objective, config.train.clip_norm, progress.step + 1)
             optimizer.step()
-            progress = Progress(progress.step + 1, progress.images + size)
+            flops = world * objective.flops(*batch.views, *batch.masks)
+            progress = Progress(progress.step + 1, progress.images + size, progress.flops + flops)
             meters = objective.update(progress.step / steps)
             window.add(loss, context / (size * objective.encoder.num_patches))
 
             last = progress.step == steps
             if progress.step == 1 or progress.step % row_interval(steps) == 0 or last:
                 history.append({
-                    **dataclasses.asdict(progress), **window.means(), "lr": lr,
-                    "weight_decay": weight_decay, **meters, **health(objective.encoder, fixed),
+                    **dataclasses.asdict(progress), **window.means(), **rates, **meters,
+                    **health(objective.encoder, fixed),
                 })  # fmt: skip
                 window = Window()
                 if rank == 0:
                     reading = clock.reading(progress.images)
                     emit(history[-1] | reading)
                     print(line(history[-1], steps, reading), flush=True)
+            meter.tick()
             patience = environment.number("IJEPA_CHECKPOINT_SECONDS")
             if rank == 0 and (last or stopping or time.monotonic() - saved > patience):
                 state = {"objective": objective.state_dict(), "optimizer": optimizer.state_dict(),
                          "progress": dataclasses.asdict(progress), "history": history,
-                         "window": dataclasses.asdict(window)}  # fmt: skip
+                         "window": dataclasses.asdict(window),
+                         "spent": dataclasses.asdict(meter.read())}  # fmt: skip
                 checkpoint.save(folder, progress.step, state)
+                emit({"cost": state["spent"]})
                 saved = time.monotonic()
             if stopping and not last:
                 raise console.Failure(f"stopped by a signal; saved step {progress.step}", 143)
         if rank == 0:
-            write_outputs(config, store, objective, history)
+            emit({"cost": dataclasses.asdict(meter.spent)})
+            write_outputs(config, store, objective, progress, history)
 
 
 def create_objective(config: Config, device: torch.device) -> Any:
@@ -128,10 +129,21 @@ def create_optimizer(objective: nn.Module, config: Config) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.train.lr, betas=config.train.betas, fused=True)
 
 
+def set_rates(
+    optimizer: torch.optim.AdamW, config: Config, step: int, steps: int
+) -> dict[str, float]:
+    """Set what the schedules say for a step; returns learning rate and weight decay."""
+    lr = schedule.learning_rate(config.train, step, steps)
+    weight_decay = schedule.weight_decay(config.train, step, steps)
+    for group in optimizer.param_groups:
+        group["lr"], group["weight_decay"] = lr, weight_decay * group["decays"]
+    return {"lr": lr, "weight_decay": weight_decay}
+
+
 def modules(config: Config) -> list[str]:
     """The code that can change what a run computes: the code that ``dvc.yaml`` names."""
     chosen = [f"masks.{config.mask.name}", f"objectives.{config.objective.name}"]
-    fixed = ["batches", "diagnostics", "encoder", "masks", "objectives", "pictures"]
+    fixed = ["batches", "cost", "diagnostics", "encoder", "masks", "objectives", "pictures"]
     more = ["predictor", "schedule", "seeds", "store", "teacher", "train", "views"]
     return sorted([*fixed, *more, *chosen])
 
@@ -155,14 +167,19 @@ def run_folder(config: Config, store: Store, rank: int, world: int) -> Iterator[
 
 def restore(
     folder: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
-) -> tuple[Progress, Window, list[dict[str, float]]]:
-    """Load the newest good checkpoint; returns the progress, the open window and the history."""
+) -> tuple[Progress, Window, list[dict[str, float]], Spent | None]:
+    """Load the newest good checkpoint.
+
+    Returns:
+        The progress, the open window, the history, and what the run has taken; None at its start.
+    """
     state = checkpoint.load(folder, device)
     if state is None:
-        return Progress(), Window(), []
+        return Progress(), Window(), [], None
     objective.load_state_dict(state["objective"])
     optimizer.load_state_dict(state["optimizer"])
-    return Progress(**state["progress"]), Window(**state["window"]), state["history"]
+    progress, window = Progress(**state["progress"]), Window(**state["window"])
+    return progress, window, state["history"], Spent(**state["spent"])
 
 
 def forward_backward(
@@ -235,7 +252,11 @@ def health_images(images: Images, config: Config) -> Tensor:
 
 
 def write_outputs(
-    config: Config, store: Store, objective: Any, history: list[dict[str, float]]
+    config: Config,
+    store: Store,
+    objective: Any,
+    progress: Progress,
+    history: list[dict[str, float]],
 ) -> None:
     """The encoder, the metrics and the history; no clock in them, equal runs are equal bytes."""
     OUT.mkdir(exist_ok=True)
@@ -255,6 +276,8 @@ def write_outputs(
         "health": words,
         "collapsed": words.startswith("collapsed"),
         "parameters": sum(p.numel() for p in objective.encoder.parameters()),
+        "flops": progress.flops,
+        "flops_per_image": progress.flops / progress.images,
     }
     results.write_json(OUT / "pretrain.json", metrics)
     print(words, flush=True)

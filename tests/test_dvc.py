@@ -19,6 +19,7 @@ NEUTRAL = {
     "environment",
     "launch",
     "logbook",
+    "meter",
     "results",
     "strict",
 }

@@ -32,7 +32,7 @@ def gather(
         "status": "done", "reason": None, "signature": job["signature"], "code": job["code"],
         "data": None, "encoder": None, "metrics": None, "pretrain": None,
         "provenance": {"name": job["name"], "commit": None, "baseline": commit,
-                       "runs": {}, "seconds": {}, "machine": None},
+                       "runs": {}, "seconds": {}, "machine": None, "cost": None},
     }  # fmt: skip
     if status:
         return made | {"status": "failed", "reason": reason(log)}
@@ -62,6 +62,7 @@ def gather(
         "runs": {stage: record.id for stage, record in found.items() if record},
         "seconds": {stage: record.seconds for stage, record in found.items() if record},
         "machine": (machine.gpu or machine.cpu) if machine else None,
+        "cost": machine.cost if machine else None,  # ijepa.meter.Spent, as far as it was recorded
     }
     return made
 

@@ -36,6 +36,7 @@ class Record:
     host: str
     cpu: str
     gpu: str  # names of the GPUs, or ""
+    cost: Mapping[str, Any] | None  # of training: ijepa.meter.Spent; None: not recorded
     versions: Mapping[str, str]
     outs: tuple[Mapping[str, str], ...]  # path, md5 and sha256 of each
     artifacts: tuple[str, ...]
@@ -84,6 +85,7 @@ def load(folder: Path) -> Record | None:
         host=host.get("hostname", ""),
         cpu=host.get("cpu", ""),
         gpu=", ".join(gpu.get("model", "") for gpu in gpus),
+        cost=info.get("cost"),
         versions=info.get("versions", {}),
         outs=tuple(info.get("outs", ())),
         artifacts=tuple(run.get("artifacts", ())),
@@ -175,7 +177,8 @@ def show(run_id: int, home: Path | None = None) -> str:
     if record is None:
         raise ValueError(f"{run_id}: no such run in {folder.parent}")
     lines = [f"{f.name:<10} {getattr(record, f.name)}" for f in dataclasses.fields(record)
-             if f.name not in ("versions", "outs")]  # fmt: skip
+             if f.name not in ("cost", "versions", "outs")]  # fmt: skip
+    lines += [f"{'cost':<10} {name} {value}" for name, value in (record.cost or {}).items()]
     lines += [f"{'out':<10} {out['path']}  sha256 {out['sha256']}" for out in record.outs]
     lines += [f"{'version':<10} {name} {version}" for name, version in record.versions.items()]
     for name, series in (read(folder / "metrics.json") or {}).items():
