@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from ijepa import seeds, variants
+from ijepa import augment, seeds, variants
 from ijepa.config import Config, grid
 from ijepa.masks import Keys, Masks
 from ijepa.store import Images
@@ -236,6 +236,9 @@ class Batches(Dataset[Batch]):
         made: Tensor = transforms.resize(
             chw, [view.size, view.size], InterpolationMode.BILINEAR, antialias=True
         )
+        if augment.wanted(self.config.train):
+            u = seeds.uniforms(self.config.seed, purpose("augment", number), *place, augment.DRAWS)
+            made = augment.photometric(made, self.config.train, u[0])
         return made
 
 

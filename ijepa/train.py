@@ -143,7 +143,16 @@ def set_rates(
 def modules(config: Config) -> list[str]:
     """The code that can change what a run computes: the code that ``dvc.yaml`` names."""
     chosen = [f"masks.{config.mask.name}", f"objectives.{config.objective.name}"]
-    fixed = ["batches", "cost", "diagnostics", "encoder", "masks", "objectives", "pictures"]
+    fixed = [
+        "augment",
+        "batches",
+        "cost",
+        "diagnostics",
+        "encoder",
+        "masks",
+        "objectives",
+        "pictures",
+    ]
     more = ["predictor", "schedule", "seeds", "store", "teacher", "train", "views"]
     return sorted([*fixed, *more, *chosen])
 

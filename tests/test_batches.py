@@ -108,6 +108,18 @@ def test_views_are_independent_and_the_first_is_that_of_a_single_one(store: Stor
     assert all(torch.equal(a, b) for a, b in zip(batch.views, again.views, strict=True))
 
 
+def test_augmentations_change_colours_and_neither_crop_nor_mask(store: Store) -> None:
+    images = store.splits["train"]
+    plain = Batches(images, tiny(**STEP))[0]
+    inverted = Batches(images, tiny(**STEP, **{"train.solarize": 1.0}))[0]
+    expected = torch.where(plain.views[0] >= 128, 255 - plain.views[0], plain.views[0])
+    assert torch.equal(inverted.views[0], expected)
+    assert all(torch.equal(a, b) for a, b in zip(plain.masks[0], inverted.masks[0], strict=True))
+    drawn = Batches(images, tiny(**STEP, **{"train.color_jitter": 0.4}))
+    assert torch.equal(drawn[0].views[0], drawn[0].views[0])
+    assert not torch.equal(drawn[0].views[0], plain.views[0])
+
+
 def test_crops_of_two_views_are_independent() -> None:
     n = 2000
     config, place = tiny(), (np.zeros(n, np.int64), np.arange(n))

@@ -35,7 +35,7 @@ def test_an_unused_variants_key_is_not_part_of_the_identity() -> None:
         ({"mask.geometry": "oficial"}, "mask.geometry: 'oficial' is not one of paper, official"),
         (
             {"mask.name": "multiblok"},
-            "mask.name: 'multiblok' is not one of block, multiblock, ran",
+            "mask.name: 'multiblok' is not one of block, blockwise, mul",
         ),
         ({"mask.num_targets": 4.0}, "mask.num_targets: 4.0 is not a whole number from 1 to 64"),
         ({"mask.num_targets": True}, "mask.num_targets: True is not a whole number"),
