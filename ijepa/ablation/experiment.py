@@ -6,20 +6,23 @@ dotted keys over ``params.yaml``. Of a key that several places set, the last one
     params.yaml < scale < base < at[scale] < point.set < point.at[scale]
                 < variant.set < variant.at[scale] < seed
 
-Where a ``preset`` is named, its keys come before the others of the same place. Everything that can
-be wrong in a file is found here, before anything runs, except the values of the dotted keys:
-``ijepa.config.parse`` checks those.
+Where a ``preset`` is named, its keys come before the others of the same place; of a variant's
+preset those of the factor count and no others, since all variants share the rest. At a point of
+equal compute, ``ijepa.ablation.budget`` then sets the epochs. Everything that can be wrong in a file
+is found here, before anything runs, except the values of the dotted keys: ``ijepa.config.parse``
+checks those.
 """
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ijepa import presets, variants
-from ijepa.ablation import fields
+from ijepa.ablation import claims, fields
+from ijepa.ablation.claims import Claim
 from ijepa.config import PARAMS
 
 FOLDER = Path("experiments")
@@ -47,17 +50,8 @@ class Point:
     set: _Dotted  # at every scale
     at: Mapping[str, _Dotted]  # scale -> keys over `set`
     x: float | None  # place on a chart's axis
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What the experiment tests; ``best`` and ``order`` of the file are turned into pairs."""
-
-    text: str
-    by: str  # paper, or us
-    pairs: tuple[tuple[str, str], ...]  # variants: the better one, the worse one
-    margin: float  # points by which the better one must be better
-    reference: str  # the variant that the others are compared with
+    equal_compute: str | None  # variant whose total FLOPs all get by other numbers of epochs
+    published: bool  # whether the variants' published numbers are of such runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +71,8 @@ class Experiment:
     variants: Mapping[str, Variant]  # by name, in the file's order
     points: Mapping[str, Point]  # the same; empty when there are none
     claim: Claim
+    also: tuple[str, ...]  # further metrics; a data set may lack their tasks
+    tuned: str | None  # the experiment whose runs are the trials of the variants' recipes
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +106,28 @@ def load(name: str, folder: Path = FOLDER) -> Experiment:
             "title": str, "question": str, "table": int | None, "source": str, "metric": str,
             "factor": tuple[str, ...], "seeds": tuple[int, ...], "variants": dict, "claim": dict,
         },
-        {"base": dict, "at": dict, "points": dict},
+        {"base": dict, "at": dict, "points": dict, "also": tuple[str, ...], "tuned": str},
     )  # fmt: skip
     known = presets.leaves(presets.read(PARAMS))
+    keys = known, folder
     found = {
-        key: Variant(key, *_row(value, f"{where}: variants.{key}", "paper", known, folder))
+        key: _variant(key, value, f"{where}: variants.{key}", *keys, got["factor"])
         for key, value in fields.named(got.pop("variants"), f"{where}: variants").items()
     }
     points = {
-        key: Point(key, *_row(value, f"{where}: points.{key}", "x", known, folder))
+        key: _point(key, value, f"{where}: points.{key}", *keys, list(found))
         for key, value in fields.named(got.pop("points", {}), f"{where}: points").items()
     }
-    base = fields.dotted(got.pop("base", {}), f"{where}: base", known)
-    at = _scales(got.pop("at", {}), f"{where}: at", known, folder, with_preset=True)
-    claim = _claim(got.pop("claim"), f"{where}: claim", list(found))
+    base = _merged(got.pop("base", {}), f"{where}: base", *keys)
+    at = _scales(got.pop("at", {}), f"{where}: at", *keys)
+    claim = claims.parse(got.pop("claim"), f"{where}: claim", list(found))
+    also, tuned = got.pop("also", ()), got.pop("tuned", None)
+    if tuned is not None:
+        fields.one_of(tuned, f"{where}: tuned", [one for one in names(folder) if one != name])
     experiment = Experiment(
-        name, **got, base=base, at=at, variants=found, points=points, claim=claim
-    )
+        name, **got, base=base, at=at, variants=found, points=points, claim=claim, also=also,
+        tuned=tuned,
+    )  # fmt: skip
     _check_together(experiment, where, known)
     _refuse_equals(experiment, where, known, folder)
     return experiment
@@ -174,28 +175,53 @@ def _open(name: str, folder: Path, what: str) -> tuple[str, dict[str, Any]]:
     return str(path), presets.read(path)
 
 
-def _row(
-    tree: Mapping[Any, Any], where: str, number: str, known: _Dotted, folder: Path
-) -> tuple[str, _Dotted, Mapping[str, _Dotted], float | None]:
-    """Label, ``set``, ``at`` and the number of a variant or a point."""
-    kinds = {"label": str, "set": dict, number: float | None}
+def _variant(
+    name: str, tree: Mapping[Any, Any], where: str, known: _Dotted, folder: Path,
+    factor: Collection[str],
+) -> Variant:  # fmt: skip
+    kinds = {"label": str, "set": dict, "paper": float | None}
     got = fields.take(tree, where, kinds, {"at": dict})
+    own = _merged(got["set"], f"{where}.set", known, folder, factor)
+    at = _scales(got.get("at", {}), f"{where}.at", known, folder, factor)
+    return Variant(name, got["label"], own, at, got["paper"])
+
+
+def _point(
+    name: str, tree: Mapping[Any, Any], where: str, known: _Dotted, folder: Path,
+    variants: Collection[str],
+) -> Point:  # fmt: skip
+    kinds = {"label": str, "set": dict, "x": float | None}
+    got = fields.take(tree, where, kinds, {"at": dict, "equal_compute": str, "published": bool})
+    own = _merged(got["set"], f"{where}.set", known, folder)
     at = _scales(got.get("at", {}), f"{where}.at", known, folder)
-    return got["label"], fields.dotted(got["set"], f"{where}.set", known), at, got[number]
+    if "equal_compute" in got:
+        fields.one_of(got["equal_compute"], f"{where}.equal_compute", variants)
+    more = got.get("equal_compute"), got.get("published", True)
+    return Point(name, got["label"], own, at, got["x"], *more)
 
 
 def _scales(
-    tree: Mapping[Any, Any], where: str, known: _Dotted, folder: Path, with_preset: bool = False
-) -> dict[str, dict[str, Any]]:
-    """Scale -> dotted keys, after those of its preset."""
+    tree: Mapping[Any, Any], where: str, known: _Dotted, folder: Path,
+    factor: Collection[str] | None = None,
+) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """Scale -> dotted keys."""
     made = {}
     for scale, value in fields.named(tree, where).items():
         fields.one_of(scale, where, names(folder / "scales"))
-        own, here, before = dict(value), f"{where}.{scale}", {}
-        if with_preset and "preset" in own:
-            before = _preset(own.pop("preset"), here, folder)
-        made[scale] = {**before, **fields.dotted(own, here, known)}
+        made[scale] = _merged(value, f"{where}.{scale}", known, folder, factor)
     return made
+
+
+def _merged(
+    tree: Mapping[Any, Any], where: str, known: _Dotted, folder: Path,
+    factor: Collection[str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Dotted keys, after those of the preset that may be named; of a variant's, the factor's."""
+    own = dict(tree)
+    before = _preset(own.pop("preset"), where, folder) if "preset" in own else {}
+    if factor is not None:
+        before = {key: value for key, value in before.items() if key in factor}
+    return {**before, **fields.dotted(own, where, known)}
 
 
 def _preset(name: Any, where: str, folder: Path) -> dict[str, Any]:
@@ -203,37 +229,19 @@ def _preset(name: Any, where: str, folder: Path) -> dict[str, Any]:
     return presets.load(name, folder / "presets")[1]
 
 
-def _claim(tree: Mapping[Any, Any], where: str, known: list[str]) -> Claim:
-    """The claim, its ``best``, ``order`` or ``pairs`` as pairs."""
-    forms = {"best": str, "order": tuple[str, ...], "pairs": tuple[tuple[str, str], ...]}
-    got = fields.take(tree, where, {"text": str, "by": str, "margin": float}, forms)
-    fields.one_of(got["by"], f"{where}.by", ("paper", "us"))
-    if got["margin"] < 0:
-        raise ValueError(f"{where}.margin: {got['margin']:g} is not a number >= 0")
-    given = [form for form in forms if form in got]
-    if len(given) != 1:
-        raise ValueError(f"{where}: {', '.join(given) or 'none'}: give one of {', '.join(forms)}")
-    (form,) = given
-    if form == "best":
-        fields.one_of(got["best"], f"{where}.best", known)
-        pairs = tuple((got["best"], other) for other in known if other != got["best"])
-    else:
-        pairs = tuple(itertools.pairwise(got["order"])) if form == "order" else got["pairs"]
-    for name in itertools.chain(*pairs):
-        fields.one_of(name, f"{where}.{form}", known)
-    if len({frozenset(p) for p in pairs if p[0] != p[1]}) != len(pairs) or not pairs:
-        raise ValueError(f"{where}.{form}: {tree[form]!r}: two variants at least, no pair twice")
-    return Claim(got["text"], got["by"], pairs, got["margin"], pairs[0][0])
-
-
 def _check_together(experiment: Experiment, where: str, known: _Dotted) -> None:
     """The rules that tie several keys together, and the ranges of single ones."""
     factor, probes = experiment.factor, variants.names("probes")
-    if not re.fullmatch(rf"[a-z][a-z0-9_]*\.({'|'.join(probes)})\.trained", experiment.metric):
-        raise ValueError(
-            f"{where}: metric: {experiment.metric!r} is not TASK.PROBE.trained, PROBE one of"
-            f" {', '.join(probes)}"
-        )
+    form = rf"[a-z][a-z0-9_]*\.({'|'.join(probes)})\.(trained|held_out)"
+    for key, metric in [("metric", experiment.metric), *(("also", m) for m in experiment.also)]:
+        if not re.fullmatch(form, metric):
+            raise ValueError(
+                f"{where}: {key}: {metric!r} is not TASK.PROBE.trained or TASK.PROBE.held_out,"
+                f" PROBE one of {', '.join(probes)}"
+            )
+    metrics = experiment.metric, *experiment.also
+    if len(set(metrics)) < len(metrics):
+        raise ValueError(f"{where}: also: {list(experiment.also)} names one twice, or the metric")
     for key, values in (("factor", factor), ("seeds", experiment.seeds)):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{where}: {key}: {list(values)} is empty or names one twice")
@@ -262,14 +270,19 @@ def _keys(row: Variant | Point) -> set[str]:
 
 
 def _refuse_equals(experiment: Experiment, where: str, known: _Dotted, folder: Path) -> None:
-    """Two variants, or points, of the same settings would be one run under two names."""
+    """Two variants, or points, of the same settings would be one run under two names.
+
+    Not so of two points that differ in how long is trained: at equal compute each variant has
+    epochs of its own, and the one that the others are held against is the same run at both.
+    """
     for name in names(folder / "scales"):
         scale = load_scale(name, folder)
-        seen: list[tuple[str, dict[str, Any]]] = []
+        seen: list[tuple[str, tuple[str | None, dict[str, Any]]]] = []
         for point in experiment.points.values() or [None]:
             for variant in experiment.variants.values():
                 cell = f"{variant.name}@{point.name}" if point else variant.name
-                settings = {**known, **changes(experiment, scale, variant, point, 0)}
+                dotted = {**known, **changes(experiment, scale, variant, point, 0)}
+                settings = (point.equal_compute if point else None), dotted
                 for other, same in seen:
                     if settings == same:
                         raise ValueError(

@@ -18,7 +18,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from ijepa import presets
-from ijepa.ablation.experiment import Experiment, Scale, changes
+from ijepa.ablation.experiment import Experiment, Point, Scale, Variant, changes
 
 STAGES = ("prepare", "pretrain", "evaluate")  # what a run consists of; its report is the table's
 
@@ -69,14 +69,12 @@ def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> li
     found, before = [], presets.leaves(tree)
     for point in experiment.points.values() or [None]:
         for variant in experiment.variants.values():
+            epochs = equal_compute(experiment, scale, variant, point, tree)
             for seed in experiment.seeds[: scale.seeds]:
-                dotted = changes(experiment, scale, variant, point, seed)
-                cell = f"{variant.name}@{point.name}" if point else variant.name
-                key = f"{cell}/{seed}"
-                where = f"experiments/{experiment.name}.yaml at scale {scale.name}: {key}"
-                changed = copy.deepcopy(dict(tree))
-                presets.apply(changed, dotted, where)
-                config = configs.parse(changed, where)
+                where = _where(experiment, scale, variant.name, point, seed)
+                key = where.rpartition(" ")[2]
+                dotted = changes(experiment, scale, variant, point, seed) | epochs
+                config = configs.parse(_applied(tree, dotted, where), where)
                 found.append(
                     Run(
                         key,
@@ -90,6 +88,47 @@ def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> li
                     )
                 )
     return found
+
+
+def equal_compute(
+    experiment: Experiment,
+    scale: Scale,
+    variant: Variant,
+    point: Point | None,
+    tree: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The epochs that a point of equal compute gives a variant, as dotted keys; else none.
+
+    Raises:
+        ValueError: a resolved configuration cannot be; names file, run and key.
+    """
+    from ijepa import config as configs
+    from ijepa.ablation import budget
+
+    if point is None or point.equal_compute in (None, variant.name):
+        return {}
+
+    def config(of: Variant) -> configs.Config:
+        seed = experiment.seeds[0]  # no seed costs more than another
+        where = _where(experiment, scale, of.name, point, seed)
+        return configs.parse(
+            _applied(tree, changes(experiment, scale, of, point, seed), where), where
+        )
+
+    return budget.matched(config(variant), config(experiment.variants[point.equal_compute]))
+
+
+def _where(
+    experiment: Experiment, scale: Scale, variant: str, point: Point | None, seed: int
+) -> str:
+    at = f"@{point.name}" if point else ""
+    return f"experiments/{experiment.name}.yaml at scale {scale.name}: {variant}{at}/{seed}"
+
+
+def _applied(tree: Mapping[str, Any], dotted: Mapping[str, Any], where: str) -> dict[str, Any]:
+    changed = copy.deepcopy(dict(tree))
+    presets.apply(changed, dotted, where)
+    return changed
 
 
 def _prepared(data: Mapping[str, Any]) -> str:
