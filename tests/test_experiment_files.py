@@ -32,9 +32,12 @@ PUBLISHED: dict[str, tuple[int, dict[str, float | None]]] = {
     "model_scaling": (1, {"small": 72.9, "medium": 77.5, "large": 79.3}),
     "resolution": (1, {"low": 79.3, "high": 81.1}),
     "data_scale": (5, {"tenth": 87.5, "third": None, "all": 89.5}),
+    "objectives": (1, {"ijepa": 77.5, "pixels": None, "mae": 76.0, "data2vec": 77.3,
+                       "ibot": 81.0}),
 }  # fmt: skip
 OURS = ("target_scale_matched", "context_scale_matched", "num_targets_matched", "mask_geometry",
-        "target_norm", "ema", "loss", "emergence")  # fmt: skip
+        "target_norm", "ema", "loss", "emergence", "compute", "augmentations",
+        "recipes")  # fmt: skip
 
 
 def cells(experiment: Experiment) -> Iterator[tuple[str, Variant, Point | None]]:
@@ -68,14 +71,17 @@ def test_every_cell_is_a_valid_config_of_its_own_at_every_scale(
     name: str, scales: dict[str, Scale]
 ) -> None:
     experiment = experiments.load(name)
-    assert len(experiment.seeds) >= max(scale.seeds for scale in scales.values())
+    if name != "recipes":  # trials, of one seed
+        assert len(experiment.seeds) >= max(scale.seeds for scale in scales.values())
     for scale in scales.values():
         seen: dict[str, str] = {}
         for cell, variant, point in cells(experiment):
             config = resolve(experiment, scale, variant, point)
-            other = seen.setdefault(configs.signature(config), cell)
-            assert other == cell, f"{cell} and {other} are one run at {scale.name}"
-            assert experiment.metric.split(".")[1] in config.evaluate.probes
+            if point is None or point.equal_compute is None:
+                other = seen.setdefault(configs.signature(config), cell)
+                assert other == cell, f"{cell} and {other} are one run at {scale.name}"
+            for metric in (experiment.metric, *experiment.also):
+                assert metric.split(".")[1] in config.evaluate.probes
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -113,13 +119,16 @@ PROTOCOLS = {
     "model_scaling": (1280, 32, 300, 14, 12, 384),
     "resolution": (1280, 32, 300, 16, 12, 384),
     "data_scale": (1280, 32, 66, 14, 12, 384),
+    "objectives": (1024, 24, 600, 16, 12, 384),
 }
 
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_the_papers_scale_is_the_papers_protocol(name: str, scales: dict[str, Scale]) -> None:
     experiment = experiments.load(name)
-    config = resolve(experiment, scales["paper"], experiment.variants[experiment.claim.reference])
+    point = next((p for p in experiment.points.values() if p.published), None)
+    variant = experiment.variants[experiment.claim.reference]
+    config = resolve(experiment, scales["paper"], variant, point)
     model, train = config.model, config.train
     found = (model.width, model.depth, train.epochs, model.patch_size)
     assert (*found, model.predictor_depth, model.predictor_width) == PROTOCOLS[name]
@@ -210,12 +219,14 @@ points:
   p: {label: P, x: 1, set: {train.batch_size: 8}, at: {big: {train.batch_size: 16}}}
   q: {label: Q, x: null, set: {train.batch_size: 4}}
 """
+RECIPES = GOOD.replace("title: Loss", "title: Recipes")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name, text in {
         "table.yaml": GOOD,
+        "recipes.yaml": RECIPES,
         "scales/big.yaml": "about: Big\nseeds: 2\nminutes: 5\npreset: wide\ntrain.lr: 0.125\n",
         "scales/small.yaml": "about: Small\nseeds: 1\nminutes: 0.5\ntrain.epochs: 9\n",
         "presets/wide.yaml": "about: Wide\nmodel.width: 128\nmodel.heads: 8\ntrain.lr: 0.75\n",
@@ -260,6 +271,53 @@ def test_of_the_places_that_set_a_key_the_last_counts(folder: Path) -> None:
     assert (found["train.lr"], found["train.epochs"]) == (0.25, 7)  # variant.set over at over base
 
 
+def test_a_row_takes_of_a_preset_what_the_factor_has_and_the_rest_is_shared(folder: Path) -> None:
+    text = GOOD.replace(
+        "set: {train.lr: 0.25}",
+        "set: {preset: wide, objective.loss: smooth_l1}, at: {big: {train.lr: 0.3}}",
+    )
+    text = text.replace("at: {big: {train.lr: 0.5}}", "at: {big: {preset: wide}}")
+    points = POINTS.replace("set: {train.batch_size: 4}", "set: {preset: flat}")
+    (folder / "presets/flat.yaml").write_text("about: Flat\nmodel.depth: 1\n")
+    (folder / "table.yaml").write_text(text + points)
+    found = experiments.load("table", folder)
+    c, a = found.variants["c"], found.variants["a"]
+    assert c.set == {"train.lr": 0.75, "objective.loss": "smooth_l1"}  # no width, no heads
+    assert a.at["big"] == {"train.lr": 0.75}
+    assert found.points["q"].set == {"model.depth": 1}
+    (folder / "table.yaml").write_text(text + points.replace("preset: flat", "preset: wide"))
+    with pytest.raises(ValueError, match=r"points\.q: train\.lr: is in factor"):
+        experiments.load("table", folder)
+
+
+def test_more_metrics_trials_and_an_exploration(folder: Path) -> None:
+    more = "also: [count.linear.trained, class.knn.held_out]\ntuned: recipes\n"
+    (folder / "table.yaml").write_text(GOOD.replace("best: a", "reference: b") + more)
+    found = experiments.load("table", folder)
+    assert found.also == ("count.linear.trained", "class.knn.held_out")
+    assert found.tuned == "recipes"
+    assert (found.claim.pairs, found.claim.reference) == ((), "b")
+    plain = experiments.load("recipes", folder)
+    assert (plain.also, plain.tuned) == ((), None)
+
+
+def test_points_may_be_equal_only_where_their_lengths_differ(folder: Path) -> None:
+    equal = POINTS.replace("q: {label: Q,", "q: {label: Q, equal_compute: a,")
+    equal = equal.replace("set: {train.batch_size: 4}", "set: {train.batch_size: 8}")
+    equal = equal.replace(", at: {big: {train.batch_size: 16}}", "")
+    (folder / "table.yaml").write_text(GOOD + equal)
+    points = experiments.load("table", folder).points
+    assert [p.equal_compute for p in points.values()] == [None, "a"]
+    assert [p.published for p in points.values()] == [True, True]
+    (folder / "table.yaml").write_text(GOOD + equal.replace(" equal_compute: a,", ""))
+    with pytest.raises(ValueError, match="variants: a@p and a@q are the same settings"):
+        experiments.load("table", folder)
+    same = GOOD.replace("set: {train.lr: 0.25}", "set: {objective.loss: smooth_l1}")
+    (folder / "table.yaml").write_text(same + equal)
+    with pytest.raises(ValueError, match="variants: b@p and c@p are the same settings"):
+        experiments.load("table", folder)
+
+
 @pytest.mark.parametrize(
     ("form", "pairs"),
     [
@@ -290,6 +348,12 @@ def test_every_form_of_a_claim_is_pairs(
         ("seeds: [3, 5]", "seeds: []", "seeds: [] is empty"),
         ("seeds: [3, 5]", "seeds: [-1]", "seeds: -1 is not a whole number >= 0"),
         (".linear.", ".liner.", "metric: 'class.liner.trained' is not TASK.PROBE.trained"),
+        (".linear.trained", ".linear.pixels", "metric: 'class.linear.pixels' is not TASK."),
+        ("seeds:", "also: [count.linear]\nseeds:", "also: 'count.linear' is not TASK.PROBE.tra"),
+        ("seeds:", "also: [class.linear.trained]\nseeds:", "] names one twice, or the metric"),
+        ("seeds:", "also: count\nseeds:", "also: 'count' is not a list of values, each a text"),
+        ("seeds:", "tuned: recipe\nseeds:", "tuned: 'recipe' is not one of recipes; did you mean"),
+        ("seeds:", "tuned: table\nseeds:", "tuned: 'table' is not one of recipes"),
         ("  b:", "  a:", "a: written twice (line 13)"),
         ("  b:", "  b-1:", "variants: b-1: is no name"),
         ("base: {train.epochs:", "base: {train.epoch:",
@@ -316,6 +380,7 @@ def test_every_form_of_a_claim_is_pairs(
         ("margin: 0.5", "margin: -1", "claim.margin: -1 is not a number >= 0"),
         ("by: us", "by: me", "claim.by: 'me' is not one of paper, us"),
         ("best: a", "best: d", "claim.best: 'd' is not one of a, b, c"),
+        ("best: a", "reference: d", "claim.reference: 'd' is not one of a, b, c"),
         ("best: a", "order: [a, d]", "claim.order: 'd' is not one of a, b, c"),
         ("best: a", "order: [a]", "claim.order: ['a']: two variants at least"),
         ("best: a", "pairs: [[a, b], [b, a]]", "claim.pairs: [['a', 'b'], ['b', 'a']]: two var"),
@@ -324,6 +389,11 @@ def test_every_form_of_a_claim_is_pairs(
         ("best: a, ", "", "claim: none: give one of best, order, pairs"),
         ("claim:", POINTS.replace("train.batch_size", "train.lr") + "claim:",
          "points.p: train.lr: is in factor"),
+        ("claim:", POINTS.replace("x: 1", "x: 1, equal_compute: d") + "claim:",
+         "points.p.equal_compute: 'd' is not one of a, b, c"),
+        ("claim:", POINTS.replace("x: 1", "x: 1, published: 1") + "claim:",
+         "points.p: published: 1 is not true or false"),
+        ("train.lr: 0.25", "preset: wid", "variants.c.set: preset: 'wid' is not one of wide"),
         ("claim:", POINTS.replace("x: 1, ", "") + "claim:", "points.p: x: missing; a number"),
         ("claim:", "- claim:", "not YAML: "),
     ],

@@ -8,9 +8,9 @@ dotted keys over ``params.yaml``. Of a key that several places set, the last one
 
 Where a ``preset`` is named, its keys come before the others of the same place; of a variant's
 preset those of the factor count and no others, since all variants share the rest. At a point of
-equal compute, ``ijepa.ablation.budget`` then sets the epochs. Everything that can be wrong in a file
-is found here, before anything runs, except the values of the dotted keys: ``ijepa.config.parse``
-checks those.
+equal compute, ``ijepa.ablation.budget`` then sets the epochs. Everything that can be wrong in a
+file is found here, before anything runs, except the values of the dotted keys:
+``ijepa.config.parse`` checks those.
 """
 
 import itertools

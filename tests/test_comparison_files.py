@@ -1,0 +1,146 @@
+"""The files that compare objectives: recipes, their trials, and runs that tables share."""
+
+import dataclasses
+import json
+
+import pytest
+from ruamel.yaml import YAML
+
+from ijepa import config as configs
+from ijepa import presets
+from ijepa.ablation import experiment as experiments
+from ijepa.ablation import lock
+from ijepa.ablation.experiment import Experiment, Scale
+from ijepa.config import Config
+
+OBJECTIVES = ("ijepa", "pixels", "mae", "data2vec", "ibot")
+TABLES = ("objectives", "compute", "augmentations")
+COMMON = {  # that every recipe sets, so that none rests on another's or on a scale's choice
+    "objective.name", "mask.name", "mask.target_scale", "train.crop_scale", "train.color_jitter",
+    "train.grayscale", "train.blur", "train.solarize", "train.lr", "train.weight_decay",
+    "train.clip_norm",
+}  # fmt: skip
+# What the published recipes set and the tables drop, because all variants share it
+SHARED = {
+    "data.name", "data.path", "data.image_size", "data.train_fraction", "model.patch_size",
+    "model.width", "model.depth", "model.heads", "model.mlp_ratio", "model.init",
+    "model.layer_scale", "model.predictor_width", "model.predictor_depth", "model.predictor_heads",
+    "train.epochs", "train.warmup_epochs", "train.crop_aspect", "train.lr_schedule",
+    "mask.geometry", "mask.num_targets", "mask.context_scale", "mask.min_context",
+}  # fmt: skip
+
+
+def config(experiment: Experiment, scale: Scale, variant: str, point: str, seed: int) -> Config:
+    tree = presets.read(configs.PARAMS)
+    of = experiment.variants[variant], experiment.points[point]
+    presets.apply(tree, experiments.changes(experiment, scale, *of, seed), "here")
+    return configs.parse(tree, "here")
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_recipe_is_its_objectives_own_and_sets_what_all_set(name: str) -> None:
+    recipe = presets.load(f"recipe_{name}")[1]
+    assert recipe["objective.name"] == name
+    assert recipe.keys() >= COMMON
+    assert not recipe.keys() & SHARED
+    for table in TABLES:
+        experiment = experiments.load(table)
+        if any(v.set.get("objective.name") == name for v in experiment.variants.values()):
+            assert recipe.keys() <= set(experiment.factor), table
+
+
+def test_a_recipe_has_every_option_of_its_objective() -> None:
+    """Else a scale's value, tuned for another objective, would be in it."""
+    for name in OBJECTIVES:
+        tree = presets.read(configs.PARAMS)
+        recipe = presets.load(f"recipe_{name}")[1]
+        presets.apply(tree, recipe, name)
+        options = configs.parse(tree, name).objective.options
+        own = {f"objective.{field.name}" for field in dataclasses.fields(options)}
+        # Table 11's comparison; I-JEPA as published
+        assert own - recipe.keys() <= {"objective.target_masking"}, name
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_published_recipes_lose_only_what_all_variants_share(name: str) -> None:
+    """Of a variant's preset the factor's keys count and no others."""
+    experiment = experiments.load(name)
+    tree = YAML(typ="safe", pure=True).load((experiments.FOLDER / f"{name}.yaml").read_text())
+    for variant in tree["variants"].values():
+        if preset := variant["at"]["paper"].get("preset"):
+            assert set(presets.load(preset)[1]) - set(experiment.factor) <= SHARED, preset
+
+
+def test_each_objective_gets_as_many_trials_on_a_seed_of_their_own() -> None:
+    recipes = experiments.load("recipes")
+    assert recipes.metric.endswith(".held_out"), "no test image selects"
+    assert all(metric.endswith(".held_out") for metric in recipes.also)
+    names = [v.set["objective.name"] for v in recipes.variants.values()]
+    assert {name: names.count(name) for name in names} == dict.fromkeys(OBJECTIVES, 4)
+    others = [experiments.load(name) for name in experiments.names() if name != "recipes"]
+    assert recipes.seeds == (100,)
+    assert not {100} & {seed for other in others for seed in other.seeds}
+    assert recipes.claim.pairs == ()
+
+
+def test_a_recipe_is_the_trial_that_was_best_on_held_out_images() -> None:
+    """Of the committed lock file; while there is none, the first trial."""
+    recipes = experiments.load("recipes")
+    results = lock.read("recipes", "laptop")["results"]
+    task, probe, which = recipes.metric.split(".")
+    for name in OBJECTIVES:
+        trials = [v for v in recipes.variants.values() if v.set["objective.name"] == name]
+        found = [results.get(f"{trial.name}/100") for trial in trials]
+        values = [
+            one["metrics"][task][probe][which] if one and one["status"] == "done" else -1.0
+            for one in found
+        ]
+        best = trials[values.index(max(values))]
+        assert presets.load(f"recipe_{name}")[1] == best.set, best.name
+
+
+def test_trials_are_runs_of_the_tables_settings() -> None:
+    """Of the point scenes, so that what is chosen is what is used."""
+    recipes, objectives = experiments.load("recipes"), experiments.load("objectives")
+    scale = experiments.load_scale("laptop")
+    for name in OBJECTIVES:
+        used = config(objectives, scale, name, "scenes", 100)
+        tree, trial = presets.read(configs.PARAMS), recipes.variants[f"{name}_1"]
+        changes = experiments.changes(recipes, scale, trial, None, 100)
+        changes |= presets.load(f"recipe_{name}")[1]  # the trial's own keys, whichever won
+        presets.apply(tree, changes, name)
+        assert configs.parse(tree, name) == used
+
+
+def test_tables_share_runs_where_they_can() -> None:
+    objectives, compute, augmentations = (experiments.load(name) for name in TABLES)
+    laptop, gpu = (experiments.load_scale(name) for name in ("laptop", "gpu"))
+    for name in ("ijepa", "mae", "data2vec", "ibot"):
+        for scale, budget in ((laptop, "large"), (gpu, "medium")):
+            here = config(objectives, scale, name, "scenes", 0)
+            assert config(compute, scale, name, budget, 0) == here
+    for point in ("cifar10", "scenes"):
+        plain = config(augmentations, laptop, "ijepa_none", point, 0)
+        strong = config(augmentations, laptop, "ijepa_photometric", point, 0)
+        assert plain == config(objectives, laptop, "ijepa", point, 0)
+        changed = dataclasses.replace(
+            plain.train, color_jitter=0.4, grayscale=0.2, blur=0.5, solarize=0.1
+        )
+        assert strong.train == changed
+        assert strong == dataclasses.replace(plain, train=changed)
+
+
+@pytest.mark.parametrize(("point", "images"), [("cifar10", 21_000), ("scenes", 40_000)])
+def test_at_laptop_scale_all_see_as_many_images_in_one_encoder(point: str, images: int) -> None:
+    objectives, scale = experiments.load("objectives"), experiments.load_scale("laptop")
+    found = [config(objectives, scale, name, point, 0) for name in OBJECTIVES]
+    count = {"cifar10": 50_000, "scenes": 20_000}[point]
+    assert {round(c.train.epochs * count) for c in found} == {images}
+    assert {c.train.batch_size for c in found} == {32}
+    assert len({json.dumps(configs.as_tree(c.model)) for c in found}) == 1
+    assert len({json.dumps(configs.as_tree(c.data)) for c in found}) == 1
+    assert (found[0].model.width, found[0].model.depth) == (64, 4)
+    shape = {"cifar10": (32, 4), "scenes": (48, 8)}[point]
+    assert (found[0].data.image_size, found[0].model.patch_size) == shape
+    assert {c.evaluate.train_fraction for c in found} == {0.1}
+    assert {c.evaluate.probes for c in found} == {("linear", "knn")}
