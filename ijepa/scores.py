@@ -133,10 +133,17 @@ def difference(trained: Result, baseline: Result, truth: NDArray[np.int64]) -> d
 
 
 def headline(evaluation: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
-    """The content of ``metrics.json``: task -> probe -> encoder -> accuracy in percent."""
+    """The content of ``metrics.json``: task -> probe -> encoder -> accuracy in percent.
+
+    ``held_out`` beside the encoders is the first one's accuracy on the images that select among
+    the probe's settings: what may choose between recipes, since no test image is in it.
+    """
     return {
         task: {
-            probe: {e: round(cell["accuracy"], 2) for e, cell in made[probe].items()}
+            probe: {
+                **{e: round(cell["accuracy"], 2) for e, cell in made[probe].items()},
+                "held_out": round(made[probe][evaluation["encoders"][0]]["held_out"], 2),
+            }
             for probe in evaluation["probes"]
         }
         for task, made in evaluation["tasks"].items()

@@ -85,6 +85,11 @@ def test_stage_writes_what_the_report_reads(
             assert cell["selected"]["features"] in ("last", "last2", "pixels")
             best = (every == truth).mean(1).max()
             assert cell["max_over_candidates"] == pytest.approx(100 * best)
+        key, winner = f"class/{probe}/trained", task[probe]["trained"]["winner"]
+        right = predictions[f"{key}/held_out"][winner] == predictions[f"{key}/held_out_labels"]
+        assert metrics["class"][probe].keys() == {*ENCODERS, "held_out"}
+        assert metrics["class"][probe]["held_out"] == pytest.approx(100 * right.mean(), abs=0.005)
+        assert f"eval.class.{probe}.held_out" in run.points
     # the brighter half is plain in the pixels
     assert metrics["class"]["linear"]["pixels"] > 90
     assert returned == metrics["class"]["linear"]["trained"]
@@ -146,9 +151,11 @@ def test_verify_recomputes_every_number(workspace: Path, store_path: Path) -> No
     path.write_text(text)
     metrics = json.loads(evaluate.METRICS.read_text())
     metrics["class"]["knn"]["trained"] += 1
+    metrics["class"]["linear"]["held_out"] -= 1
     evaluate.METRICS.write_text(json.dumps(metrics))
-    (line,) = evaluate.verify(evaluate.FOLDER, evaluate.METRICS)
-    assert line.startswith("metrics.json: class: knn: trained: ")
+    first, second = sorted(evaluate.verify(evaluate.FOLDER, evaluate.METRICS))
+    assert first.startswith("metrics.json: class: knn: trained: ")
+    assert second.startswith("metrics.json: class: linear: held_out: ")
     (evaluate.FOLDER / "predictions.npz").unlink()
     with pytest.raises(ValueError, match=r"predictions.npz: no such file"):
         evaluate.verify(evaluate.FOLDER, evaluate.METRICS)
