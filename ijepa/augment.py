@@ -1,6 +1,7 @@
 """Photometric augmentations of a training view: DINO's (arXiv 2104.14294), which iBOT keeps.
 
-Pure functions of the uniform numbers they are given: no generator has a state. They are applied in
+Pure functions of the uniform numbers they are given: no generator has a state. Pillow computes
+them, as for the original: on small views it is ten times as fast as tensors. They are applied in
 this order to a view that is already cropped and resized, each with the probability of ``Train``:
 
 - colour jitter of strength s = ``color_jitter``, with probability 0.8: brightness and contrast
@@ -16,10 +17,12 @@ One named deviation: iBOT gives its views different probabilities (blur 1.0, 0.1
 """
 
 import itertools
-import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.ImageFilter import GaussianBlur
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
@@ -50,18 +53,23 @@ def photometric(view: Tensor, train: Train, u: NDArray[np.float64]) -> Tensor:
         (3, H, W) uint8.
     """
     assert u.shape == (DRAWS,), u.shape
-    if train.color_jitter and u[0] < _JITTERED:
-        view = _jitter(view, train.color_jitter, u[1:6])
-    if u[6] < train.grayscale:
-        view = transforms.rgb_to_grayscale(view, num_output_channels=3)
-    if u[7] < train.blur:
-        view = _blur(view, _between(_SIGMA, u[8]) * view.shape[-1] / 224)
-    if u[9] < train.solarize:
-        view = transforms.solarize(view, threshold=128)
-    return view
+    jitter = train.color_jitter > 0 and u[0] < _JITTERED
+    grey, blur, solarize = u[6] < train.grayscale, u[7] < train.blur, u[9] < train.solarize
+    if not (jitter or grey or blur or solarize):
+        return view
+    image = Image.fromarray(view.permute(1, 2, 0).numpy())
+    if jitter:
+        image = _jitter(image, train.color_jitter, u[1:6])
+    if grey:
+        image = transforms.rgb_to_grayscale(image, num_output_channels=3)
+    if blur:
+        image = image.filter(GaussianBlur(_between(_SIGMA, u[8]) * view.shape[-1] / 224))
+    if solarize:
+        image = transforms.solarize(image, threshold=128)
+    return torch.from_numpy(np.array(image).transpose(2, 0, 1).copy())
 
 
-def _jitter(view: Tensor, strength: float, u: NDArray[np.float64]) -> Tensor:
+def _jitter(image: Image.Image, strength: float, u: NDArray[np.float64]) -> Image.Image:
     """Brightness, contrast, saturation and hue by ``u[:4]``, in the order that ``u[4]`` names."""
     changes = (
         (transforms.adjust_brightness, _factor(strength, u[0])),
@@ -71,15 +79,8 @@ def _jitter(view: Tensor, strength: float, u: NDArray[np.float64]) -> Tensor:
     )
     for number in _ORDERS[int(u[4] * len(_ORDERS))]:
         change, amount = changes[number]
-        view = change(view, amount)
-    return view
-
-
-def _blur(view: Tensor, sigma: float) -> Tensor:
-    """A Gaussian blur whose kernel reaches to four deviations, as far as the view has pixels."""
-    radius = min(max(1, math.ceil(4 * sigma)), min(view.shape[-2:]) - 1)
-    blurred: Tensor = transforms.gaussian_blur(view, [2 * radius + 1] * 2, [sigma, sigma])
-    return blurred
+        image = change(image, amount)
+    return image
 
 
 def _factor(strength: float, u: float) -> float:

@@ -7,6 +7,7 @@ workers, ranks nor a resumed run can change what is seen.
 
 import functools
 import multiprocessing
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -118,8 +119,8 @@ def crops(
     config: Config,
     epochs: NDArray[np.int64],
     samples: NDArray[np.int64],
-    height: int,
-    width: int,
+    height: NDArray[np.int64] | int,
+    width: NDArray[np.int64] | int,
     scale: tuple[float, float],
     view: int = 0,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -129,8 +130,8 @@ def crops(
         config: seed and train.crop_aspect, flip are used.
         epochs: of each image, (B,).
         samples: index of each image, (B,).
-        height: of the images in pixels.
-        width: of the images in pixels.
+        height: of the images in pixels, one for all or one for each, (B,).
+        width: likewise.
         scale: range of the crop's share of the image's area.
         view: number of the view; views are independent.
 
@@ -139,24 +140,25 @@ def crops(
     """
     train, attempts = config.train, 10
     u = seeds.uniforms(config.seed, purpose("crop", view), epochs, samples, 2 * attempts + 3)
-    low, high = scale
-    area = (low + u[:, :attempts] * (high - low)) * height * width
+    high, wide = (np.broadcast_to(side, samples.shape) for side in (height, width))
+    low, most = scale
+    area = (low + u[:, :attempts] * (most - low)) * (high * wide)[:, None]
     log_low, log_high = np.log(train.crop_aspect)
     aspect = np.exp(log_low + u[:, attempts : 2 * attempts] * (log_high - log_low))
     w = np.round(np.sqrt(area * aspect)).astype(np.int64)
     h = np.round(np.sqrt(area / aspect)).astype(np.int64)
-    fits = (w >= 1) & (w <= width) & (h >= 1) & (h <= height)
+    fits = (w >= 1) & (w <= wide[:, None]) & (h >= 1) & (h <= high[:, None])
     first = fits.argmax(1)
     rows = np.arange(len(samples))
     # ten misses (very elongated images): the largest centre crop within the aspect ratios
-    fallback_h = min(height, round(width / train.crop_aspect[0]))
-    fallback_w = min(width, round(height * train.crop_aspect[1]))
+    fallback_h = np.minimum(high, np.round(wide / train.crop_aspect[0])).astype(np.int64)
+    fallback_w = np.minimum(wide, np.round(high * train.crop_aspect[1])).astype(np.int64)
     hit = fits.any(1)
     h = np.where(hit, h[rows, first], fallback_h)
     w = np.where(hit, w[rows, first], fallback_w)
     place = u[:, 2 * attempts :]
-    top = np.where(hit, place[:, 0] * (height - h + 1), (height - h) / 2).astype(np.int64)
-    left = np.where(hit, place[:, 1] * (width - w + 1), (width - w) / 2).astype(np.int64)
+    top = np.where(hit, place[:, 0] * (high - h + 1), (high - h) / 2).astype(np.int64)
+    left = np.where(hit, place[:, 1] * (wide - w + 1), (wide - w) / 2).astype(np.int64)
     flip = (place[:, 2] < 0.5) & train.flip
     return np.stack([top, left, h, w], 1), flip
 
@@ -202,9 +204,10 @@ class Batches(Dataset[Batch]):
             for number, view in enumerate(self.views)
             if view.masked
         )
-        mine = list(zip(epochs[self.share], samples[self.share], strict=True))
-        rows = [self._views(epoch, sample) for epoch, sample in mine]
-        return Batch(samples, tuple(torch.stack(view) for view in zip(*rows, strict=True)), masks)
+        places = epochs[self.share], samples[self.share]
+        pictures = [self.images[int(sample)] for sample in places[1]]  # decoded once for all views
+        views = (self._view(number, pictures, *places) for number in range(len(self.views)))
+        return Batch(samples, tuple(views), masks)
 
     def _masks(
         self, view: int, step: int, epochs: NDArray[np.int64], samples: NDArray[np.int64]
@@ -215,31 +218,35 @@ class Batches(Dataset[Batch]):
         masks: Masks = self.sample_masks(keys, grid(self.config), self.config.mask.options)
         return masks.rows(self.share.start, self.share.stop)
 
-    def _views(self, epoch: np.int64, sample: np.int64) -> list[Tensor]:
-        """The random views of an image, (3, S, S) uint8 each; it is decoded once."""
-        image = self.images[int(sample)]
-        return [self._view(image, number, epoch, sample) for number in range(len(self.views))]
-
     def _view(
-        self, image: NDArray[np.uint8], number: int, epoch: np.int64, sample: np.int64
+        self,
+        number: int,
+        pictures: Sequence[NDArray[np.uint8]],
+        epochs: NDArray[np.int64],
+        samples: NDArray[np.int64],
     ) -> Tensor:
-        """One randomly cropped view."""
-        view, place = self.views[number], (np.array([epoch]), np.array([sample]))
-        box, flip = crops(
-            self.config, *place, image.shape[0], image.shape[1], view.crop_scale, number
+        """One view of the rank's images (H, W, 3), cropped and augmented, (B, 3, S, S) uint8."""
+        train, view = self.config.train, self.views[number]
+        sides = np.array([picture.shape[:2] for picture in pictures]).T
+        boxes, flips = crops(self.config, epochs, samples, *sides, view.crop_scale, number)
+        augmented = augment.wanted(train)
+        u = seeds.uniforms(
+            self.config.seed, purpose("augment", number), epochs, samples, augment.DRAWS
         )
-        top, left, height, width = box[0].tolist()
-        cut = image[top : top + height, left : left + width]
-        if flip[0]:
-            cut = cut[:, ::-1]
-        chw = torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1)))
-        made: Tensor = transforms.resize(
-            chw, [view.size, view.size], InterpolationMode.BILINEAR, antialias=True
-        )
-        if augment.wanted(self.config.train):
-            u = seeds.uniforms(self.config.seed, purpose("augment", number), *place, augment.DRAWS)
-            made = augment.photometric(made, self.config.train, u[0])
-        return made
+        made = []
+        for row, picture in enumerate(pictures):
+            top, left, height, width = boxes[row].tolist()
+            cut = picture[top : top + height, left : left + width]
+            if flips[row]:
+                cut = cut[:, ::-1]
+            chw: Tensor = transforms.resize(
+                torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1))),
+                [view.size, view.size],
+                InterpolationMode.BILINEAR,
+                antialias=True,
+            )
+            made.append(augment.photometric(chw, train, u[row]) if augmented else chw)
+        return torch.stack(made)
 
 
 def loader(
