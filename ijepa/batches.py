@@ -204,9 +204,9 @@ class Batches(Dataset[Batch]):
             for number, view in enumerate(self.views)
             if view.masked
         )
-        places = epochs[self.share], samples[self.share]
-        pictures = [self.images[int(sample)] for sample in places[1]]  # decoded once for all views
-        views = (self._view(number, pictures, *places) for number in range(len(self.views)))
+        mine = epochs[self.share], samples[self.share]
+        pictures = [self.images[int(sample)] for sample in mine[1]]  # decoded once for all views
+        views = (self._view(number, pictures, *mine) for number in range(len(self.views)))
         return Batch(samples, tuple(views), masks)
 
     def _masks(
@@ -227,8 +227,8 @@ class Batches(Dataset[Batch]):
     ) -> Tensor:
         """One view of the rank's images (H, W, 3), cropped and augmented, (B, 3, S, S) uint8."""
         train, view = self.config.train, self.views[number]
-        sides = np.array([picture.shape[:2] for picture in pictures]).T
-        boxes, flips = crops(self.config, epochs, samples, *sides, view.crop_scale, number)
+        height, width = np.array([picture.shape[:2] for picture in pictures]).T
+        boxes, flips = crops(self.config, epochs, samples, height, width, view.crop_scale, number)
         augmented = augment.wanted(train)
         u = seeds.uniforms(
             self.config.seed, purpose("augment", number), epochs, samples, augment.DRAWS
