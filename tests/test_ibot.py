@@ -14,11 +14,14 @@ from test_model import images, make
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ijepa import batches, checkpoint, train
+from ijepa import batches, checkpoint, logistic, train
+from ijepa import encoder as encoders
 from ijepa.config import Config
+from ijepa.datasets import Item, Source, Split
+from ijepa.encoder import Encoder
 from ijepa.masks import Masks, indices
 from ijepa.objectives import encode, ibot
-from ijepa.store import Store
+from ijepa.store import Store, open_store, write_store
 from ijepa.views import View
 
 CPU = torch.device("cpu")
@@ -186,7 +189,7 @@ def test_what_must_not_change_the_loss() -> None:
     torch.testing.assert_close(torch.stack(once).mean(), loss, **same)  # micro-batches
     objective.centres.add_(torch.tensor([[0.7], [-0.4]]))  # all prototypes alike
     torch.testing.assert_close(objective(u, v, a, b, m, n), loss, **same)
-    objective.centres[0, 0] += 1
+    objective.centres[0, 0] -= 1  # one of them: the teacher now prefers it
     assert objective(u, v, a, b, m, n) != loss
 
 
@@ -338,6 +341,57 @@ def test_local_views_are_whole_patches() -> None:
     ):
         config(**{"objective.local_size": 10})
     config(**{"objective.local_size": 10, "objective.local_crops": 0})  # not used
+
+
+def tile(label: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A faint ground of one of six hues under strong tiles of any colour, which two crops do not
+    share: what is left to agree on is the ground."""
+    hue = 2 * np.pi * (label / 6 + np.arange(3) / 3)
+    tiles = rng.uniform(-80, 80, (6, 6, 3)).repeat(4, 0).repeat(4, 1)
+    return (128 + 20 * np.cos(hue) + tiles).clip(0, 255).astype(np.uint8)
+
+
+def probe(encoder: Encoder, store: Store) -> float:
+    """Test accuracy of a linear probe on 60 labels: the mean over eight sets of labels, with the
+    penalty that suits this encoder's test images best."""
+    features, labels = {}, np.arange(768) % 6
+    for name, split in store.splits.items():
+        views = torch.stack([batches.centre(split[i], 16) for i in range(768)])
+        with torch.no_grad():
+            features[name] = encoder(batches.normalise(views)).mean(1).numpy()
+    found = []
+    for start in range(0, 480, 60):
+        x, y = features["train"][start : start + 60], labels[start : start + 60]
+        models = logistic.fit(x, y, (0.01, 0.1, 1.0, 10.0), logistic.standard(x, "cpu"))
+        found.append((models.predict(features["test"]) == labels).mean(1))
+    return float(np.mean(found, 0).max())
+
+
+@pytest.mark.slow
+def test_a_small_run_beats_its_random_initialisation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a minute on a calm core. Seeds 0 to 2: 84.3, 82.9, 83.7 after 76.9, 73.4, 72.1 %."""
+    splits = {}
+    for number, name in enumerate(("train", "test")):
+        rng = np.random.default_rng(number)
+        made = [Item(tile(i % 6, rng), {"class": i % 6}, f"made {i}") for i in range(768)]
+        splits[name] = Split(768, lambda made=made: iter(made))
+    write_store(Source(splits, {"class": tuple("abcdef")}, {"name": "made"}), tmp_path / "store")
+    store = open_store(tmp_path / "store")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IJEPA_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(train, "StopVote", Quiet)
+    change = {
+        "train.epochs": 14, "train.batch_size": 32, "train.warmup_epochs": 1.4,
+        "train.flip": False, "model.width": 32,
+        "objective.head_hidden": 64, "objective.head_bottleneck": 32, "objective.prototypes": 64,
+        "objective.teacher_temp": 0.04, "objective.ema": [0.95, 1.0],
+    }  # fmt: skip
+    train.train(config(**change), store, CPU, "fp32", 0, 1)
+    trained = probe(encoders.load(Path("out/encoder.safetensors")), store)
+    start = probe(encoders.create(16, config(**change).model, 0), store)
+    assert trained > start + 0.04
 
 
 class Killed(BaseException):

@@ -34,6 +34,12 @@ from ijepa.strict import integer, interval, pair, real
 from ijepa.teacher import Teacher, follow
 from ijepa.views import View
 
+TITLE = "iBOT"
+ABOUT = (
+    "it gives several views of an image, and the hidden patches of a view, the same learned"
+    " categories as its own moving average gives to other views and to the patches as they are."
+    " The moving average, the teacher, is what is evaluated."
+)
 CENTRE_MOMENTUM = 0.9  # of the centres, for each step (released code)
 
 
@@ -89,7 +95,8 @@ class Head(nn.Module):
         self.prototypes = nn.Parameter(torch.empty(options.prototypes, narrow))
         generator = seeds.torch_generator(seed, "init/head")
         encoders.initialise(self, init, generator)
-        nn.init.trunc_normal_(self.prototypes, std=0.02, generator=generator)
+        bound = narrow**-0.5  # a linear layer's default; a length only sets how fast it turns
+        nn.init.uniform_(self.prototypes, -bound, bound, generator=generator)
 
     def forward(self, tokens: Tensor, learns: Tensor | None = None) -> Tensor:
         """The logits: cosines of the angles to the prototypes, float32.
