@@ -103,7 +103,7 @@ def test_masks_are_the_algorithms_image_by_image(grid: tuple[int, int], chosen: 
 def test_rectangles_hidden_in_part_are_the_exception_and_do_occur() -> None:
     parts = [by_hand(image, (14, 14), DATA2VEC)[1] for image in range(150)]
     assert max(parts) == 1, "it hides all that is missing"
-    assert 0 < sum(parts) < 0.25 * 150
+    assert 0 < sum(parts) < 0.35 * 150
 
 
 def test_a_mask_is_a_function_of_seed_epoch_and_image_alone() -> None:

@@ -1,11 +1,13 @@
 """data2vec against its equations, written out patch by patch, and what reaches what."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import tiny
+from small_run import gains
 from test_mae import block_by_hand, grow, layer_norm
 from test_model import images, make, masks_of
 from test_objectives import blocks, changed_at
@@ -265,3 +267,14 @@ def test_what_cannot_be_is_refused_in_one_line(change: dict[str, Any], words: st
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the text is compared below)
         config(**{f"objective.{key}": value for key, value in change.items()})
     assert str(caught.value) == f"params.yaml: objective.{words}"
+
+
+@pytest.mark.slow
+def test_half_a_minute_of_training_beats_random_init(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher, on pooled features; counts get worse, as they do with MAE."""
+    change = {"objective.beta": 0.5, "objective.ema": [0.95, 1.0], "train.weight_decay": 0.05}
+    found = gains(tmp_path, monkeypatch, **DATA2VEC | BLOCKWISE | change)
+    assert found["distance"].z > 4, found
+    assert found["distance"].after > found["distance"].before + 0.04, found

@@ -1,11 +1,13 @@
 """MAE against its equation, written out patch by patch, and what reaches what."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import tiny
+from small_run import gains
 from test_model import images, make, masks_of
 from test_objectives import blocks, by_hand, changed_at
 from torch import Tensor, nn
@@ -247,3 +249,15 @@ def test_what_cannot_be_is_refused_in_one_line(change: dict[str, Any], words: st
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the text is compared below)
         config(**{f"objective.{key}": value for key, value in change.items()})
     assert str(caught.value) == f"params.yaml: objective.{words}"
+
+
+@pytest.mark.slow
+def test_half_a_minute_of_training_beats_random_init(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On pooled features. Counts get worse: a random ViT's sum over patches is good at them."""
+    wide = {"objective.decoder_width": 32, "objective.decoder_depth": 1}
+    found = gains(tmp_path, monkeypatch, **MAE | RANDOM | wide | {"objective.decoder_heads": 2})
+    for task, least in (("distance", 0.1), ("class", 0.05)):
+        assert found[task].z > 5, found
+        assert found[task].after > found[task].before + least, found
