@@ -275,3 +275,11 @@ def test_encode_places_a_smaller_image_over_the_whole_grid() -> None:
 def test_hidden_is_the_union_of_the_blocks_without_padding() -> None:
     found = hidden(blocks(), 16)
     assert found.nonzero()[:, 1].tolist() == [2, 3, 6, 7, 10, 11]
+
+
+def test_a_block_without_a_token_adds_nothing() -> None:
+    """Blockwise masks may leave an image without a target (``mask.unmasked``)."""
+    prediction, target = torch.ones(2, 1, 3, 4), torch.zeros(2, 1, 3, 4)
+    valid = torch.tensor([[[True, True, False]], [[False] * 3]])
+    assert compare("smooth_l1", prediction, target, valid).item() == 0.25  # 0.5 of one image
+    assert compare("l2", prediction, target, valid).item() == 4  # 2 tokens of 4, of one image

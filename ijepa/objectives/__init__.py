@@ -47,7 +47,8 @@ def compare(loss: str, prediction: Tensor, target: Tensor, valid: Tensor) -> Ten
     prediction = prediction.float()
     if loss == "smooth_l1":
         element = nn.functional.smooth_l1_loss(prediction, target, reduction="none").mean(-1)
-        per_block = (element * valid).sum(-1) / valid.sum(-1)
+        # a block without a token adds 0
+        per_block = (element * valid).sum(-1) / valid.sum(-1).clamp(min=1)
         return per_block.mean()  # blocks of one size, as released: the mean over all elements
     assert loss == "l2", loss
     squared = (prediction - target).square().sum(-1)  # ||.||_2^2, (B, M, T)
