@@ -26,6 +26,12 @@ SIZES = {
     "g/16": (16, 1408, 40, 16, 48 / 11),
 }
 
+# heads and decoders as the rivals' papers have them, beside which an encoder is not all
+PARTS = {
+    "decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16, "top_layers": 6,
+    "local_crops": 10, "head_hidden": 2048, "head_bottleneck": 256, "prototypes": 8192,
+}  # fmt: skip
+
 
 def paper(size: str, **change: Any) -> Config:
     """A ViT of the paper at 224 pixels, otherwise params.yaml's options."""
@@ -34,6 +40,8 @@ def paper(size: str, **change: Any) -> Config:
              "mlp_ratio": ratio, "predictor_width": 384, "predictor_heads": heads,
              "predictor_depth": 6 if depth < 24 else 12}  # fmt: skip
     dotted = {f"model.{name}": value for name, value in model.items()}
+    dotted |= {f"objective.{name}": value for name, value in PARTS.items()}
+    dotted["objective.local_size"] = 6 * patch
     tree = params(**{"data.image_size": 224, **dotted, **change})
     return configs.parse(tree, "params.yaml")
 
@@ -69,7 +77,11 @@ def counted(objective: Any, given: list[Any]) -> int:
 
 
 CHANGES = [{"objective.name": name} for name in variants.names("objectives")]
-CHANGES += [{"objective.name": "ijepa", "objective.target_masking": "input"}]
+CHANGES += [
+    {"objective.name": "ijepa", "objective.target_masking": "input"},
+    {"objective.name": "mae", "mask.name": "random"},
+    {"objective.name": "ibot", "mask.name": "blockwise"},
+]
 EVERY = pytest.mark.parametrize("change", CHANGES, ids=lambda change: "-".join(change.values()))
 # the counter takes seconds for a large network: make test-slow has all sizes
 LARGER = [pytest.param(s, marks=pytest.mark.slow if s != "Ti/16" else ()) for s in SIZES]
@@ -85,7 +97,8 @@ def test_flops_are_what_the_counter_counts(
     objective, given = objective_of(config, monkeypatch), batch(config, 2, META)
     analytic, found = objective.flops(*given), counted(objective, given)
     assert type(analytic) is int
-    assert analytic == pytest.approx(found, rel=0.02)
+    # equal today; what a new torch counts otherwise may be a little, but not a layer
+    assert analytic == pytest.approx(found, rel=0.001)
     deeper = paper(size, **change, **{"model.depth": 2 * SIZES[size][2]})
     more = objective_of(deeper, monkeypatch).flops(*batch(deeper, 2, META))
     assert more > 1.04 * found, "a wrong depth would be noticed"

@@ -85,7 +85,8 @@ def make_run(folder: Path) -> None:
     ]  # fmt: skip
     results.write_csv(out / "history.csv", rows)
     end = {"images": 232, "collapsed": False, "health": "healthy", "feature_std": 0.5}
-    results.write_json(out / "pretrain.json", end | {"rankme": 32.0})
+    end |= {"flops": 232 * 5 * 10**9, "flops_per_image": 5e9, "rankme": 32.0}
+    results.write_json(out / "pretrain.json", end)
 
 
 Labels = Mapping[str, np.ndarray]
@@ -553,6 +554,27 @@ def test_provenance_is_the_run_that_made_these_bytes(inside: Path) -> None:
     outs[0].write_text(outs[0].read_text() + " ")
     stages = {s["stage"]: s["run"] for s in provenance.gather(open_store())["stages"]}
     assert stages["evaluate"] is None
+
+
+def test_the_cost_of_training_is_of_the_run_that_made_these_bytes(inside: Path) -> None:
+    """Its clock is in the journal alone; what is counted is in the results."""
+    outs = [Path(path) for path in provenance.OUTS["pretrain"]]
+    cost = {"device_seconds": 90.0, "energy_joules": None, "energy_source": None,
+            "peak_memory_gib": 0.5, "devices": 2, "device": "a | processor"}  # fmt: skip
+    assert provenance.gather(None)["cost"] is None
+    journal.record("pretrain", configs.load(), lambda run: run.info(cost=cost), outs=outs)
+    assert provenance.gather(None)["cost"] == cost
+    outs[1].write_text(outs[1].read_text() + " ")
+    assert provenance.gather(None)["cost"] is None
+
+
+def test_pages_have_the_cost_that_is_known(built: Path) -> None:
+    """No journal was there: operations and images, and neither time nor energy."""
+    for name, sign in (("index.html", "</td>"), ("report.md", " |")):
+        text = (built / name).read_text()
+        for value in ("5\u00a0GFLOP", "1.16\u00a0TFLOP", "232"):
+            assert f"{value}{sign}" in text
+        assert "device time" not in text
 
 
 def test_stage_records_itself_and_says_where_the_report_is(

@@ -85,6 +85,9 @@ def collect(settings: Config, data: Store | None) -> dict[str, Any]:
             "end": pretrain,
         },
         "history": history,
+        "cost": {
+            name: (pretrain or {}).get(name) for name in ("images", "flops", "flops_per_image")
+        },
         "paper": paper.tables(rows, settings),
         "few_label": curves(evaluation, rows),
         "confusion": _confusions(evaluation, tasks, probe, missing),

@@ -36,6 +36,8 @@ def write(results: Mapping[str, Any], folder: Path) -> None:
         "chosen": [words.chosen(row) for row in results["table"]],
         "tasks": by_task(results["table"]),
         "parameters": {f.name: flat(results["parameters"][f.name]) for f in fields(Config)},
+        "cost_columns": words.COST,
+        "cost": words.cost(results["cost"], results["provenance"]["cost"]),
         "sections": sections(results["figures"]),
         "embed": lambda figure: embed(figure, folder),
         "columns_of": paper.columns,

@@ -19,7 +19,8 @@ OUTS = {
 def gather(data: Store | None) -> dict[str, Any]:
     """Hashes of the results, and for each stage the newest run that made exactly these files.
 
-    Versions are those of the newest of these runs that trained or evaluated.
+    Versions are those of the newest of these runs that trained or evaluated; ``cost`` is what the
+    training took (``ijepa.meter.Spent``), None where the journal does not have it.
     """
     files = {
         stage: {path: _sha256(Path(path)) for path in paths if Path(path).is_file()}
@@ -32,6 +33,7 @@ def gather(data: Store | None) -> dict[str, Any]:
         "files": {path: sha for outs in files.values() for path, sha in outs.items()},
         "stages": [{"stage": s, "run": _described(r) if r else None} for s, r in found.items()],
         "versions": dict(software) if software else None,
+        "cost": found["pretrain"].cost if found["pretrain"] else None,
     }
 
 

@@ -234,6 +234,54 @@ def line(results: Mapping[str, Any]) -> str:
     )
 
 
+COST = ["cost of pretraining", "", "counted or measured as"]
+
+
+def cost(counted: Mapping[str, Any], measured: Mapping[str, Any] | None) -> list[list[str]]:
+    """The rows of the table of costs; those that nobody counted or measured are left out.
+
+    Args:
+        counted: ``images``, ``flops`` and ``flops_per_image`` of ``out/pretrain.json``.
+        measured: what the journal has (``ijepa.meter.Spent``), or None.
+    """
+    rows = []
+    if counted["flops"]:
+        how = "forward and backward of the loss: its matrix products, from their shapes"
+        rows.append(["operations per image", scaled(counted["flops_per_image"], "FLOP"), how])
+        rows.append(["operations in all", scaled(counted["flops"], "FLOP"), "summed over steps"])
+    if counted["images"]:
+        seen = f"{counted['images']:,.0f}"
+        rows.append(["images seen", seen, "images of the training stream, whatever their views"])
+    if measured:
+        where = f"{measured['devices']} × {measured['device']}"
+        how = f"wall time of the training loop times devices ({where})"
+        rows.append(["device time", duration(measured["device_seconds"]), how])
+        joules, source = measured["energy_joules"], measured["energy_source"]
+        energy = "not reported" if joules is None else scaled(joules, "J")
+        rows.append(["energy", energy, METERS[source]])
+        memory = f"{measured['peak_memory_gib']:.3g} GiB"
+        rows.append(["peak memory", memory, "of the first device; on a CPU, of its process"])
+    return rows
+
+
+METERS = {
+    "nvml": "the GPUs' own counters (NVML)",
+    "rapl": "the processors' counters (RAPL): the whole machine's, without its memory",
+    None: "no counter that this user may read",
+}
+
+
+def scaled(value: float, unit: str) -> str:
+    """A quantity with three digits and the unit's prefix: 1.53e12 FLOP is 1.53 TFLOP."""
+    power = 0
+    while value >= 999.5 and power < len(_PREFIXES) - 1:
+        value, power = value / 1000, power + 1
+    return f"{value:.3g}\u00a0{_PREFIXES[power]}{unit}"
+
+
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as a reader says them."""
     if seconds is None:

@@ -1,0 +1,326 @@
+"""What a run took: counters of energy, what a resume keeps; and no result has a clock in it."""
+
+import csv
+import ctypes
+import json
+import signal
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny
+
+from ijepa import checkpoint, logbook, meter, train
+from ijepa.batches import Batches
+from ijepa.meter import Meter, Nvml, Rapl, Spent
+from ijepa.pretrain import Tail
+from ijepa.reporting import words
+from ijepa.store import Store
+from ijepa.tracking import journal, runs
+
+CPU = torch.device("cpu")
+SHORT = {"train.epochs": 0.5, "train.warmup_epochs": 0}  # four steps of eight images
+
+
+def zone(folder: Path, name: str, about: str, microjoules: int, most: int = 10**9) -> Path:
+    """A zone of a sysfs powercap folder."""
+    made = folder / name
+    made.mkdir(parents=True, exist_ok=True)
+    (made / "name").write_text(about + "\n")
+    (made / "energy_uj").write_text(f"{microjoules}\n")
+    (made / "max_energy_range_uj").write_text(f"{most}\n")
+    return made
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that the test sets: its one element."""
+    now = [100.0]
+    monkeypatch.setattr(meter, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_rapl_adds_the_packages_and_sees_a_counter_wrap(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000)
+    zone(tmp_path, "intel-rapl:1", "package-1", 999_999_000)
+    zone(tmp_path, "intel-rapl:0:0", "core", 1)  # a part of the first package
+    zone(tmp_path, "intel-rapl:2", "psys", 1)  # the whole machine, the packages among it
+    (tmp_path / "intel-rapl").mkdir()
+    counter = Rapl(tmp_path)
+    for name in ("intel-rapl:0:0", "intel-rapl:2"):
+        zone(tmp_path, name, (tmp_path / name / "name").read_text(), 900_000)
+    assert counter.joules() == 0
+    zone(tmp_path, "intel-rapl:0", "package-0", 7_500_000)
+    assert counter.joules() == 2.5
+    zone(tmp_path, "intel-rapl:1", "package-1", 499_000)  # 1,001 up to the wrap, 499,000 after
+    assert counter.joules() == pytest.approx(0.500001)
+    assert counter.joules() == 0
+
+
+@pytest.mark.parametrize("about", [None, "psys"])
+def test_no_readable_package_is_no_energy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, about: str | None
+) -> None:
+    if about:
+        zone(tmp_path, "intel-rapl:0", about, 1)
+    with pytest.raises(OSError, match="no processor package"):
+        Rapl(tmp_path)
+    monkeypatch.setattr(Rapl.__init__, "__defaults__", (tmp_path,))
+    assert meter.energy(CPU, 1) is None
+
+
+def test_a_counter_that_may_not_be_read_is_no_energy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux lets root alone read it; also a test run by root must see that."""
+    monkeypatch.setattr(Rapl.__init__, "__defaults__", (tmp_path,))
+    made = zone(tmp_path, "intel-rapl:0", "package-0", 1)
+    assert isinstance(meter.energy(CPU, 1), Rapl)
+    real = Path.read_text
+
+    def refused(path: Path, *args: Any, **kwargs: Any) -> str:
+        if path == made / "energy_uj":
+            raise PermissionError(13, "Permission denied")
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    assert meter.energy(CPU, 1) is None
+
+
+def test_energy_of_several_machines_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Rapl.__init__, "__defaults__", (tmp_path,))
+    zone(tmp_path, "intel-rapl:0", "package-0", 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert meter.energy(CPU, 2) is not None
+    assert meter.energy(CPU, 4) is None
+
+
+class Driver:
+    """What NVML's library answers: millijoules by the GPU's name."""
+
+    def __init__(self, **counters: int) -> None:
+        self.counters, self.names = counters, list(counters)
+
+    def nvmlInit_v2(self) -> int:
+        return 0
+
+    def nvmlDeviceGetHandleByUUID(self, name: bytes, handle: Any) -> int:
+        key = name.decode().removeprefix("GPU-")
+        if key not in self.names:
+            return 6  # not found
+        ctypes.cast(handle, ctypes.POINTER(ctypes.c_void_p))[0] = 1 + self.names.index(key)
+        return 0
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: ctypes.c_void_p, found: Any) -> int:
+        value = self.counters[self.names[(handle.value or 0) - 1]]
+        if value < 0:
+            return 3  # not supported
+        ctypes.cast(found, ctypes.POINTER(ctypes.c_ulonglong))[0] = value
+        return 0
+
+
+def test_nvml_adds_the_gpus_of_the_run() -> None:
+    driver = Driver(a=1000, b=2**40, other=5)
+    counter = Nvml(["a", "b"], driver)
+    driver.counters |= {"a": 3000, "b": 2**40 + 500, "other": 10**9}
+    assert counter.joules() == 2.5
+    assert counter.joules() == 0
+    with pytest.raises(OSError, match="status 6"):
+        Nvml(["c"], driver)
+    with pytest.raises(OSError, match="status 3"):
+        Nvml(["old"], Driver(old=-1))
+
+
+class Counter(Rapl):
+    """A counter that the test sets."""
+
+    def __init__(self, joules: float) -> None:
+        self.step = joules
+
+    def joules(self) -> float:
+        if self.step < 0:
+            raise OSError("gone")
+        return self.step
+
+
+def test_time_counts_every_device_and_goes_on_after_a_resume(clock: list[float]) -> None:
+    first = Meter(CPU, 2, None, Counter(3.0))
+    clock[0] += 5
+    first.tick()
+    assert first.spent.device_seconds == 0, "not yet"
+    clock[0] += 6
+    first.tick()
+    assert first.spent.device_seconds == 22
+    clock[0] += 1
+    saved = first.read()
+    assert (saved.device_seconds, saved.energy_joules, saved.energy_source) == (24, 6, "rapl")
+    assert saved.devices == 2
+    assert saved.peak_memory_gib > 0
+    clock[0] += 1000  # nobody runs
+    again = Meter(CPU, 1, saved, Counter(4.0))
+    clock[0] += 10
+    last = again.read()
+    assert (last.device_seconds, last.energy_joules, last.devices) == (34, 10, 1)
+    larger = Spent(0, None, None, 1e6, 1, "")
+    assert Meter(CPU, 1, larger, None).read().peak_memory_gib == 1e6
+
+
+def test_energy_that_a_part_of_the_run_did_not_report_is_unknown(clock: list[float]) -> None:
+    assert Meter(CPU, 1, None, None).read().energy_joules is None
+    known = Meter(CPU, 1, None, Counter(3.0)).read()
+    unknown = Meter(CPU, 1, known, None).read()
+    assert (unknown.energy_joules, unknown.energy_source) == (None, None)
+    assert Meter(CPU, 1, unknown, Counter(3.0)).read().energy_joules is None
+    counter = Counter(3.0)
+    lost = Meter(CPU, 1, known, counter)
+    counter.step = -1
+    assert lost.read().energy_joules is None
+    counter.step = 3.0
+    assert lost.read().energy_joules is None, "a gap is not filled again"
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]]:
+    """Train a tiny run; returns out/pretrain.json and the rows that the stage's parent gets."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "0")  # after every step
+    monkeypatch.setenv(logbook.METRICS, str(tmp_path / "rows"))
+    monkeypatch.chdir(tmp_path)
+
+    def start(home: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        monkeypatch.setenv("IJEPA_HOME", str(tmp_path / home))
+        (tmp_path / "rows").unlink(missing_ok=True)
+        train.train(tiny(**SHORT), store, CPU, "fp32", 0, 1)
+        rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
+        return json.loads((tmp_path / "out" / "pretrain.json").read_text()), rows
+
+    yield start
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+class Killed(BaseException):
+    """Stands for kill -9."""
+
+
+def test_a_resumed_run_has_the_flops_of_the_whole_and_all_its_seconds(
+    run: Callable[..., Any], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four steps of eight images; each takes a second by the test's clock."""
+    config, now, real = tiny(**SHORT), [0.0], checkpoint.save
+    monkeypatch.setattr(meter, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    objective, batches = (
+        train.create_objective(config, CPU),
+        Batches(store.splits["train"], config),
+    )
+    given = [batches[position] for position in range(0, 32, 8)]
+    expected = sum(objective.flops(*batch.views, *batch.masks) for batch in given)
+    each = {objective.flops(*batch.views, *batch.masks) for batch in given}
+    assert len(each) > 1, "batches differ, for their masks do"
+
+    def forward_backward(*args: Any) -> Any:
+        now[0] += 1
+        return compute(*args)
+
+    def save(path: Path, step: int, state: dict[str, Any]) -> None:
+        real(path, step, state)
+        if step == kill:
+            raise Killed
+
+    compute, kill = train.forward_backward, 0
+    monkeypatch.setattr(train, "forward_backward", forward_backward)
+    monkeypatch.setattr(checkpoint, "save", save)
+    straight, rows = run("straight")
+    assert (straight["flops"], straight["images"]) == (expected, 32)
+    assert straight["flops_per_image"] == expected / 32
+    assert [row for row in rows if "cost" in row][-1]["cost"]["device_seconds"] == 4
+    for step in (1, 3):
+        kill = step
+        with pytest.raises(Killed):
+            run("killed")
+        now[0] += 1000
+    kill = 0
+    resumed, rows = run("killed")
+    assert resumed == straight
+    assert [row for row in rows if "cost" in row][-1]["cost"]["device_seconds"] == 4
+    _, rows = run("killed")
+    assert [row["cost"]["device_seconds"] for row in rows if "cost" in row] == [4], "finished"
+
+
+def test_no_result_has_a_clock_in_it(run: Callable[..., Any], tmp_path: Path) -> None:
+    found, rows = run("home")
+    assert set(found) == {
+        "step", "images", "loss", "feature_std", "rankme", "context_ratio", "health", "collapsed",
+        "parameters", "flops", "flops_per_image",
+    }  # fmt: skip
+    with (tmp_path / "out" / "history.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert set(last) == {
+        "step", "images", "flops", "loss", "context_ratio", "lr", "weight_decay", "ema",
+        "feature_std", "rankme",
+    }  # fmt: skip
+    assert int(last["flops"]) == found["flops"]
+    cost = [row["cost"] for row in rows if "cost" in row]
+    assert set(cost[-1]) == {
+        "device_seconds", "energy_joules", "energy_source", "peak_memory_gib", "devices", "device",
+    }  # fmt: skip
+
+
+COST = {"device_seconds": 90.0, "energy_joules": 5400.0, "energy_source": "rapl",
+        "peak_memory_gib": 0.5, "devices": 1, "device": "a processor, 2 threads"}  # fmt: skip
+
+
+def test_the_stage_records_it_and_the_journal_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IJEPA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("IJEPA_MONGO_URL", "off")
+
+    def body(recorded: journal.Run) -> None:
+        tail = Tail(tmp_path / "rows", recorded)
+        monkeypatch.setenv(logbook.METRICS, str(tail.path))
+        logbook.emit({"cost": COST | {"device_seconds": 45.0}})
+        logbook.emit({"step": 1, "loss": 0.5})
+        tail.read()
+        logbook.emit({"cost": COST})
+        tail.read()
+
+    journal.record("pretrain", tiny(), body)
+    (record,) = runs.listing()
+    assert record.cost == COST
+    shown = runs.show(record.id)
+    assert "cost       device_seconds 90.0\n" in shown
+    assert "train.loss: 1 points" in shown
+    journal.record("pretrain", tiny(), lambda recorded: None)
+    assert runs.listing()[0].cost is None
+    assert "cost" not in runs.show(runs.listing()[0].id).split("\n\n")[0]
+
+
+def test_the_table_of_costs_says_what_is_known() -> None:
+    counted = {"images": 12800, "flops": 51_200_000_000_000, "flops_per_image": 4e9}
+    rows = {what: value for what, value, _ in words.cost(counted, COST)}
+    assert rows == {
+        "operations per image": "4\u00a0GFLOP", "operations in all": "51.2\u00a0TFLOP",
+        "images seen": "12,800", "device time": "1 min 30 s", "energy": "5.4\u00a0kJ",
+        "peak memory": "0.5 GiB",
+    }  # fmt: skip
+    silent = words.cost(counted, COST | {"energy_joules": None, "energy_source": None})
+    assert {what: value for what, value, _ in silent}["energy"] == "not reported"
+    assert [row[0] for row in words.cost(counted, None)] == list(rows)[:3]
+    assert words.cost(dict.fromkeys(counted), None) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.0, "0 J"), (999.4, "999 J"), (999.6, "1 kJ"), (1.534e12, "1.53 TJ"), (2e27, "2e+03 YJ")],
+)
+def test_quantities_have_three_digits_and_a_prefix(value: float, said: str) -> None:
+    assert words.scaled(value, "J").replace("\u00a0", " ") == said
