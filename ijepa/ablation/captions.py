@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ijepa.ablation import words
+from ijepa.ablation import costs, words
 from ijepa.reporting.words import number
 
 Tree = Mapping[str, Any]
@@ -12,6 +12,10 @@ Tree = Mapping[str, Any]
 def listing(results: Tree) -> list[dict[str, Any]]:
     """The figures that these results allow, with their words, in the page's order."""
     found = [_accuracy_words(results)] if _anything(results) else []
+    if all(tradeoffs(results)):
+        found.append(_tradeoff_words(results))
+    if costs.differ(results["cells"]):
+        found.append(_compute_words(results))
     done = [r for r in results["runs"] if r["status"] == "done"]
     if any(r["context_ratio"] is not None for r in done):
         found.append(
@@ -38,7 +42,8 @@ def listing(results: Tree) -> list[dict[str, Any]]:
                 " same machine is in it.",
             }
         )
-    if results["points"] and axis(results):
+    equal = any(point["equal_compute"] for point in results["points"])  # no budgets that grow
+    if results["points"] and results["comparisons"] and not equal and axis(results):
         found.append(
             {
                 "name": "emergence",
@@ -59,6 +64,60 @@ def listing(results: Tree) -> list[dict[str, Any]]:
     return [{"number": i, "picture": False, **one} for i, one in enumerate(found, 1)]
 
 
+def tradeoffs(results: Tree) -> tuple[list[str | None], list[str]]:
+    """Points, and further metrics of other tasks, that have numbers: a figure's rows, columns."""
+    task = results["metric"].partition(".")[0]
+    metrics = [m for m in results["also"] if m.partition(".")[0] != task]
+    both = [
+        (cell["point"], metric)
+        for cell in results["cells"]
+        for metric in metrics
+        if cell["mean"] is not None and cell["also"][metric]["mean"] is not None
+    ]
+    points = [p["name"] for p in results["points"]] or [None]
+    return (
+        [point for point in points if any(point == p for p, _ in both)],
+        [metric for metric in metrics if any(metric == m for _, m in both)],
+    )
+
+
+def _tradeoff_words(results: Tree) -> dict[str, Any]:
+    points, metrics = tradeoffs(results)
+    listed = "; ".join(
+        f"{name(results, cell)} {number(cell['mean'])}, "
+        + ", ".join(number(cell["also"][metric]["mean"]) for metric in metrics)
+        for cell in results["cells"]
+        if cell["point"] in points
+    )
+    what = " and ".join(words.metric(metric) for metric in metrics)
+    return {
+        "name": "tradeoff",
+        "title": "Semantic against low-level tasks",
+        "alt": f"Accuracy in percent of {words.metric(results['metric'])} against {what}:"
+        f" {listed}.",
+        "caption": "Each mark is a variant, mean over seeds with one standard deviation to each"
+        " side; grey: the same probe on a random encoder and on raw pixels. Right is better at"
+        f" {words.metric(results['metric'])}, up is better at {what}.",
+    }
+
+
+def _compute_words(results: Tree) -> dict[str, Any]:
+    listed = "; ".join(
+        f"{name(results, cell)} {words.flops(cell['flops'])}, {number(cell['mean'])}"
+        for cell in results["cells"]
+    )
+    return {
+        "name": "compute",
+        "title": "Accuracy against the cost of pretraining",
+        "alt": f"Total FLOPs and accuracy in percent: {listed}.",
+        "caption": "Mean over seeds with one standard deviation to each side; a line joins a"
+        " variant's points on one data set. Grey lines: the same probe on a random encoder and on"
+        " raw pixels. FLOPs are analytic, forward and backward, teacher included. Device-hours are"
+        " wall time of the training loop times devices, on the machines that the table of runs"
+        " names; other work on the same machine is in them.",
+    }
+
+
 def _anything(results: Tree) -> bool:
     return any(c["mean"] is not None or c["paper"] is not None for c in results["cells"])
 
@@ -77,13 +136,14 @@ def name(results: Tree, cell: Tree) -> str:
 
 
 def _accuracy_words(results: Tree) -> dict[str, Any]:
-    paper = any(cell["paper"] is not None for cell in results["cells"])
+    paper = [cell for cell in results["cells"] if cell["paper"] is not None]
+    published = "; ".join(f"{cell['label']} {number(cell['paper'])}" for cell in paper)
     reference = words.label(results, results["claim"]["reference"])
     return {
         "name": "accuracy",
         "title": "Accuracy of the variants" + (", here and in the paper" if paper else ""),
         "alt": f"Accuracies in percent. Here: {_listed(results, 'mean')}."
-        + (f" In the paper: {_listed(results, 'paper')}." if paper else ""),
+        + (f" In the paper: {published}." if paper else ""),
         "caption": "First panel: here, mean over seeds (large) with its 95 % interval, each seed"
         " (small), and the seeds of neighbouring variants joined; dashed: the same probe on a"
         f" random encoder and on raw pixels. Second: the difference to {reference} (bold), paired"
@@ -95,9 +155,12 @@ def _accuracy_words(results: Tree) -> dict[str, Any]:
 
 def axis(results: Tree) -> str | None:
     """What the points are drawn against: compute where runs tell it, else the points' own x."""
+    done = [run for run in results["runs"] if run["status"] == "done"]
     if all(c["compute"] for c in results["comparisons"] if c["n"]) and any(
         c["n"] for c in results["comparisons"]
     ):
+        if all(run["flops"] for run in done):
+            return "FLOPs of pretraining, forward and backward, the mean of the two"
         if all(run["patches"] for run in results["runs"]):
             return "approximate compute of pretraining, 6 × encoder parameters × patches × images"
         return "approximate compute of pretraining, encoder parameters × images seen"

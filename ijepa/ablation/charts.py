@@ -2,31 +2,31 @@
 
 import itertools
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
-from ijepa.ablation import captions, words
+from ijepa.ablation import captions, comparisons, words
+from ijepa.ablation.axes import COLOURS, MARKERS, logarithmic, wrapped
 from ijepa.ablation.statistics import FAILS, HOLDS, UNDECIDED
 from ijepa.reporting import style
 from ijepa.reporting.words import number
 
 Tree = Mapping[str, Any]
-_COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, "#CC79A7", "#56B4E9", "#6B5B2E")
-_MARKERS = "osD^vPX"
 _DECISION = {HOLDS: style.GREEN, FAILS: style.RED, UNDECIDED: style.BLUE}
-_LEFT = 30  # characters of a label's line
 _BELOW = 0.26  # rows: the seeds stand under their mean
 
 
 def draw(results: Tree, folder: Path) -> None:
     """Draw every figure of the listing as ``folder/NAME.png`` and ``.svg``."""
-    drawing = {"accuracy": _accuracy, "context": _context, "cost": _cost, "emergence": _emergence}
+    drawing = {
+        "accuracy": _accuracy, "tradeoff": comparisons.tradeoff, "compute": comparisons.compute,
+        "context": _context, "cost": _cost, "emergence": _emergence,
+    }  # fmt: skip
     for figure in results["figures"]:
         drawing[figure["name"]](results, folder / figure["name"])
 
@@ -35,7 +35,7 @@ def _accuracy(results: Tree, path: Path) -> None:
     """A row of panels for each point: accuracies, paired differences, the paper's numbers."""
     points = [p["name"] for p in results["points"]] or [None]
     paper = any(cell["paper"] is not None for cell in results["cells"])
-    labels = [_wrapped(v["label"]) for v in results["variants"]]
+    labels = [wrapped(v["label"]) for v in results["variants"]]
     lines = sum(max(label.count("\n") + 1, 1.6) for label in labels)
     high = 0.21 * lines + (0.75 if len(points) == 1 else 0.55)
     size = (9.0 if paper else 7.6, 0.35 + high * len(points))
@@ -67,19 +67,17 @@ def _accuracy(results: Tree, path: Path) -> None:
         for axes, title in zip(panels[0], titles, strict=False):
             at = f": {axes.get_title(loc='left')}" if axes.get_title(loc="left") else ""
             axes.set_title(title + at)
-        for axes, text in zip(
-            panels[-1], ("accuracy (%)", "points", "accuracy (%)"), strict=False
+        for column, text in zip(
+            panels.T, ("accuracy (%)", "points", "accuracy (%)"), strict=False
         ):
-            axes.set_xlabel(text)
+            lowest = [axes for axes in column if axes.get_visible()][-1]
+            lowest.set_xlabel(text)
+            lowest.tick_params(labelbottom=True)
         shown: dict[str, Any] = {}
         for row in panels:
             handles, names = row[0].get_legend_handles_labels()
             shown |= dict(zip(names, handles, strict=True))
         figure.legend(shown.values(), shown, loc="outside lower center", ncols=2)
-
-
-def _wrapped(text: str, width: int = _LEFT) -> str:
-    return "\n".join(textwrap.wrap(text, width)) or text
 
 
 def _means(axes: Axes, results: Tree, cells: Sequence[Tree], point: str | None) -> list[float]:
@@ -143,6 +141,9 @@ def _differences(axes: Axes, cells: Sequence[Tree]) -> list[float]:
 
 def _published(axes: Axes, cells: Sequence[Tree]) -> None:
     top = max(cell["paper"] or 0 for cell in cells)
+    if not top:  # of these runs the paper has none
+        axes.set_visible(False)
+        return
     for y, cell in enumerate(cells):
         value = cell["paper"]
         if value is None:
@@ -179,8 +180,8 @@ def _context(results: Tree, path: Path) -> None:
             sns.scatterplot(
                 x=[r["context_ratio"] for r in rows], y=[r[value] for r in rows], ax=axes,
                 hue=[r["variant"] for r in rows], style=[r["variant"] for r in rows],
-                palette=dict(zip(names, _COLOURS * 9, strict=False)),
-                markers=dict(zip(names, _MARKERS * 9, strict=False)),
+                palette=dict(zip(names, COLOURS * 9, strict=False)),
+                markers=dict(zip(names, MARKERS * 9, strict=False)),
                 hue_order=names, style_order=names,
                 s=size, alpha=alpha, legend=rows is means and "full",
             )  # fmt: skip
@@ -188,7 +189,7 @@ def _context(results: Tree, path: Path) -> None:
         axes.legend().remove()
         axes.set(xlabel="realised context (share of an image's patches)", ylabel="accuracy (%)")
         axes.margins(0.08)
-        labels = [_wrapped(words.label(results, name), 48) for name in shown]
+        labels = [wrapped(words.label(results, name), 48) for name in shown]
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
@@ -203,7 +204,7 @@ def _cost(results: Tree, path: Path) -> None:
         for u, n in ((3600, "hours"), (60, "minutes"), (1, "seconds"))
         if most >= 2 * u or u == 1
     )
-    labels = [_wrapped(captions.name(results, cell), 32) for cell in cells]
+    labels = [wrapped(captions.name(results, cell), 32) for cell in cells]
     lines = sum(max(label.count("\n") + 1, 1.5) for label in labels)
     with style.figure(path, (6.4, 0.65 + 0.19 * lines)) as figure:
         axes = figure.subplots()
@@ -229,7 +230,7 @@ def _cost(results: Tree, path: Path) -> None:
 
 def _emergence(results: Tree, path: Path) -> None:
     """A panel for each claimed pair: difference with interval against compute."""
-    by_compute = str(captions.axis(results)).startswith("approximate")
+    by_compute = "of pretraining" in str(captions.axis(results))
     places = {point["name"]: point["x"] for point in results["points"]}
     pairs = results["claim"]["pairs"]
     columns = min(3, len(pairs))
@@ -240,7 +241,7 @@ def _emergence(results: Tree, path: Path) -> None:
         seen = [0.0]
         for axes, (better, worse) in zip(panels, pairs, strict=False):
             sides = words.label(results, better), f"over {words.label(results, worse)}"
-            axes.set_title("\n".join(_wrapped(side, 36) for side in sides))
+            axes.set_title("\n".join(wrapped(side, 36) for side in sides))
             axes.axhline(0, color=style.INK, lw=0.9)
             mine = [
                 c for c in results["comparisons"]
@@ -256,10 +257,7 @@ def _emergence(results: Tree, path: Path) -> None:
                 )  # fmt: skip
                 seen += found["differences"]
                 seen += [found["low"], found["high"]] if found["n"] > 2 else []
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _scientific(x)))
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.xaxis.set_major_locator(LogLocator(subs=_steps(xs), numticks=9))
+            logarithmic(axes, xs)
             axes.margins(x=0.16)
         for axes in panels[len(pairs) :]:
             axes.set_visible(False)
@@ -267,7 +265,7 @@ def _emergence(results: Tree, path: Path) -> None:
         panels[0].set_ylim(min(seen) - 5 * pad, max(seen) + pad)  # below: the points' labels
         for axes in panels[::columns]:
             axes.set_ylabel("difference (points)")
-        figure.supxlabel(_wrapped(str(captions.axis(results)), int(13 * width)), fontsize=8.5)
+        figure.supxlabel(wrapped(str(captions.axis(results)), int(13 * width)), fontsize=8.5)
 
 
 def _point(axes: Axes, x: float, found: Tree) -> None:
@@ -287,16 +285,3 @@ def _apart(xs: Sequence[float]) -> list[float]:
     for before, i in itertools.pairwise(order):
         moved[i] = max(moved[i], moved[before] + step)
     return [math.exp(x) for x in moved]
-
-
-def _scientific(value: float) -> str:
-    power = math.floor(math.log10(value) + 1e-9)
-    digits = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    times = f"{value / 10.0**power:.0f}×"
-    return f"{times if times != '1×' else ''}10{digits}"
-
-
-def _steps(xs: Sequence[float]) -> tuple[int, ...]:
-    """Where a logarithmic axis over these has ticks: few enough for their labels."""
-    decades = math.log10(max(xs, default=1.0) / min(xs, default=1.0))
-    return (1,) if decades > 1.5 else (1, 3) if decades > 0.7 else (1, 2, 5)

@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ijepa.ablation import captions, experiment, statistics, words
+from ijepa.ablation import captions, costs, experiment, statistics, words
 from ijepa.ablation.experiment import Experiment, Scale
 from ijepa.ablation.plan import STAGES
 from ijepa.reporting.collect import plain
 
 
 def collect(
-    chosen: Experiment, locked: Mapping[str, Any], scale: Scale, paper: Scale | None = None
+    chosen: Experiment,
+    locked: Mapping[str, Any],
+    scale: Scale,
+    paper: Scale | None = None,
+    trials: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of a report: JSON values, floats to six significant digits.
 
@@ -20,6 +24,7 @@ def collect(
         locked: content of its lock file at that scale.
         scale: the scale. The lock file's own seeds count, if it has any: a run can ask for more.
         paper: the paper's scale, to say what is set otherwise.
+        trials: what the variants' recipes were chosen from, see ``ijepa.ablation.trials``.
     """
     seeds = tuple(locked["seeds"]) or chosen.seeds[: scale.seeds]
     points: list[str | None] = list(chosen.points) or [None]
@@ -29,7 +34,9 @@ def collect(
         for cell in cells
         for seed in seeds
     ]
-    known = all(run["patches"] for run in runs)  # else compute leaves them out
+    done = [run for run in runs if run["status"] == "done"]
+    counted = bool(done) and all(run["flops"] for run in done)
+    known = all(run["patches"] for run in runs)  # else an approximation leaves them out
     values = {
         cell: {r["seed"]: r["value"] for r in _of(runs, *cell) if r["status"] == "done"}
         for cell in cells
@@ -42,12 +49,15 @@ def collect(
     comparisons = [
         {"better": better, "worse": worse, "point": point, **_flat(found),
          "compute": _mean(
-             [_compute(r, known) for r in (*_of(runs, better, point), *_of(runs, worse, point))])}
+             [r["flops"] if counted else _compute(r, known)
+              for r in (*_of(runs, better, point), *_of(runs, worse, point))])}
         for (better, worse, point), found in zip(claimed, tested, strict=True)
     ]  # fmt: skip
     results = {
         "name": chosen.name,
         **{k: getattr(chosen, k) for k in ("title", "question", "table", "source", "metric")},
+        "also": list(chosen.also),
+        "trials": trials,
         "factor": list(chosen.factor),
         "claim": asdict(chosen.claim),
         "scale": {"name": scale.name, "about": scale.about, "preset": scale.preset},
@@ -57,7 +67,16 @@ def collect(
             {"name": v.name, "label": v.label, "set": {**v.set, **v.at.get(scale.name, {})}}
             for v in chosen.variants.values()
         ],
-        "points": [{"name": p.name, "label": p.label, "x": p.x} for p in chosen.points.values()],
+        "points": [
+            {
+                "name": p.name,
+                "label": p.label,
+                "x": p.x,
+                "equal_compute": p.equal_compute,
+                "data": _data(chosen, scale, p.name),
+            }
+            for p in chosen.points.values()
+        ],
         "cells": _cells(chosen, runs, values),
         "comparisons": comparisons,
         "baselines": _baselines(chosen, runs, points),
@@ -90,18 +109,19 @@ def _run(
     found = locked["results"].get(key) or {"status": "missing", "reason": "not in the lock file"}
     source = locked["provenance"].get(key) or {}
     metrics, pretrain = found.get("metrics") or {}, found.get("pretrain") or {}
-    task, probe, _ = chosen.metric.rsplit(".", 2)
-    of_task = metrics.get(task, {})
-    accuracies = of_task.get(probe, {})
-    status, reason, value = found["status"], found["reason"], plain(accuracies.get("trained"))
+    task, probe, which = chosen.metric.rsplit(".", 2)
+    accuracies = _accuracies(metrics, chosen.metric)
+    status, reason, value = found["status"], found["reason"], accuracies["value"]
     if status == "done" and value is None:
         status, reason = "failed", f"its metrics have no number for {chosen.metric}"
     return {
         "key": key, "variant": variant, "point": point, "seed": seed,
         "status": status, "reason": reason, "value": value,
-        "random_init": accuracies.get("random_init"),
-        "pixels": accuracies.get("pixels"),
-        "knn": of_task.get("knn", {}).get("trained") if probe != "knn" else None,
+        "random_init": accuracies["random_init"],
+        "pixels": accuracies["pixels"],
+        "also": {metric: _accuracies(metrics, metric) for metric in chosen.also},
+        "knn": metrics.get(task, {}).get("knn", {}).get(which) if probe != "knn" else None,
+        **costs.of(pretrain, source),
         **{k: pretrain.get(k) for k in (
             "context_ratio", "images", "parameters", "health", "collapsed", "rankme")},
         **{k: found.get(k) for k in ("signature", "code", "data", "encoder")},
@@ -110,6 +130,17 @@ def _run(
         "seconds": {stage: (source.get("seconds") or {}).get(stage) for stage in STAGES},
         "total": sum(filter(None, (source.get("seconds") or {}).values())) or None,
     }  # fmt: skip
+
+
+def _accuracies(metrics: Mapping[str, Any], metric: str) -> dict[str, float | None]:
+    """A metric's number, and the baselines' by the same probe; None where there is none."""
+    task, probe, which = metric.rsplit(".", 2)
+    found = metrics.get(task, {}).get(probe, {})
+    baselines = ("random_init", "pixels")  # on test images: no measure for held-out ones
+    return {
+        "value": plain(found.get(which)),
+        **{name: found.get(name) if which == "trained" else None for name in baselines},
+    }
 
 
 def _of(
@@ -134,19 +165,23 @@ def _cells(
         )
     )
     published = [v.paper for v in chosen.variants.values() if v.paper is not None]
+    unpublished = {p.name for p in chosen.points.values() if not p.published}
     made = []
     for (name, point), by_seed in values.items():
         variant, mine = chosen.variants[name], _of(runs, name, point)
         done = [r for r in mine if r["status"] == "done"]
-        means = ("random_init", "pixels", "knn", "context_ratio", "images", "parameters")
+        means = ("random_init", "pixels", "knn", "context_ratio", "images", "parameters",
+                 *costs.COUNTED, *costs.MEASURED)  # fmt: skip
+        paper = None if point in unpublished else variant.paper
         made.append(
             {
-                "variant": name, "point": point, "label": variant.label, "paper": variant.paper,
-                "gap": None if variant.paper is None else variant.paper - max(published),
+                "variant": name, "point": point, "label": variant.label, "paper": paper,
+                "gap": None if paper is None else paper - max(published),
                 **asdict(statistics.spread(list(by_seed.values()))),
                 "difference":
                     _flat(compared[name, point]) if (name, point) in compared else None,
                 **{key: _mean([r[key] for r in done]) for key in means},
+                "also": {metric: _spread(done, metric) for metric in chosen.also},
                 "health": [r["health"] for r in done],
                 "collapsed": sum(bool(r["collapsed"]) for r in done),
                 "pretrain_seconds": _mean([r["seconds"]["pretrain"] for r in done]),
@@ -155,6 +190,12 @@ def _cells(
             }
         )  # fmt: skip
     return made
+
+
+def _spread(runs: Sequence[Mapping[str, Any]], metric: str, key: str = "value") -> dict[str, Any]:
+    """A further metric over the runs that have it."""
+    found = [r["also"][metric][key] for r in runs if r["also"][metric][key] is not None]
+    return asdict(statistics.spread(found))
 
 
 def _baselines(
@@ -176,8 +217,10 @@ def _baselines(
             own = {seed: value for (name, seed), value in by_seed.items() if name == owner}
             if own:
                 shared = all(value == own.get(seed) for (_, seed), value in by_seed.items())
+                mine = [r for r in _of(runs, str(owner), point) if r["seed"] in own]
                 made.append(
                     {"point": point, "encoder": kind, "variant": owner, "shared": shared,
+                     "also": {metric: _spread(mine, metric, kind) for metric in chosen.also},
                      **asdict(statistics.spread(list(own.values())))}
                 )  # fmt: skip
     return made
@@ -197,6 +240,13 @@ def _settings(chosen: Experiment, scale: Scale, paper: Scale | None) -> list[dic
 def _flat(found: statistics.Comparison) -> dict[str, Any]:
     made = asdict(found)
     return {**made.pop("spread"), **made}
+
+
+def _data(chosen: Experiment, scale: Scale, point: str) -> dict[str, Any]:
+    """What a point's runs learn from, as far as the experiment or the scale says it."""
+    first = next(iter(chosen.variants.values()))
+    keys = experiment.changes(chosen, scale, first, chosen.points[point], 0)
+    return {k: v for k, v in keys.items() if k.startswith("data.") and k != "data.train_fraction"}
 
 
 def _patches(chosen: Experiment, scale: Scale, variant: str, point: str | None) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ijepa.ablation import tables, words
+from ijepa.ablation import costs, tables, words
 from ijepa.reporting.pages import embed, markdown, short
 from ijepa.reporting.words import NOTHING, duration, number
 
@@ -29,6 +29,8 @@ def write(results: Tree, folder: Path) -> Path:
         "accuracies": tables.accuracies(results),
         "pairs": tables.pairs(results),
         "beside": tables.beside(results),
+        "costs": tables.costs(results),
+        "claimed": words.claimed(results),
         "settings": tables.settings(results),
         "label": lambda name: words.label(results, name),
         "place": lambda name: words.place(results, name),
@@ -57,7 +59,7 @@ def write_index(folder: Path, page: Path) -> Path:
     # smoke's numbers mean nothing, and its reports are nobody's to commit
     content = {
         "reports": [r for r in found if r["scale"]["name"] != "smoke"] or found,
-        "counted": lambda r: words.counted(r["comparisons"]),
+        "counted": lambda r: words.counted(r["comparisons"] or r["cells"]),
         "classes": words.CLASSES,
         "marks": words.MARKS,
     }
@@ -90,18 +92,22 @@ def _save(path: Path, text: str) -> None:
 def sheet(results: Tree) -> str:
     """A CSV row for each variant and point, numbers in full."""
     names = ["point", "variant", "label", "paper", "n", "mean", "std", "low", "high"]
-    more = ["random_init", "pixels", "knn", "context_ratio", "pretrain_seconds", "seconds"]
+    more = ["random_init", "pixels", "knn", "context_ratio", "pretrain_seconds", "seconds",
+            *(*costs.COUNTED, *costs.MEASURED)]  # fmt: skip
+    also = [(metric, key) for metric in results["also"] for key in ("n", "mean", "std")]
     paired = {"n": "paired_seeds", "mean": "difference", "low": "difference_low",
               "high": "difference_high", "p": "p", "adjusted": "p_adjusted"}  # fmt: skip
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*names, *paired.values(), *more, "notes"])
+    header = [*names, *paired.values(), *more, *(f"{m}.{key}" for m, key in also)]
+    writer.writerow([*header, "notes"])
     for cell in results["cells"]:
         found = cell["difference"] or {}
         writer.writerow(
             [cell[k] for k in names]
             + [found.get(k) for k in paired]
             + [cell[k] for k in more]
+            + [cell["also"][metric][key] for metric, key in also]
             + ["; ".join(tables.notes(results, cell))]
         )
     return file.getvalue()

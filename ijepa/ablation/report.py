@@ -9,9 +9,12 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from ijepa.ablation import charts, experiment, lock, pages
+from ijepa import presets
+from ijepa.ablation import charts, experiment, lock, pages, trials
 from ijepa.ablation.collect import collect
+from ijepa.config import PARAMS
 from ijepa.results import write_json
 
 FOLDER = Path("reports/ablations")
@@ -40,11 +43,26 @@ def build(
         lock.read(name, scale, experiments),
         experiment.load_scale(scale, experiments),
         experiment.load_scale("paper", experiments) if there else None,
+        tried(name, scale, experiments),
     )
     folder = folder or FOLDER / f"{name}.{scale}"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", results)
     return render(folder)
+
+
+def tried(name: str, scale: str, experiments: Path = experiment.FOLDER) -> dict[str, Any] | None:
+    """The trials behind the variants' recipes; None of an experiment that has none."""
+    chosen = experiment.load(name, experiments)
+    if chosen.tuned is None:
+        return None
+    return trials.count(
+        chosen,
+        experiment.load(chosen.tuned, experiments),
+        lock.read(chosen.tuned, scale, experiments),
+        experiment.load_scale(scale, experiments),
+        presets.read(PARAMS)["objective"]["name"],
+    )
 
 
 def render(folder: Path) -> Path:

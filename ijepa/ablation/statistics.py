@@ -21,6 +21,7 @@ ENOUGH = 6  # paired seeds
 MOST = 1000  # seeds that anybody could think of running
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
+NOTHING_CLAIMED = "nothing is claimed"
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,8 @@ def _half_widths(alpha: float, first: int, last: int) -> NDArray[Any]:
 def verdict(comparisons: Sequence[Comparison]) -> str:
     """Of a claim: it holds if all its pairs hold, and does not if one is decided against it."""
     decisions = {one.decision for one in comparisons}
+    if not decisions:
+        return NOTHING_CLAIMED
     return FAILS if FAILS in decisions else HOLDS if decisions == {HOLDS} else UNDECIDED
 
 

@@ -43,6 +43,7 @@ def accuracies(results: Tree) -> Table:
     """The table of the report: the paper's numbers, ours, differences, and what is claimed."""
     columns = ["variant", "paper (%)", "to its best", "here (%)", "n", "95 % interval",
                "minus reference", "95 % interval", "adjusted p", "pass band"]  # fmt: skip
+    columns += [f"{words.metric(m, results['metric'])} (%)" for m in results["also"]]
     rows: list[Row] = []
     for point in [p["name"] for p in results["points"]] or [None]:
         if point is not None:
@@ -72,12 +73,21 @@ def _variant(results: Tree, cell: Tree) -> Row:
             "" if reference else interval(found["low"], found["high"], signed=True),
             "" if reference else words.probability(found["adjusted"]),
             "; ".join(words.BANDS[decision] for decision in decisions),
+            *(_beside(cell, metric) for metric in results["also"]),
         ],
         "reference" if reference else "",
         notes(results, cell),
         words.CLASSES[decisions[0]] if len(decisions) == 1 else "",
         anchor(cell),
     )
+
+
+def _beside(found: Tree, metric: str) -> str:
+    """A further metric of a variant or a baseline; its data set may lack the task."""
+    other = found["also"][metric]
+    if "encoder" in found and metric.endswith(".held_out"):
+        return ""  # known of the trained encoder alone
+    return "no such task" if found["n"] and not other["n"] else plus_minus(other)
 
 
 def anchor(cell: Tree) -> str:
@@ -107,7 +117,8 @@ def _baseline(results: Tree, found: Tree) -> Row:
     whose = "" if found["shared"] else f" ({words.label(results, found['variant'])})"
     name = spoken("raw pixels" if found["encoder"] == "pixels" else found["encoder"])
     numbers = [plus_minus(found), str(found["n"]), interval(found["low"], found["high"])]
-    return Row([name + whose, "", "", *numbers, "", "", "", ""], "baseline")
+    more = [_beside(found, metric) for metric in results["also"]]
+    return Row([name + whose, "", "", *numbers, "", "", "", "", *more], "baseline")
 
 
 def plus_minus(found: Tree) -> str:
@@ -136,10 +147,10 @@ def pairs(results: Tree) -> Table:
     """What the claim says of each pair, and what was found."""
     columns = ["claimed better over worse", "paper", "here", "n", "95 % interval", "adjusted p",
                "asked for", "pass band", "seeds to decide"]  # fmt: skip
-    papers = {cell["variant"]: cell["paper"] for cell in results["cells"]}
+    papers = {(cell["variant"], cell["point"]): cell["paper"] for cell in results["cells"]}
     rows = []
     for found in results["comparisons"]:
-        better, worse = (papers[found[side]] for side in ("better", "worse"))
+        better, worse = (papers[found[side], found["point"]] for side in ("better", "worse"))
         gap = None if better is None or worse is None else better - worse
         rows.append(
             Row(
@@ -170,7 +181,8 @@ def beside(results: Tree) -> Table:
     """What else differs between the variants: baselines, kNN, masks, size, health, time."""
     columns = ["variant", "random init (%)", "raw pixels (%)", "kNN (%)", "realised context",
                "images seen", "encoder parameters", "pretraining", "whole run",
-               "health"]  # fmt: skip
+               "health", "trials of its recipe"]  # fmt: skip
+    trials = (results["trials"] or {}).get("runs", {})
     rows = []
     for point in [p["name"] for p in results["points"]] or [None]:
         if point is not None:
@@ -188,12 +200,54 @@ def beside(results: Tree) -> Table:
                             duration(cell["pretrain_seconds"]),
                             duration(cell["seconds"]),
                             _health(cell),
+                            str(trials.get(cell["variant"], "")),
                         ],
                         "reference" if cell["difference"] is None else "",
                         link=anchor(cell),
                     )
                 )
     return _lean(Table(columns, rows))
+
+
+def costs(results: Tree) -> Table:
+    """What pretraining took: counted and measured; empty where the lock file has neither."""
+    columns = ["variant", "FLOPs an image", "FLOPs in all", "to the reference's", "images seen",
+               "device time", "energy", "peak memory"]  # fmt: skip
+    reference = results["claim"]["reference"]
+    whole = {c["point"]: c["flops"] for c in results["cells"] if c["variant"] == reference}
+    rows = []
+    for point in [p["name"] for p in results["points"]] or [None]:
+        if point is not None:
+            rows.append(Row([words.place(results, point)], "point"))
+        rows += [
+            Row(
+                [
+                    cell["label"],
+                    words.flops(cell["flops_per_image"]),
+                    words.flops(cell["flops"]),
+                    _times(cell["flops"], whole.get(point)),
+                    NOTHING if cell["images"] is None else f"{cell['images']:,.0f}",
+                    duration(cell["device_seconds"]),
+                    _with_unit(cell["energy_joules"], 3600, "Wh"),
+                    _with_unit(cell["peak_memory_gib"], 1, "GiB"),
+                ],
+                "reference" if cell["difference"] is None else "",
+                link=anchor(cell),
+            )
+            for cell in results["cells"]
+            if cell["point"] == point
+        ]
+    if not any(cell["flops"] or cell["device_seconds"] for cell in results["cells"]):
+        return Table(columns[:1], [])
+    return _lean(Table(columns, rows))
+
+
+def _times(value: float | None, whole: float | None) -> str:
+    return NOTHING if not value or not whole else f"{value / whole:.2f} ×"
+
+
+def _with_unit(value: float | None, size: float, unit: str) -> str:
+    return NOTHING if value is None else f"{value / size:.3g} {unit}"
 
 
 def _health(cell: Tree) -> str:

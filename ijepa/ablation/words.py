@@ -3,12 +3,25 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ijepa.ablation.statistics import ENOUGH, FAILS, HOLDS, MOST, UNDECIDED
-from ijepa.reporting.words import interval, number
+from ijepa.ablation.statistics import (
+    ENOUGH,
+    FAILS,
+    HOLDS,
+    MOST,
+    NOTHING_CLAIMED,
+    UNDECIDED,
+)
+from ijepa.reporting.words import NOTHING, interval, number, spoken
 
-MARKS = {HOLDS: "▲ holds", FAILS: "▼ does not hold", UNDECIDED: "◇ undecided"}
+MARKS = {
+    HOLDS: "▲ holds", FAILS: "▼ does not hold", UNDECIDED: "◇ undecided",
+    NOTHING_CLAIMED: "explores, claims nothing",
+}  # fmt: skip
 BANDS = {HOLDS: "▲ in", FAILS: "▼ out", UNDECIDED: "◇ undecided"}
-CLASSES = {HOLDS: "better", FAILS: "worse", UNDECIDED: "undecided"}
+CLASSES = {
+    HOLDS: "better", FAILS: "worse", UNDECIDED: "undecided", NOTHING_CLAIMED: "undecided",
+}  # fmt: skip
+_MANY = 8  # keys of a factor: more are listed where the settings are
 
 
 def label(results: Mapping[str, Any], variant: str) -> str:
@@ -19,6 +32,33 @@ def label(results: Mapping[str, Any], variant: str) -> str:
 def place(results: Mapping[str, Any], point: str) -> str:
     """A point as the charts call it."""
     return next(str(p["label"]) for p in results["points"] if p["name"] == point)
+
+
+def metric(name: str, beside: str | None = None) -> str:
+    """A metric as a reader says it: ``class, linear``; beside another, only what differs."""
+    task, probe, which = name.rsplit(".", 2)
+    text = spoken(task)
+    if beside is None or beside.rsplit(".", 2)[1:] != [probe, which]:
+        text += f", {spoken(probe)}" + (", held out" if which == "held_out" else "")
+    return text
+
+
+def flops(value: float | None) -> str:
+    """FLOPs with the unit that leaves one to three digits before the point."""
+    if value is None:
+        return NOTHING
+    for unit, size in (("Z", 1e21), ("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}FLOP"
+    return f"{value / 1e6:.3g} MFLOP"
+
+
+def claimed(results: Mapping[str, Any]) -> str:
+    """Whose the claim is."""
+    if not results["claim"]["pairs"]:
+        return "What is claimed"
+    whose = results["claim"]["by"]
+    return "The paper's claim" if whose == "paper" else "Our claim, not the paper's"
 
 
 def points(value: float | None) -> str:
@@ -36,7 +76,7 @@ def pair(results: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 def counted(found: Sequence[Mapping[str, Any]]) -> str:
     """``n = 3``, or ``n = 2 to 3``: the paired seeds of comparisons."""
-    numbers = sorted({one["n"] for one in found})
+    numbers = sorted({one["n"] for one in found}) or [0]
     return f"n = {numbers[0]}" + (f" to {numbers[-1]}" if len(numbers) > 1 else "")
 
 
@@ -50,6 +90,11 @@ def probability(p: float | None) -> str:
 def sentence(results: Mapping[str, Any]) -> str:
     """The verdict on the claim, as one sentence that can stand alone."""
     found, decision = results["comparisons"], results["verdict"]["decision"]
+    if decision == NOTHING_CLAIMED:
+        return (
+            "Nothing is claimed: the variants are compared with"
+            f" “{label(results, results['claim']['reference'])}”."
+        )
     where = f"at {results['scale']['name']} scale and {counted(found)}"
     if decision == HOLDS:
         least = min(found, key=lambda one: one["mean"])
@@ -135,7 +180,7 @@ def coverage(results: Mapping[str, Any]) -> str:
     collapsed = sum(bool(r["collapsed"]) for r in runs if r["status"] == "done")
     if collapsed:
         text += f" {collapsed} of them ended in a collapsed representation."
-    if min(one["n"] for one in results["comparisons"]) < ENOUGH:
+    if min((one["n"] for one in results["comparisons"]), default=ENOUGH) < ENOUGH:
         text += f" With fewer than {ENOUGH} paired seeds nothing is called decided."
     if any(cell["codes"] > 1 for cell in results["cells"]):
         text += " Some variants mix runs of different versions of the code."
@@ -165,6 +210,11 @@ def protocol(results: Mapping[str, Any]) -> list[dict[str, str]]:
     return [
         {"title": "The paper's numbers", "text": _paper(results)},
         {"title": "What was run here", "text": _here(results)},
+        *(
+            [{"title": "How the recipes were chosen", "text": _recipes(results)}]
+            if results["trials"]
+            else []
+        ),
         {"title": "What the intervals are", "text": _INTERVALS},
         {"title": "What the numbers cannot say", "text": _limits(results)},
     ]
@@ -181,15 +231,51 @@ def _paper(results: Mapping[str, Any]) -> str:
 
 def _here(results: Mapping[str, Any]) -> str:
     scale, factor = results["scale"], results["factor"]
-    keys = "key" if len(factor) == 1 else "keys"
+    keys = f"the {'key' if len(factor) == 1 else 'keys'} {', '.join(factor)}"
+    if len(factor) > _MANY:
+        keys = f"{len(factor)} keys, whose values are under Settings,"
+    equal = [p for p in results["points"] if p["equal_compute"]]
+    which = "top-1 accuracy in percent: a probe on the frozen target encoder (where an objective"
+    which += " has none, on the encoder that it trains), its settings chosen on held-out training"
+    which += " images. Random init and raw pixels went through the same probe."
+    if results["metric"].endswith(".held_out"):
+        which = "top-1 accuracy in percent of a probe on the frozen encoder, on the held-out"
+        which += " training images that choose the probe's settings; no test image is in it."
     preset = f" It starts from the preset {scale['preset']}." if scale["preset"] else ""
     return (
-        f"Scale {scale['name']}: {scale['about'].rstrip('.')}.{preset} The variants differ in the"
-        f" {keys} {', '.join(factor)} and in nothing else; the plan has the seeds"
+        f"Scale {scale['name']}: {scale['about'].rstrip('.')}.{preset} The variants differ in"
+        f" {keys} and in nothing else{_lengths(equal)}; the plan has the"
+        f" {'seeds' if len(results['seeds']) > 1 else 'seed'}"
         f" {', '.join(map(str, results['seeds']))} of each. The metric is {results['metric']} of"
-        " out/metrics.json, top-1 accuracy in percent: a probe on the frozen target encoder"
-        " (pixel targets have none: on the context encoder), its settings chosen on held-out"
-        " training images. Random init and raw pixels went through the same probe."
+        f" out/metrics.json, {which}"
+    )
+
+
+def _lengths(points: Sequence[Mapping[str, Any]]) -> str:
+    if not points:
+        return ""
+    names = " and ".join(f"“{point['label']}”" for point in points)
+    others = " and ".join(dict.fromkeys(point["equal_compute"] for point in points))
+    return (
+        f", but at {names} in the number of epochs: each variant trains for as many as take the"
+        f" total FLOPs of variant {others}, by analytic counts and before anything runs"
+    )
+
+
+def _recipes(results: Mapping[str, Any]) -> str:
+    found, scale = results["trials"], results["scale"]["name"]
+    counts = ", ".join(f"{label(results, name)} {n}" for name, n in found["runs"].items())
+    if not any(found["runs"].values()):
+        return (
+            f"By no trial at this scale: experiment {found['experiment']} has no runs at scale"
+            f" {scale}. The recipes are those of another scale, or first guesses."
+        )
+    seeds = ", ".join(map(str, found["seeds"]))
+    return (
+        f"Trials of each variant's objective at scale {scale}, counted in the lock file of"
+        f" experiment {found['experiment']}: {counts}. The best by {found['metric']}, accuracy on"
+        " held-out training images, is the recipe: no test image chose. The trials have seed"
+        f" {seeds}, which no run here has."
     )
 
 
@@ -197,8 +283,14 @@ def _limits(results: Mapping[str, Any]) -> str:
     at_paper = results["scale"]["name"] == "paper"
     return (
         "A t interval of few seeds is wide and trusts that seeds scatter normally. All seeds share"
-        " one data set and one split. The settings that all variants share were chosen with the"
-        " default values of the factor: a variant with settings of its own could do better."
+        " one data set and one split. "
+        + (
+            "A recipe is the best of a few trials at one length of training on one data set: with"
+            " more trials another order is possible."
+            if results["trials"]
+            else "The settings that all variants share were chosen with the default values of the"
+            " factor: a variant with settings of its own could do better."
+        )
         + (
             ""
             if at_paper
