@@ -133,7 +133,7 @@ def test_tables_share_runs_where_they_can() -> None:
         assert strong == dataclasses.replace(plain, train=changed)
 
 
-@pytest.mark.parametrize(("point", "images"), [("cifar10", 15_000), ("scenes", 20_000)])
+@pytest.mark.parametrize(("point", "images"), [("cifar10", 10_000), ("scenes", 20_000)])
 def test_at_laptop_scale_all_see_as_many_images_in_one_encoder(point: str, images: int) -> None:
     objectives, scale = experiments.load("objectives"), experiments.load_scale("laptop")
     found = [config(objectives, scale, name, point, 0) for name in OBJECTIVES]
