@@ -188,7 +188,7 @@ def _ablate(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from ijepa.ablation import lock, report
+    from ijepa.ablation import lock, readme, report
 
     found = [
         (name, scale)
@@ -201,6 +201,8 @@ def _report(args: argparse.Namespace) -> int:
         raise ValueError(f"no lock file of {wanted}; `ijepa ablate NAME --scale SCALE` makes it")
     if args.check:
         changed = report.check(found)
+        if not readme.is_current():
+            changed.append(str(readme.README))
         for path in changed:
             print(f"{path}: not what the lock file gives")
         print(f"{len(found)} reports: " + (f"{len(changed)} files differ" if changed else "same"))
@@ -208,6 +210,8 @@ def _report(args: argparse.Namespace) -> int:
     for name, scale in found:
         print(report.build(name, scale))
     print(report.index())
+    if readme.write():
+        print(readme.README)
     return 0
 
 

@@ -7,6 +7,7 @@ from scipy import stats
 from ijepa.ablation.statistics import (
     FAILS,
     HOLDS,
+    NOTHING_CLAIMED,
     UNDECIDED,
     compare,
     holm,
@@ -146,7 +147,7 @@ def test_verdict_of_several_pairs() -> None:
     assert verdict(compare([at(5), at(6)])) == HOLDS
     assert verdict(compare([at(5), at(0.2)])) == UNDECIDED
     assert verdict(compare([at(5), at(0.2), at(-6)])) == FAILS
-    assert verdict([]) == UNDECIDED
+    assert verdict([]) == NOTHING_CLAIMED
 
 
 def test_one_pair_against_is_enough_to_decide_a_claim_all_are_needed_to_keep_it() -> None:

@@ -9,8 +9,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ijepa.reporting import style
 
-COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, "#CC79A7", "#56B4E9", "#6B5B2E")
-MARKERS = "osD^vPX"
+_COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, "#CC79A7", "#56B4E9", "#6B5B2E")
+_MARKERS = "osD^vPX"
+
+
+def looks(count: int) -> list[tuple[str, str]]:
+    """Colour and mark of each of so many variants; no two are alike up to 49."""
+    colours, marks = len(_COLOURS), len(_MARKERS)
+    return [(_COLOURS[i % colours], _MARKERS[(i + i // colours) % marks]) for i in range(count)]
 
 
 def wrapped(text: str, width: int = 30) -> str:

@@ -42,8 +42,11 @@ def listing(results: Tree) -> list[dict[str, Any]]:
                 " same machine is in it.",
             }
         )
-    equal = any(point["equal_compute"] for point in results["points"])  # no budgets that grow
-    if results["points"] and results["comparisons"] and not equal and axis(results):
+    # points that are budgets of one thing: not other data, nor other lengths for each variant
+    budgets = len(costs.groups(results)) == 1 and not any(
+        point["equal_compute"] for point in results["points"]
+    )
+    if results["points"] and results["comparisons"] and budgets and axis(results):
         found.append(
             {
                 "name": "emergence",

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ijepa.ablation import captions, comparisons, words
-from ijepa.ablation.axes import COLOURS, MARKERS, logarithmic, wrapped
+from ijepa.ablation.axes import logarithmic, looks, wrapped
 from ijepa.ablation.statistics import FAILS, HOLDS, UNDECIDED
 from ijepa.reporting import style
 from ijepa.reporting.words import number
@@ -176,12 +176,13 @@ def _context(results: Tree, path: Path) -> None:
         means = [c for c in results["cells"] if c["mean"] is not None and c["context_ratio"]]
         with_any = {cell["variant"] for cell in means}
         names = [v["name"] for v in results["variants"] if v["name"] in with_any]
+        colours, marks = zip(*looks(len(names)), strict=True)
         for rows, value, size, alpha in ((known, "value", 16, 0.5), (means, "mean", 64, 1.0)):
             sns.scatterplot(
                 x=[r["context_ratio"] for r in rows], y=[r[value] for r in rows], ax=axes,
                 hue=[r["variant"] for r in rows], style=[r["variant"] for r in rows],
-                palette=dict(zip(names, COLOURS * 9, strict=False)),
-                markers=dict(zip(names, MARKERS * 9, strict=False)),
+                palette=dict(zip(names, colours, strict=True)),
+                markers=dict(zip(names, marks, strict=True)),
                 hue_order=names, style_order=names,
                 s=size, alpha=alpha, legend=rows is means and "full",
             )  # fmt: skip
@@ -261,8 +262,9 @@ def _emergence(results: Tree, path: Path) -> None:
             axes.margins(x=0.16)
         for axes in panels[len(pairs) :]:
             axes.set_visible(False)
-        pad = 0.06 * (max(seen) - min(seen)) or 1.0
-        panels[0].set_ylim(min(seen) - 5 * pad, max(seen) + pad)  # below: the points' labels
+        high = max(seen) - min(seen) or 1.0
+        below = 0.025 * max(len(point["label"]) for point in results["points"]) + 0.03  # share
+        panels[0].set_ylim(min(seen) - high * below / (1 - below), max(seen) + 0.06 * high)
         for axes in panels[::columns]:
             axes.set_ylabel("difference (points)")
         figure.supxlabel(wrapped(str(captions.axis(results)), int(13 * width)), fontsize=8.5)

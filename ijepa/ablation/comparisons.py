@@ -1,5 +1,6 @@
 """The figures of an experiment that compares objectives: the trade-off, and accuracy per cost."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ijepa.ablation import captions, costs, words
-from ijepa.ablation.axes import COLOURS, MARKERS, logarithmic, wrapped
+from ijepa.ablation.axes import logarithmic, looks, wrapped
 from ijepa.reporting import style
 
 Tree = Mapping[str, Any]
@@ -22,7 +23,8 @@ _GREY = "#555555"
 def tradeoff(results: Tree, path: Path) -> None:
     """The metric against each further one: a row of panels a point, a column a further metric."""
     places, metrics = captions.tradeoffs(results)
-    with style.figure(path, (3.5 * len(metrics) + 0.4, 2.9 * len(places) + 0.5)) as figure:
+    size = 3.5 * len(metrics) + 0.4, 2.9 * len(places)
+    with style.figure(path, _with_legend(size, results)) as figure:
         panels = figure.subplots(
             len(places), len(metrics), squeeze=False, sharex=True, sharey="col"
         )
@@ -34,7 +36,7 @@ def tradeoff(results: Tree, path: Path) -> None:
                 axes.set_ylabel(f"{words.metric(metric)} (%)")
         for axes in panels[-1]:
             axes.set_xlabel(f"{words.metric(results['metric'])} (%)")
-        _legend(figure, panels.ravel())
+        _legend(figure, panels.ravel(), results)
 
 
 def _marks(axes: Axes, results: Tree, point: str | None, metric: str) -> None:
@@ -65,7 +67,8 @@ def compute(results: Tree, path: Path) -> None:
     hours = any(cell["device_seconds"] for cell in results["cells"])
     scales = [("flops", 1.0, "FLOPs of pretraining")]
     scales += [("device_seconds", 3600.0, "device-hours of pretraining")] if hours else []
-    with style.figure(path, (3.5 * len(scales) + 0.6, 2.9 * len(groups) + 0.5)) as figure:
+    size = 3.5 * len(scales) + 0.6, 2.9 * len(groups)
+    with style.figure(path, _with_legend(size, results)) as figure:
         panels = figure.subplots(len(groups), len(scales), squeeze=False, sharey="row")
         for row, points in zip(panels, groups, strict=True):
             for axes, (key, unit, text) in zip(row, scales, strict=True):
@@ -74,7 +77,7 @@ def compute(results: Tree, path: Path) -> None:
             if len(groups) > 1:
                 row[0].set_title(wrapped(words.place(results, str(points[0])), 40))
             row[0].set_ylabel(f"{words.metric(results['metric'])} (%)")
-        _legend(figure, panels.ravel())
+        _legend(figure, panels.ravel(), results)
 
 
 def _lines(axes: Axes, results: Tree, points: Sequence[str | None], key: str, unit: float) -> None:
@@ -108,17 +111,32 @@ def _lines(axes: Axes, results: Tree, points: Sequence[str | None], key: str, un
 
 def _looks(results: Tree) -> list[tuple[str, str, str]]:
     """Label, colour and mark of each variant."""
-    return [
-        (wrapped(v["label"], 40), COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
-        for i, v in enumerate(results["variants"])
-    ]
+    names = [wrapped(variant["label"], 40) for variant in results["variants"]]
+    return [(name, *look) for name, look in zip(names, looks(len(names)), strict=True)]
 
 
-def _legend(figure: Figure, panels: Iterable[Axes]) -> None:
+def _with_legend(size: tuple[float, float], results: Tree) -> tuple[float, float]:
+    width, height = size
+    names = [name for name, *_ in _looks(results)]
+    lines = math.ceil((len(names) + len(_BASELINES)) / _columns(width, names))
+    tall = max(name.count("\n") + 1 for name in names)
+    return width, height + 0.2 * lines * tall + 0.2
+
+
+def _columns(width: float, names: Sequence[str]) -> int:
+    """Of a legend below a figure so many inches wide."""
+    longest = max(len(line) for name in names for line in name.splitlines())
+    return max(1, min(4, int(12 * width) // (longest + 8)))
+
+
+def _legend(figure: Figure, panels: Iterable[Axes], results: Tree) -> None:
     shown: dict[str, Any] = {}
     for axes in panels:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             shown.setdefault(name, handle)
-    wide = max(len(line) for name in shown for line in name.splitlines())
-    columns = max(1, min(4, int(12 * figure.get_figwidth()) // (wide + 8)))
-    figure.legend(shown.values(), shown, loc="outside lower center", ncols=columns)
+    order = [*(name for name, *_ in _looks(results)), *(name for _, name, *_ in _BASELINES)]
+    names = [name for name in order if name in shown]
+    columns = _columns(figure.get_figwidth(), names)
+    figure.legend(
+        [shown[name] for name in names], names, loc="outside lower center", ncols=columns
+    )

@@ -37,32 +37,29 @@ def build(
     Raises:
         ValueError: one of the files is wrong.
     """
-    there = "paper" in experiment.names(experiments / "scales")
-    results = collect(
-        experiment.load(name, experiments),
-        lock.read(name, scale, experiments),
-        experiment.load_scale(scale, experiments),
-        experiment.load_scale("paper", experiments) if there else None,
-        tried(name, scale, experiments),
-    )
+    results = gather(name, scale, experiments)
     folder = folder or FOLDER / f"{name}.{scale}"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", results)
     return render(folder)
 
 
-def tried(name: str, scale: str, experiments: Path = experiment.FOLDER) -> dict[str, Any] | None:
-    """The trials behind the variants' recipes; None of an experiment that has none."""
-    chosen = experiment.load(name, experiments)
-    if chosen.tuned is None:
-        return None
-    return trials.count(
-        chosen,
-        experiment.load(chosen.tuned, experiments),
-        lock.read(chosen.tuned, scale, experiments),
-        experiment.load_scale(scale, experiments),
-        presets.read(PARAMS)["objective"]["name"],
-    )
+def gather(name: str, scale: str, experiments: Path = experiment.FOLDER) -> dict[str, Any]:
+    """The content of ``results.json``, from the files of ``experiments`` alone.
+
+    Raises:
+        ValueError: one of the files is wrong.
+    """
+    chosen, size = experiment.load(name, experiments), experiment.load_scale(scale, experiments)
+    there = "paper" in experiment.names(experiments / "scales")
+    paper = experiment.load_scale("paper", experiments) if there else None
+    tried = None
+    if chosen.tuned is not None:
+        recipes = experiment.load(chosen.tuned, experiments)
+        locked = lock.read(chosen.tuned, scale, experiments)
+        default = presets.read(PARAMS)["objective"]["name"]
+        tried = trials.count(chosen, recipes, locked, size, default)
+    return collect(chosen, lock.read(name, scale, experiments), size, paper, tried)
 
 
 def render(folder: Path) -> Path:
