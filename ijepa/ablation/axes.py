@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from ijepa.reporting import style
 
@@ -27,20 +27,30 @@ def wrapped(text: str, width: int = 30) -> str:
 def logarithmic(axes: Axes, xs: Sequence[float]) -> None:
     """A logarithmic x axis over these, with few enough ticks for their labels."""
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(ticks(xs)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _scientific(x)))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_locator(LogLocator(subs=_steps(xs), numticks=9))
+
+
+def ticks(xs: Sequence[float]) -> list[float]:
+    """Round numbers on a logarithmic axis, the fewest that are at least two; else the ends."""
+    if not xs:
+        return []
+    low, high = math.log10(min(xs)), math.log10(max(xs))
+    pad = 0.1 * (high - low)  # matplotlib's margin is as wide
+    for steps in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+        powers = range(math.floor(low) - 1, math.ceil(high) + 1)
+        round_ = [step * 10.0**power for power in powers for step in steps]
+        found = [x for x in round_ if low - pad <= math.log10(x) <= high + pad]
+        if len(found) > 1:
+            return found[:: math.ceil(len(found) / 5)]
+    return sorted({min(xs), max(xs)})
 
 
 def _scientific(value: float) -> str:
     if 1e-3 < value < 1e4:  # hours, not FLOPs
-        return f"{value:g}"
+        return f"{value:.3g}"
     power = math.floor(math.log10(value) + 1e-9)
     digits = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    times = f"{value / 10.0**power:.0f}×"
+    times = f"{value / 10.0**power:.3g}×"
     return f"{times if times != '1×' else ''}10{digits}"
-
-
-def _steps(xs: Sequence[float]) -> tuple[int, ...]:
-    decades = math.log10(max(xs, default=1.0) / min(xs, default=1.0))
-    return (1,) if decades > 2.5 else (1, 3) if decades > 0.7 else (1, 2, 5)

@@ -111,16 +111,15 @@ def _lines(axes: Axes, results: Tree, points: Sequence[str | None], key: str, un
 
 def _looks(results: Tree) -> list[tuple[str, str, str]]:
     """Label, colour and mark of each variant."""
-    names = [wrapped(variant["label"], 40) for variant in results["variants"]]
+    names = [wrapped(variant["label"], 26) for variant in results["variants"]]
     return [(name, *look) for name, look in zip(names, looks(len(names)), strict=True)]
 
 
 def _with_legend(size: tuple[float, float], results: Tree) -> tuple[float, float]:
     width, height = size
     names = [name for name, *_ in _looks(results)]
-    lines = math.ceil((len(names) + len(_BASELINES)) / _columns(width, names))
-    tall = max(name.count("\n") + 1 for name in names)
-    return width, height + 0.2 * lines * tall + 0.2
+    lines = len(_BASELINES) + sum(name.count("\n") + 1 for name in names)
+    return width, height + 0.2 * math.ceil(lines / _columns(width, names)) + 0.2
 
 
 def _columns(width: float, names: Sequence[str]) -> int:

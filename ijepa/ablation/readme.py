@@ -56,10 +56,10 @@ def region(results: Tree) -> str:
     whose = words.label(results, results["claim"]["reference"])
     return "\n".join([
         f"Top-1 accuracy in percent at {results['scale']['name']} scale, mean ± standard deviation"
-        f" over {counted} seeds, by a linear probe on the frozen encoder. All see as many images"
-        f" in the same encoder. Cost and time are those of the runs on {_place(images[-1])}:"
-        " analytic FLOPs, forward and backward, and time of the training loop. Trials are those"
-        " that each objective's recipe was chosen from, on held-out training images.",
+        f" over {counted} seeds, by a linear probe on the frozen encoder. All train one kind of"
+        f" encoder on as many images: {_seen(results, images)}. FLOPs and time are those of the"
+        f" runs on {_place(images[-1])}: analytic, forward and backward; of the training loop. The"
+        " trials are what each objective's recipe was chosen from, by held-out training images.",
         "",
         *_grid(results, images, costs=True),
         "",
@@ -72,6 +72,17 @@ def region(results: Tree) -> str:
         "/report.md).",
         "",
     ])  # fmt: skip
+
+
+def _seen(results: Tree, points: Sequence[Tree]) -> str:
+    """``10,000 of CIFAR-10 and 20,000 of scenes``, as the reference saw them."""
+    reference = results["claim"]["reference"]
+    return " and ".join(
+        f"{_count(cell['images'])} of {_place(point)}"
+        for point in points
+        for cell in _at(results["cells"], point)
+        if cell["variant"] == reference
+    )
 
 
 def _grid(results: Tree, points: Sequence[Tree], costs: bool) -> list[str]:
