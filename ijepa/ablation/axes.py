@@ -43,8 +43,17 @@ def ticks(xs: Sequence[float]) -> list[float]:
         round_ = [step * 10.0**power for power in powers for step in steps]
         found = [x for x in round_ if low - pad <= math.log10(x) <= high + pad]
         if len(found) > 1:
-            return found[:: math.ceil(len(found) / 5)]
+            return _apart(found, 0.19 * (high - low + 2 * pad))
     return sorted({min(xs), max(xs)})
+
+
+def _apart(found: Sequence[float], least: float) -> list[float]:
+    """Those whose labels do not meet, from the left; ``least`` in powers of ten."""
+    kept = [found[0]]
+    for x in found[1:]:
+        if math.log10(x / kept[-1]) >= least:
+            kept.append(x)
+    return kept
 
 
 def _scientific(value: float) -> str:

@@ -50,7 +50,15 @@ def accuracies(results: Tree) -> Table:
             rows.append(Row([words.place(results, point)], "point"))
         rows += [_variant(results, c) for c in results["cells"] if c["point"] == point]
         rows += [_baseline(results, b) for b in results["baselines"] if b["point"] == point]
+    if results["also"]:  # the mean's interval makes room; the difference's says more
+        drop = columns.index("95 % interval")
+        rows = [row if row.kind == "point" else _without(row, drop) for row in rows]
+        columns = columns[:drop] + columns[drop + 1 :]
     return _lean(Table(columns, rows))
+
+
+def _without(row: Row, drop: int) -> Row:
+    return replace(row, cells=[cell for i, cell in enumerate(row.cells) if i != drop])
 
 
 def _variant(results: Tree, cell: Tree) -> Row:
@@ -87,7 +95,7 @@ def _beside(found: Tree, metric: str) -> str:
     other = found["also"][metric]
     if "encoder" in found and metric.endswith(".held_out"):
         return ""  # known of the trained encoder alone
-    return "no such task" if found["n"] and not other["n"] else plus_minus(other)
+    return "no task" if found["n"] and not other["n"] else plus_minus(other)
 
 
 def anchor(cell: Tree) -> str:
