@@ -131,6 +131,8 @@ def cell(results: Tree, variant: str, point: str | None) -> Tree:
 def test_further_metrics_stand_beside_and_a_missing_task_fails_no_run(folder: Path) -> None:
     results = report.gather("objectives", "laptop", folder)
     assert {run["status"] for run in results["runs"]} == {"done"}
+    assert results["data"] == ["cifar10", "scenes"]
+    assert "These runs learn from cifar10 and scenes." in results["protocol"][1]["text"]
     other = cell(results, "ijepa", "scenes")["also"]["count.linear.trained"]
     assert (other["n"], other["mean"]) == (2, 42.0)
     assert other["std"] == pytest.approx(8**0.5, rel=1e-5)  # of 40 and 44
@@ -182,6 +184,7 @@ def test_trials_are_counted_by_objective_in_the_lock_file(folder: Path) -> None:
     (text,) = [p["text"] for p in results["protocol"] if p["title"].startswith("How the recipes")]
     assert "I-JEPA 2, pixels 1." in text
     assert "The trials have seed 100" in text
+    assert "replaced there is not counted" in text
     (folder / "recipes.laptop.lock.json").unlink()
     results = report.gather("objectives", "laptop", folder)
     assert results["trials"]["runs"] == {"ijepa": 0, "pixels": 0}
@@ -202,7 +205,7 @@ def test_an_exploration_claims_nothing_and_selects_on_held_out_images(folder: Pa
     ]  # fmt: skip
     assert results["baselines"] == [], "theirs are accuracies on test images"
     assert "no test image is in it" in results["protocol"][1]["text"]
-    page = report.build("recipes", "laptop", folder / "made", folder)
+    page = pages.write({**results, "figures": []}, folder)
     assert "pair by pair" not in page.read_text()
     assert "Pass band" not in (page.parent / "report.md").read_text()
 
@@ -216,8 +219,8 @@ def test_costs_are_means_over_seeds_and_ratios_to_the_reference(folder: Path) ->
     ]  # fmt: skip
     rows = [list(row.cells) for row in table.rows if row.kind != "point"]
     # 90 MFLOP x 20,000 = 1.8 TFLOP, 0.75 of 120 x 20,000; 60 and 90 s; 7,200 J = 2 Wh
-    assert rows[3] == ["pixels", "90 MFLOP", "1.8 TFLOP", "0.75 ×", "20,000", "1 min 15 s", "2 Wh",
-                       "0.5 GiB"]  # fmt: skip
+    assert rows[3] == ["pixels", "90 MFLOP", "1.8 TFLOP", "0.75 ×", "20,000", "1 min 15 s",
+                       "2.00 Wh", "0.50 GiB"]  # fmt: skip
     # 90 MFLOP x 26,656 = 2.399 TFLOP
     assert rows[5][2:5] == ["2.4 TFLOP", "1.00 ×", "26,656"]
 

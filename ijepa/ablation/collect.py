@@ -57,6 +57,7 @@ def collect(
         "name": chosen.name,
         **{k: getattr(chosen, k) for k in ("title", "question", "table", "source", "metric")},
         "also": list(chosen.also),
+        "data": _other_data(chosen, scale),
         "trials": trials,
         "factor": list(chosen.factor),
         "claim": asdict(chosen.claim),
@@ -242,10 +243,18 @@ def _flat(found: statistics.Comparison) -> dict[str, Any]:
     return {**made.pop("spread"), **made}
 
 
-def _data(chosen: Experiment, scale: Scale, point: str) -> dict[str, Any]:
+def _other_data(chosen: Experiment, scale: Scale) -> list[str]:
+    """Names of the data sets, where they are not the scale's own."""
+    names = [_data(chosen, scale, point).get("data.name") for point in chosen.points or [None]]
+    known = [str(name) for name in dict.fromkeys(names) if name is not None]
+    return known if known != [scale.changes.get("data.name")] else []
+
+
+def _data(chosen: Experiment, scale: Scale, point: str | None) -> dict[str, Any]:
     """What a point's runs learn from, as far as the experiment or the scale says it."""
     first = next(iter(chosen.variants.values()))
-    keys = experiment.changes(chosen, scale, first, chosen.points[point], 0)
+    at = chosen.points[point] if point is not None else None
+    keys = experiment.changes(chosen, scale, first, at, 0)
     return {k: v for k, v in keys.items() if k.startswith("data.") and k != "data.train_fraction"}
 
 

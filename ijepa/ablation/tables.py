@@ -255,7 +255,7 @@ def _times(value: float | None, whole: float | None) -> str:
 
 
 def _with_unit(value: float | None, size: float, unit: str) -> str:
-    return NOTHING if value is None else f"{value / size:.3g} {unit}"
+    return NOTHING if value is None else f"{value / size:.2f} {unit}"
 
 
 def _health(cell: Tree) -> str:

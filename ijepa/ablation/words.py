@@ -242,6 +242,8 @@ def _here(results: Mapping[str, Any]) -> str:
         which = "top-1 accuracy in percent of a probe on the frozen encoder, on the held-out"
         which += " training images that choose the probe's settings; no test image is in it."
     preset = f" It starts from the preset {scale['preset']}." if scale["preset"] else ""
+    if results["data"]:
+        preset += f" These runs learn from {' and '.join(results['data'])}."
     return (
         f"Scale {scale['name']}: {scale['about'].rstrip('.')}.{preset} The variants differ in"
         f" {keys} and in nothing else{_lengths(equal)}; the plan has the"
@@ -275,7 +277,8 @@ def _recipes(results: Mapping[str, Any]) -> str:
         f"Trials of each variant's objective at scale {scale}, counted in the lock file of"
         f" experiment {found['experiment']}: {counts}. The best by {found['metric']}, accuracy on"
         " held-out training images, is the recipe: no test image chose. The trials have seed"
-        f" {seeds}, which no run here has."
+        f" {seeds}, which no run here has. A trial that the experiment's file once listed and that"
+        " another has replaced there is not counted."
     )
 
 
