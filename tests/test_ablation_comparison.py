@@ -178,7 +178,7 @@ def test_trials_are_counted_by_objective_in_the_lock_file(folder: Path) -> None:
     change(folder, "recipes", fewer)
     assert runs()["runs"] == {"ijepa": 2, "pixels": 1}
     results = report.gather("objectives", "laptop", folder)
-    column = tables.beside(results).columns.index("trials of its recipe")
+    column = tables.beside(results).columns.index("trials")
     rows = [r.cells[column] for r in tables.beside(results).rows if r.kind != "point"]
     assert rows == ["2", "1"] * 3
     (text,) = [p["text"] for p in results["protocol"] if p["title"].startswith("How the recipes")]

@@ -189,15 +189,16 @@ def beside(results: Tree) -> Table:
     """What else differs between the variants: baselines, kNN, masks, size, health, time."""
     columns = ["variant", "random init (%)", "raw pixels (%)", "kNN (%)", "realised context",
                "images seen", "encoder parameters", "pretraining", "whole run",
-               "health", "trials of its recipe"]  # fmt: skip
+               "health", "trials"]  # fmt: skip
     trials = (results["trials"] or {}).get("runs", {})
+    said = any(cell["flops"] for cell in results["cells"])  # images seen: by the table of costs
     rows = []
     for point in [p["name"] for p in results["points"]] or [None]:
         if point is not None:
             rows.append(Row([words.place(results, point)], "point"))
         for cell in results["cells"]:
             if cell["point"] == point:
-                counts = [cell[k] for k in ("images", "parameters")]
+                counts = [None if said else cell["images"], cell["parameters"]]
                 rows.append(
                     Row(
                         [
@@ -259,12 +260,12 @@ def _with_unit(value: float | None, size: float, unit: str) -> str:
 
 
 def _health(cell: Tree) -> str:
-    """The first word of each run's verdict, counted: ``healthy``, ``2 healthy, 1 collapsed``."""
+    """The first word of each run's verdict if it is one, or else ``2 of 3 healthy``."""
     found = [str(text).partition(":")[0] for text in cell["health"] if text]
     names = list(dict.fromkeys(found))
     if len(names) < 2:
         return "".join(names) or NOTHING
-    return ", ".join(f"{found.count(name)} {name}" for name in names)
+    return f"{found.count('healthy')} of {len(found)} healthy"
 
 
 def settings(results: Tree) -> Table:
