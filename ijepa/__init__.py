@@ -8,7 +8,8 @@ Where to start
     ===============  ==================================================  =====================
     prepare          a data set's files -> an immutable, checksummed     ``prepare``, ``store``
                      store of images and labels
-    batch            global step k -> images (B, 3, H, W) and masks      ``batches``
+    batch            global step k -> views (B, 3, S, S) and masks       ``batches``,
+                                                                         ``augment``
     masks            keys -> context (B, C), targets (B, M, T)           ``masks/``
     context          visible patches -> (B, C, D)                        ``encoder``
     target           whole images -> layer norm -> (B, M, T, D), no      ``teacher``
@@ -16,6 +17,7 @@ Where to start
     prediction       context + mask tokens -> (B, M, T, D)               ``predictor``
     loss             scalar, then ``update``: the EMA                    ``objectives/``
     training         the loop, which knows only the objective            ``train``
+    cost             shapes -> FLOPs; clocks and counters                ``cost``, ``meter``
     features         frozen encoder -> (images, D) on disk               ``encoders/``,
                                                                          ``features``
     predictions      features and labels -> classes of the test images   ``probing``, ``probes/``
