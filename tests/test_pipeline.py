@@ -61,8 +61,9 @@ def test_preset_survives_the_command_line(
 def test_laptop_preset_is_the_default() -> None:
     default = config.load(ROOT / "params.yaml")
     assert config.signature(resolve("laptop")) == config.signature(default)
-    others = {config.signature(resolve(p.stem)) for p in PRESETS}
-    assert len(others) == len(PRESETS), "two presets are the same science"
+    named = [p.stem for p in PRESETS if p.stem != "recipe_ijepa"]  # its best trial is the default
+    others = {config.signature(resolve(name)) for name in named}
+    assert len(others) == len(named), "two presets are the same science"
 
 
 # Tables 1 and 5, Appendix A.1: pixels, patch, width, depth, heads, MLP width, predictor depth,
