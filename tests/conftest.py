@@ -1,6 +1,7 @@
 """A small run that every test can start from."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,15 @@ def params(**dotted: Any) -> dict[str, Any]:
 def tiny(**dotted: Any) -> Config:
     """A config of seconds: 16 px, 4 x 4 patches, width 16."""
     return configs.parse(params(**{**TINY, **dotted}), "params.yaml")
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers() -> Iterator[None]:
+    """A run takes SIGTERM and SIGINT for its own; after a test they are the next test's."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

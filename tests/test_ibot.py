@@ -381,7 +381,6 @@ def test_a_small_run_beats_its_random_initialisation(
     store = open_store(tmp_path / "store")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IJEPA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(train, "StopVote", Quiet)
     change = {
         "train.epochs": 14, "train.batch_size": 32, "train.warmup_epochs": 1.4,
         "train.flip": False, "model.width": 32,
@@ -404,7 +403,6 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "0")
     monkeypatch.delenv("IJEPA_MICRO_BATCH", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "StopVote", Quiet)
     change = {"train.epochs": 1, "train.warmup_epochs": 0, "objective.freeze_prototypes": 0.5}
     real = checkpoint.save
 
@@ -424,10 +422,3 @@ def test_a_resumed_run_is_the_uninterrupted_one(
         with pytest.raises(Killed):
             run("killed")
     assert run("killed") == straight
-
-
-class Quiet(train.StopVote):
-    """Without signal handlers."""
-
-    def __init__(self, world: int) -> None:
-        self.world, self.request = world, type("Never", (), {"made": False})()

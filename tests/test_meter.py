@@ -3,9 +3,8 @@
 import csv
 import ctypes
 import json
-import signal
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -187,9 +186,8 @@ def test_energy_that_a_part_of_the_run_did_not_report_is_unknown(clock: list[flo
 @pytest.fixture
 def run(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]]:
+) -> Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Train a tiny run; returns out/pretrain.json and the rows that the stage's parent gets."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "0")  # after every step
     monkeypatch.setenv(logbook.METRICS, str(tmp_path / "rows"))
     monkeypatch.chdir(tmp_path)
@@ -201,9 +199,7 @@ def run(
         rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
         return json.loads((tmp_path / "out" / "pretrain.json").read_text()), rows
 
-    yield start
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return start
 
 
 class Killed(BaseException):
