@@ -1,5 +1,8 @@
 """A small run that every test can start from."""
 
+import copy
+import functools
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,12 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ruamel.yaml import YAML
 
 from ijepa import config as configs
 from ijepa.config import Config
 from ijepa.datasets import Item, Source, Split
 from ijepa.store import Store, open_store, write_store
+
+# Runs of milliseconds, in which a second thread waits more than it works.
+os.environ.setdefault("IJEPA_THREADS", "1")
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -31,9 +39,15 @@ TINY = {
 }
 
 
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    tree: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    return tree
+
+
 def params(**dotted: Any) -> dict[str, Any]:
     """The tree of params.yaml with dotted keys changed."""
-    tree: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    tree = copy.deepcopy(_defaults())
     for key, value in dotted.items():
         section, _, name = key.partition(".")
         if name:

@@ -41,6 +41,7 @@ def test_a_bad_variable_is_one_line(
 
 def test_threads_share_the_cores_among_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IJEPA_DEVICE", "cpu")
+    monkeypatch.delenv("IJEPA_THREADS", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     assert environment.hardware().threads == 8
     monkeypatch.setenv("IJEPA_PROCESSES", "4")
