@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
+from threadpoolctl import threadpool_limits
 
 from ijepa import config as configs
 from ijepa.config import Config
@@ -21,6 +22,7 @@ from ijepa.store import Store, open_store, write_store
 # Runs of milliseconds, in which a second thread waits more than it works.
 os.environ.setdefault("IJEPA_THREADS", "1")
 torch.set_num_threads(1)
+threadpool_limits(1)  # numpy's and scipy's
 
 ROOT = Path(__file__).parents[1]
 TINY = {
