@@ -45,8 +45,9 @@ repro: $(STAMP)  ## a clone to a report: prepare, pretrain, evaluate, report
 	@$(BIN)/dvc repro
 	@$(BIN)/python -m ijepa.report --line
 
+# Two processes, a file at a time: its tests share what takes long to make.
 test: $(STAMP)  ## the fast tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not gpu"
