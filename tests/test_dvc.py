@@ -1,6 +1,7 @@
 """dvc.yaml: what makes "up to date" true, and none of DVC's silent traps."""
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,14 @@ def test_stages_run_as_modules_of_the_working_folder() -> None:
     """orchestration 1, trap 7: anything else runs the main checkout's code in an experiment."""
     for name, stage in stages().items():
         assert stage["cmd"] == f"python -m ijepa.{name}"
+
+
+def test_names_are_checked_before_dvc_misses_their_files() -> None:
+    """DVC runs the stages of a file in its order where none needs another's outputs."""
+    text = (ROOT / "dvc.yaml").read_text()
+    assert next(iter(stages())) == "config"
+    assert stages()["config"].keys() == {"cmd", "params"}
+    assert set(stages()["config"]["params"]) == set(re.findall(r"\$\{(.+?)\}", text))
 
 
 def test_compiled_files_are_no_part_of_a_hash_and_analytics_are_off() -> None:
