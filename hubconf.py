@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from ijepa import encoder
+from ijepa.model import vit
 
 dependencies = ["torch", "timm", "safetensors"]
 
 
-def ijepa(path: str) -> encoder.Encoder:
+def ijepa(path: str) -> vit.Encoder:
     """An encoder that this project trained, in evaluation mode on the CPU.
 
     Args:
@@ -17,4 +17,4 @@ def ijepa(path: str) -> encoder.Encoder:
     Returns:
         A module from normalised images (B, 3, H, W) to patch tokens (B, N, D).
     """
-    return encoder.load(Path(path))
+    return vit.load(Path(path))

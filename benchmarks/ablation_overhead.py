@@ -88,7 +88,7 @@ class Bench:
         wall, cpu = [], []
         for index, job in enumerate(jobs):
             whole = run(
-                [sys.executable, "-m", "ijepa.ablation.job", str(file), str(index)],
+                [sys.executable, "-m", "ijepa.study.job", str(file), str(index)],
                 self.clone, self.env,
             )  # fmt: skip
             shutil.rmtree(self.hand / "out", ignore_errors=True)
@@ -118,7 +118,7 @@ class Bench:
         results = self.clone / ".ijepa/ablations/results"
         made = json.loads(next(results.glob("ijepa-*.json")).read_text())
         code = (
-            "from ijepa.ablation import experiment as e, plan\n"
+            "from ijepa.study import experiment as e, plan\n"
             "runs = plan.resolve(e.load('many'), e.load_scale('smoke'), plan.committed_params())\n"
             "for run in runs: print(run.name, run.signature, run.code)"
         )

@@ -20,10 +20,11 @@ import torch
 from torch import nn
 
 from ijepa import config as configs
-from ijepa import encoder, environment
-from ijepa.encoders import Backbone
-from ijepa.encoders import ijepa as ours
+from ijepa.backbones import Backbone
+from ijepa.backbones import ijepa as ours
+from ijepa.model import vit
 from ijepa.probes import Features, linear
+from ijepa.runtime import environment
 
 HEADS = 100  # two norms, five learning rates, ten weight decays
 PLAIN = 2  # heads that the plain loop really trains
@@ -38,7 +39,7 @@ def main() -> None:
     given = parser.parse_args()
     config, hardware = configs.load(), environment.hardware()
     torch.set_num_threads(hardware.threads)
-    network = encoder.create(config.data.image_size, config.model, 0)
+    network = vit.create(config.data.image_size, config.model, 0)
     backbone, last = ours.of(network, "fresh", "fresh"), config.evaluate.last_layers
     size = backbone.image_size
     rng = np.random.default_rng(0)

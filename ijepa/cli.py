@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ijepa import console
+from ijepa.runtime import errors
 
 PRESETS = Path("experiments/presets")
 
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     args = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int | None] = args.command
-    return console.run(lambda: command(args))
+    return errors.run(lambda: command(args))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _env(args: argparse.Namespace) -> None:
-    from ijepa import environment
+    from ijepa.runtime import environment
     from ijepa.tracking import provenance
 
     values = provenance.settings()
@@ -176,7 +176,7 @@ def _hydra(key: str, value: Any) -> str:
 
 
 def _ablate(args: argparse.Namespace) -> int:
-    from ijepa.ablation import runner
+    from ijepa.study import runner
 
     if bool(args.names) == args.all:
         raise ValueError("ijepa ablate: name experiments, or say --all; `ls experiments` has them")
@@ -188,7 +188,8 @@ def _ablate(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from ijepa.ablation import lock, readme, report
+    from ijepa.pages.study import readme, report
+    from ijepa.study import lock
 
     found = [
         (name, scale)
@@ -216,18 +217,18 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from ijepa import evaluate
+    from ijepa.evaluation.elsewhere import evaluate
 
     changes = dict(text.partition("=")[::2] for text in args.changes)
-    folder = evaluate.elsewhere(args.encoder, changes, args.out)
+    folder = evaluate(args.encoder, changes, args.out)
     print(f"{folder}; `ijepa verify {folder}` recomputes its numbers")
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from ijepa import evaluate
+    from ijepa.evaluation import scores
 
     inside, beside = args.folder / "metrics.json", args.folder.parent / "metrics.json"
-    wrong = evaluate.verify(args.folder, inside if inside.is_file() else beside)
+    wrong = scores.verify(args.folder, inside if inside.is_file() else beside)
     for line in wrong:
         print(f"{args.folder}: {line}")
     print(f"{args.folder}: " + (f"{len(wrong)} numbers differ" if wrong else "every number holds"))
@@ -235,15 +236,16 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from ijepa import config, export
+    from ijepa import config
+    from ijepa.backbones import _export
 
-    for path in export.export(args.encoder, args.format, args.folder, config.load()):
+    for path in _export.export(args.encoder, args.format, args.folder, config.load()):
         print(path)
 
 
 def _masks(args: argparse.Namespace) -> None:
     from ijepa import config
-    from ijepa.reporting import figures
+    from ijepa.pages.run import figures
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
     stem = args.out.with_suffix("")
@@ -252,7 +254,7 @@ def _masks(args: argparse.Namespace) -> None:
 
 
 def _runs(args: argparse.Namespace) -> int:
-    from ijepa import environment
+    from ijepa.runtime import environment
     from ijepa.tracking import mongo, omniboard, runs, sync
 
     if args.action == "sync":
@@ -260,7 +262,7 @@ def _runs(args: argparse.Namespace) -> int:
             done = sync.sync(environment.home())
             omniboard.prepare(environment.home())
         except mongo.UnavailableError as error:
-            raise console.Failure(str(error)) from None
+            raise errors.Failure(str(error)) from None
         print(f"MongoDB: {len(done.written)} runs written, {done.unchanged} were there already")
         for name in done.died:
             print(f"run {name}: its process is gone; it is marked DIED")
@@ -284,7 +286,7 @@ def _omniboard(args: argparse.Namespace) -> int:
 
 
 def _db(args: argparse.Namespace) -> None:
-    from ijepa import environment
+    from ijepa.runtime import environment
     from ijepa.tracking import mongo
 
     home = environment.home()
@@ -296,11 +298,12 @@ def _db(args: argparse.Namespace) -> None:
             mongo.connect(home).client.close()
         print(f"MongoDB: {mongo.status(home)}")
     except mongo.UnavailableError as error:
-        raise console.Failure(str(error)) from None
+        raise errors.Failure(str(error)) from None
 
 
 def _checkpoints(args: argparse.Namespace) -> None:
-    from ijepa import checkpoint, environment
+    from ijepa.runtime import environment
+    from ijepa.training import checkpoint
 
     if args.action == "gc":
         print(f"{checkpoint.collect(environment.home()) / 1e6:.1f} MB freed")

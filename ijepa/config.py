@@ -21,10 +21,13 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ijepa import console, variants
+from ijepa import variants
+from ijepa.runtime import errors, files
 from ijepa.strict import WRONG, choice, convert, describe, integer, interval, maybe, pair, real
 
 PARAMS = Path("params.yaml")
+CODE = Path("out/code")
+STAGES = ("prepare", "pretrain", "evaluate", "report")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,9 +308,14 @@ def signature(config: Config, sections: tuple[str, ...] = ()) -> str:
 
 
 def main() -> None:
-    """Check params.yaml: a stage of its own, for DVC only misses the file of a wrong name."""
-    load()
+    """The first stage: check params.yaml, and say what code the others can reach.
+
+    Each stage depends on its file here and so on all that ``variants.closure`` finds for it.
+    """
+    config = load()
+    for stage in STAGES:
+        files.write_json(CODE / f"{stage}.json", variants.files(*variants.entries(config, stage)))
 
 
 if __name__ == "__main__":
-    sys.exit(console.run(main))
+    sys.exit(errors.run(main))

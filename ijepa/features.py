@@ -28,9 +28,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ijepa import batches, encoder, environment
-from ijepa.encoders import Backbone
-from ijepa.store import Store
+from ijepa import variants, views
+from ijepa.backbones import Backbone
+from ijepa.runtime import environment
+from ijepa.store.read import Store
 
 Choices = Mapping[str, NDArray[np.float16]]
 
@@ -45,7 +46,7 @@ class Part(Dataset[Tensor]):
         store: the prepared data set.
         split: its split.
         rows: which images of the split, (n,).
-        view: ``crop`` or ``squash``, see ``batches.centre`` and ``batches.squash``.
+        view: ``crop`` or ``squash``, see ``views.centre`` and ``views.squash``.
         size: side of the square view in pixels.
     """
 
@@ -61,7 +62,7 @@ class Part(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         """The evaluation view, (3, size, size) uint8."""
         image = self.store.splits[self.split][int(self.rows[index])]
-        return batches.VIEWS[self.view](image, self.size)
+        return views.VIEWS[self.view](image, self.size)
 
     @property
     def identity(self) -> list[object]:
@@ -92,23 +93,18 @@ def tokens(backbone: Backbone, part: Part, progress: bool = False) -> NDArray[np
 
 
 def cache_file(kind: str, backbone: Backbone, last: int, part: Part) -> Path:
-    """Where features are kept: named by the function, the data, and the code that computes it."""
-    hardware = environment.hardware()
+    """Where features are kept: named by everything that they are a function of.
+
+    That is the network, the images, the code between the two, and what computes: libraries,
+    device, precision, threads.
+    """
+    entries = "features", f"backbones.{backbone.kind}"
     name = json.dumps([
-        kind, backbone.identity, last, *part.identity, hardware.device, hardware.precision,
-        torch.__version__, _code(),
+        kind, backbone.identity, last, *part.identity,
+        variants.code(*entries), variants.libraries(*entries), environment.arithmetic(),
     ])  # fmt: skip
     folder = environment.home() / "features"
     return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy"
-
-
-@functools.cache
-def _code() -> str:
-    """Hash of the code that turns stored images into features."""
-    here = Path(__file__)
-    files = [here, *(Path(str(module.__file__)) for module in (batches, encoder))]
-    files += sorted((here.parent / "encoders").glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _array(

@@ -6,10 +6,11 @@ import tempfile
 from pathlib import Path
 
 from ijepa import config as configs
-from ijepa import console, environment, launch, logbook
 from ijepa.config import Config
-from ijepa.store import open_store
+from ijepa.runtime import environment, errors, launch
+from ijepa.store.read import open_store
 from ijepa.tracking import journal
+from ijepa.training import progress
 
 OUTS = (
     Path("out/encoder.safetensors"),
@@ -42,10 +43,12 @@ def pretrain(config: Config, hardware: environment.Hardware, run: journal.Run) -
     """Train in a child and record every row of the history; returns the final RankMe."""
     with tempfile.TemporaryDirectory() as folder:
         tail = Tail(Path(folder) / "rows.jsonl", run)
-        status = launch.run("ijepa.train", hardware, {logbook.METRICS: str(tail.path)}, tail.read)
+        status = launch.run(
+            "ijepa.training.loop", hardware, {progress.METRICS: str(tail.path)}, tail.read
+        )
     if status:
         reason = tail.failed or f"training ended with status {status}; its output is above"
-        raise console.Failure(reason, tail.status or 1)
+        raise errors.Failure(reason, tail.status or 1)
     run.artifact(OUTS[1])
     return round(float(json.loads(OUTS[2].read_text())["rankme"]), 2)
 
@@ -79,4 +82,4 @@ class Tail:
 
 
 if __name__ == "__main__":
-    sys.exit(console.run(main))
+    sys.exit(errors.run(main))

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from ijepa import config as configs
-from ijepa import console
-from ijepa.reporting import words
+from ijepa.pages.run import words
+from ijepa.runtime import errors
 
 FOLDER = Path("out/report")
 PAGES = ("index.html", *(f"table{number}.html" for number in range(1, 6)))
@@ -27,7 +27,7 @@ def main() -> None:
 
 def report() -> None:
     """Build the report of the run in the working directory, and record that."""
-    from ijepa.reporting import build  # torch and matplotlib: seconds that --line need not wait
+    from ijepa.pages.run import build  # torch and matplotlib: seconds that --line need not wait
     from ijepa.tracking import journal
 
     settings = configs.load()
@@ -56,4 +56,4 @@ def line(folder: Path = FOLDER) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(console.run(main))
+    sys.exit(errors.run(main))

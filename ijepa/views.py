@@ -1,6 +1,17 @@
-"""What an objective sees of an image: one view, or as many as it declares (``objectives/``)."""
+"""What a network sees of an image: random views in training, one fixed view in evaluation."""
 
 from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+# ImageNet's, as in the official code; any fixed affine map would do
+_MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None] * 255
+_STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None] * 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +27,46 @@ class View:
     size: int
     crop_scale: tuple[float, float]
     masked: bool
+
+
+def normalise(images: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8 -> float32 with ImageNet's mean and standard deviation."""
+    return (images.float() - _MEAN.to(images.device)) / _STD.to(images.device)
+
+
+def centre(image: NDArray[np.uint8], size: int) -> Tensor:
+    """The evaluation view of an image.
+
+    Args:
+        image: (H, W, 3).
+        size: side of the result in pixels.
+
+    Returns:
+        (3, size, size) uint8: the image itself when it has that size, else its shorter side
+        resized to 256/224 of ``size`` and the centre cropped (the usual ImageNet protocol).
+    """
+    chw = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    if chw.shape[1:] == (size, size):
+        return chw
+    shorter = round(size * 256 / 224)
+    resized = transforms.resize(chw, [shorter], InterpolationMode.BICUBIC, antialias=True)
+    cropped: Tensor = transforms.center_crop(resized, [size, size])
+    return cropped
+
+
+def squash(image: NDArray[np.uint8], size: int) -> Tensor:
+    """The whole image (H, W, 3) resized to a square, its aspect changed: (3, size, size) uint8.
+
+    What the released Clevr configuration does, where the paper's text has a centre crop
+    (paper-facts 2.3).
+    """
+    chw = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    if chw.shape[1:] == (size, size):
+        return chw
+    squashed: Tensor = transforms.resize(
+        chw, [size, size], InterpolationMode.BICUBIC, antialias=True
+    )
+    return squashed
+
+
+VIEWS = {"crop": centre, "squash": squash}  # what an encoder is shown in evaluation

@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_limits
 from ijepa import config as configs
 from ijepa.config import Config
 from ijepa.datasets import Item, Source, Split
-from ijepa.store import Store, open_store, write_store
+from ijepa.store.read import Store, open_store
+from ijepa.store.write import write_store
 
 # Runs of milliseconds, in which a second thread waits more than it works.
 os.environ.setdefault("IJEPA_THREADS", "1")

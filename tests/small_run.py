@@ -9,11 +9,12 @@ import torch
 from conftest import tiny
 from numpy.typing import NDArray
 
-from ijepa import encoder as encoders
-from ijepa import train
-from ijepa.batches import normalise
 from ijepa.datasets import scenes
-from ijepa.store import Images, open_store, write_store
+from ijepa.model import vit
+from ijepa.store.read import Images, open_store
+from ijepa.store.write import write_store
+from ijepa.training import loop
+from ijepa.views import normalise
 
 RUN = {
     "data.image_size": 32, "model.patch_size": 8, "model.width": 64, "model.depth": 2,
@@ -40,11 +41,11 @@ def gains(folder: Path, patch: pytest.MonkeyPatch, **change: Any) -> dict[str, G
     config = tiny(**{**RUN, **change})
     write_store(scenes.load(_SCENES, folder), folder / "scenes")
     store = open_store(folder / "scenes")
-    train.train(config, store, torch.device("cpu"), "fp32", 0, 1)
-    start = encoders.create(config.data.image_size, config.model, config.seed)
+    loop.train(config, store, torch.device("cpu"), "fp32", 0, 1)
+    start = vit.create(config.data.image_size, config.model, config.seed)
     splits = store.splits["train"], store.splits["test"]
     before = _right(start, *splits)
-    after = _right(encoders.load(Path("out/encoder.safetensors")), *splits)
+    after = _right(vit.load(Path("out/encoder.safetensors")), *splits)
     found = {}
     for task, right in after.items():
         step = right.astype(float) - before[task]
@@ -53,7 +54,7 @@ def gains(folder: Path, patch: pytest.MonkeyPatch, **change: Any) -> dict[str, G
     return found
 
 
-def _right(network: encoders.Encoder, learn: Images, test: Images) -> dict[str, NDArray[np.bool_]]:
+def _right(network: vit.Encoder, learn: Images, test: Images) -> dict[str, NDArray[np.bool_]]:
     """Which test images ridge regression on pooled, standardised features gets right."""
     x, y = (_features(network, images) for images in (learn, test))
     mean, deviation = x.mean(0), x.std(0) + 1e-6
@@ -66,7 +67,7 @@ def _right(network: encoders.Encoder, learn: Images, test: Images) -> dict[str, 
 
 
 @torch.no_grad()
-def _features(network: encoders.Encoder, images: Images) -> NDArray[np.float64]:
+def _features(network: vit.Encoder, images: Images) -> NDArray[np.float64]:
     pixels = np.stack([images[i] for i in range(len(images))]).transpose(0, 3, 1, 2)
     batches = torch.from_numpy(np.ascontiguousarray(pixels)).split(250)
     return torch.cat([network(normalise(b)).mean(1) for b in batches]).double().numpy()

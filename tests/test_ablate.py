@@ -205,7 +205,7 @@ def test_killed_twice_it_ends_with_the_same_bytes_and_no_orphans(
     until(lambda: not killed.processes(), "the end of all processes", 130)
     runner = killed.start(*arguments)
     until(lambda: trains(resumed=True), "training from the checkpoint")
-    jobs = killed.processes("ijepa.ablation.job")
+    jobs = killed.processes("ijepa.study.job")
     assert len(jobs) == 1
     for pid in (runner.pid, *jobs):
         os.kill(pid, signal.SIGKILL)

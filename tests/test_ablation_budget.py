@@ -11,12 +11,14 @@ import pytest
 import torch
 from conftest import ROOT
 
-from ijepa import batches, presets, variants
-from ijepa.ablation import budget, plan
-from ijepa.ablation import experiment as experiments
-from ijepa.batches import Batches, normalise
+from ijepa import presets, variants
 from ijepa.config import Config
-from ijepa.store import Store
+from ijepa.store.read import Store
+from ijepa.study import budget, plan
+from ijepa.study import experiment as experiments
+from ijepa.training import batches
+from ijepa.training.batches import Batches
+from ijepa.views import normalise
 
 TREE = presets.read(ROOT / "params.yaml")
 

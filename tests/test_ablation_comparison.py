@@ -9,8 +9,9 @@ import pytest
 from conftest import ROOT
 
 from ijepa import cli
-from ijepa.ablation import axes, charts, costs, experiment, pages, readme, report, tables, words
-from ijepa.ablation import collect as collecting
+from ijepa.pages.study import axes, charts, pages, readme, report, tables, words
+from ijepa.study import collect as collecting
+from ijepa.study import costs, experiment
 
 Tree = dict[str, Any]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from ijepa.ablation import bench, job, local, plan
+from ijepa.study import bench, job, local, plan
 
-# Stands for ijepa.ablation.job: goes on until it is told to end, or to save.
+# Stands for ijepa.study.job: goes on until it is told to end, or to save.
 JOB = """\
 import json, os, signal, sys, time
 from pathlib import Path
@@ -42,7 +42,7 @@ sys.exit(1 if kind == "fail" else 0)
 RUNNER = """\
 import sys
 from pathlib import Path
-from ijepa.ablation import local
+from ijepa.study import local
 local.run(Path(sys.argv[1]), 3, 2, lambda: None)
 """
 
@@ -53,7 +53,7 @@ class Jobs:
     def __init__(self, folder: Path, *kinds: str) -> None:
         self.folder, self.file = folder, folder / "plan.json"
         self.file.write_text(json.dumps({"jobs": kinds}))
-        package = folder / "ijepa/ablation"  # `python -m` finds it before the real one
+        package = folder / "ijepa/study"  # `python -m` finds it before the real one
         package.mkdir(parents=True)
         for name, text in (("../__init__", ""), ("__init__", ""), ("job", JOB)):
             (package / f"{name}.py").write_text(text)
@@ -180,7 +180,7 @@ def test_equal_jobs_run_one_after_the_other(tmp_path: Path) -> None:
     order = list[str]()
     with job.held(lock):
         other = subprocess.Popen(
-            [sys.executable, "-c", "import sys; from pathlib import Path; from ijepa.ablation"
+            [sys.executable, "-c", "import sys; from pathlib import Path; from ijepa.study"
              " import job\nwith job.held(Path(sys.argv[1])): print('in', flush=True)", str(lock)],
             stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
@@ -208,8 +208,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A repository to stand in, with DVC's folder; its HEAD."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("IJEPA_HOME", raising=False)
-    for name in (".dvc/config", "params.yaml", "ijepa/train.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in (".dvc/config", "params.yaml", "ijepa/training/loop.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     (tmp_path / "params.yaml").write_text("1\n")
     (tmp_path / ".gitignore").write_text("/.ijepa/\n/out\n")
@@ -233,8 +233,8 @@ def test_a_job_has_a_clone_as_committed_whatever_a_killed_one_left(checkout: str
     assert not path.exists()
     shutil.copytree(shared, path)  # kill -9: nobody tidied up
     (path / "params.yaml").write_text("seed: 3\n")
-    (path / "ijepa/train.py").unlink()
-    (path / "ijepa/new.py").touch()
+    (path / "ijepa/training/loop.py").unlink()
+    (path / "ijepa/training/new.py").touch()
     git(path, "update-ref", "refs/exps/stash", checkout)
     for name in (".git/index.lock", ".git/HEAD.lock", ".git/refs/exps/stash.lock",
                  ".dvc/tmp/rwlock", ".dvc/tmp/exps/standalone/tmpx/params.yaml"):  # fmt: skip
@@ -260,7 +260,7 @@ def test_an_interrupted_clone_is_made_again(checkout: str) -> None:
     (half / ".git/HEAD").write_text("ref: refs/heads/main\n")
     path = bench.make(checkout, Path("/the/cache"))
     assert path == half
-    assert (path / "ijepa/train.py").is_file()
+    assert (path / "ijepa/training/loop.py").is_file()
 
 
 def test_the_bench_has_the_users_own_configuration_of_dvc(checkout: str) -> None:
@@ -277,8 +277,8 @@ def test_a_group_is_gone_where_the_first_process_reaps_no_orphans() -> None:
     """In such a container orphans stay zombies; their group must not be waited for."""
     inner = (
         "import subprocess\n"
-        "from ijepa import launch\n"
-        "from ijepa.ablation import job\n"
+        "from ijepa.runtime import launch\n"
+        "from ijepa.study import job\n"
         "launch.adopt_orphans()\n"
         "command = ['sh', '-c', 'sleep 600 & echo up; wait']\n"
         "child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)\n"

@@ -5,7 +5,7 @@ import itertools
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,11 @@ import pytest
 from conftest import ROOT
 
 from ijepa import cli, presets
-from ijepa.ablation import experiment as experiments
-from ijepa.ablation import lock, outcome, plan
-from ijepa.ablation.plan import Run
+from ijepa.study import experiment as experiments
+from ijepa.study import lock, outcome, plan
+from ijepa.study.plan import Run
 
 TREE = presets.read(ROOT / "params.yaml")
-
-
-@pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
-    plan.code.cache_clear()
-    yield
-    plan.code.cache_clear()
 
 
 def resolve(folder: Path, name: str, variants: dict[str, Any], **more: Any) -> list[Run]:
@@ -96,32 +89,6 @@ def test_a_value_that_cannot_be_names_file_scale_run_and_key(tmp_path: Path) -> 
     where = r"experiments/wrong\.yaml at scale smoke: a/0: mask\.num_targets: 0 is not "
     with pytest.raises(ValueError, match=rf"^{where}[^\n]*$"):
         resolve(tmp_path, "wrong", {"a": {"mask.num_targets": 0}, "b": {"mask.num_targets": 1}})
-
-
-def test_the_code_of_a_run_is_what_dvc_yaml_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So a change of the report, of the runner or of an unused mask runs nothing again."""
-    shutil.copytree(ROOT / "ijepa", tmp_path / "ijepa", ignore=lambda *_: ["__pycache__"])
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-
-    def now(mask: str = "multiblock") -> str:
-        plan.code.cache_clear()
-        return plan.code("scenes", mask, "ijepa")
-
-    def changed(name: str) -> bool:
-        before, file = now(), Path("ijepa", name)
-        file.write_bytes(file.read_bytes() + b"\n")
-        return now() != before
-
-    assert now() == now() != now("random")
-    used = ["train.py", "store.py", "masks/multiblock.py", "probes/knn.py", "datasets/scenes.py"]
-    used += ["datasets/cifar10.py"]  # which evaluate.transfer may name
-    assert [changed(name) for name in used] == [True] * len(used)
-    unused = ["report.py", "reporting/figures.py", "config.py", "ablation/plan.py",
-              "masks/random.py", "objectives/pixels.py"]  # fmt: skip
-    assert [changed(name) for name in unused] == [False] * len(unused)
 
 
 def run(key: str, signature: str, code: str = "new") -> Run:

@@ -17,8 +17,9 @@ from markupsafe import Markup
 from PIL import Image
 from scipy import stats
 
-from ijepa.ablation import captions, charts, experiment, lock, pages, report, tables
-from ijepa.ablation.collect import collect
+from ijepa.pages.study import captions, charts, pages, report, tables
+from ijepa.study import experiment, lock
+from ijepa.study.collect import collect
 
 LABELS = (
     "multi-block",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ijepa.ablation.statistics import (
+from ijepa.study.statistics import (
     FAILS,
     HOLDS,
     NOTHING_CLAIMED,

@@ -11,8 +11,8 @@ from conftest import tiny
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ijepa.augment import DRAWS, photometric, wanted
 from ijepa.config import Train
+from ijepa.training.augment import DRAWS, photometric, wanted
 
 SWITCHES = ("color_jitter", "grayscale", "blur", "solarize")
 HALF = 0.5  # a uniform number that changes no colour: every jitter is 1, or 0 for the hue

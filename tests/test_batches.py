@@ -3,9 +3,10 @@ import pytest
 import torch
 from conftest import tiny
 
-from ijepa import batches
-from ijepa.batches import Batches
-from ijepa.store import Store
+from ijepa import views
+from ijepa.store.read import Store
+from ijepa.training import batches
+from ijepa.training.batches import Batches
 from ijepa.views import View
 
 STEP = {"train.batch_size": 8}
@@ -131,10 +132,10 @@ def test_crops_of_two_views_are_independent() -> None:
 
 def test_centre() -> None:
     image = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
-    assert torch.equal(batches.centre(image, 16), torch.from_numpy(image.transpose(2, 0, 1)))
+    assert torch.equal(views.centre(image, 16), torch.from_numpy(image.transpose(2, 0, 1)))
     grey = np.full((60, 90, 3), 7, np.uint8)
     grey[:, :10] = 255  # outside of the centre crop
-    view = batches.centre(grey, 32)
+    view = views.centre(grey, 32)
     assert view.shape == (3, 32, 32)
     assert (view == 7).all()
 
@@ -145,7 +146,7 @@ def test_squash_keeps_what_the_crop_cuts_away() -> None:
     image[150:170, :40, 0] = 255  # left
     image[150:170, 440:, 1] = 255  # right
     image[150:170, 230:250, 2] = 255  # in the middle
-    whole, cut = batches.squash(image, 96).int(), batches.centre(image, 96).int()
+    whole, cut = views.squash(image, 96).int(), views.centre(image, 96).int()
     assert whole.shape == cut.shape == (3, 96, 96)
     assert whole.amax((1, 2)).tolist() == [255, 255, 255]
     assert cut.amax((1, 2)).tolist() == [0, 0, 255]
@@ -153,11 +154,11 @@ def test_squash_keeps_what_the_crop_cuts_away() -> None:
     for view, size in ((whole, 4 * 6), (cut, 6.875**2)):
         assert view[2].sum() / 255 == pytest.approx(size, rel=0.05)
     square = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
-    assert torch.equal(batches.squash(square, 16), torch.from_numpy(square.transpose(2, 0, 1)))
+    assert torch.equal(views.squash(square, 16), torch.from_numpy(square.transpose(2, 0, 1)))
 
 
 def test_normalise() -> None:
-    black = batches.normalise(torch.zeros(1, 3, 2, 2, dtype=torch.uint8))
+    black = views.normalise(torch.zeros(1, 3, 2, 2, dtype=torch.uint8))
     assert black[0, :, 0, 0].tolist() == pytest.approx(
         [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]
     )

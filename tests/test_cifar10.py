@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from ijepa.datasets import Item, Source, cifar10
-from ijepa.store import open_store, write_store
+from ijepa.store.read import open_store
+from ijepa.store.write import write_store
 
 SHARED = Path(__file__).parents[2] / "shared/data"
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ijepa import evaluate
 from ijepa.datasets import Source, clevr
-from ijepa.probing import Job
-from ijepa.store import open_store, write_store
+from ijepa.evaluation import run, scores
+from ijepa.evaluation.probing import Job
+from ijepa.store.read import open_store
+from ijepa.store.write import write_store
 from tests.conftest import tiny
 
 OPTIONS = clevr.Options(path="CLEVR_v1.0")
@@ -234,7 +235,7 @@ def test_an_encoder_is_transferred_to_it(
     for view in ("crop", "squash"):
         config = tiny(**{"evaluate.transfer": [entry], "evaluate.view": view, **knn})
         job = Job(config, "random_init", store_path)
-        made = evaluate.evaluate(job, Path("out"), Path("out/metrics.json"))
+        made = run.evaluate(job, Path("out"), Path("out/metrics.json"))
         assert list(made["tasks"]) == ["class", "clevr/count", "clevr/distance"]
         assert made["encoders"] == ["trained", "pixels"]  # random_init, not beside itself again
         task = made["tasks"]["clevr/distance"]
@@ -242,5 +243,5 @@ def test_an_encoder_is_transferred_to_it(
         assert task["n"] == {"train": 54, "held_out": 6, "test": 60}
         assert task["classes"][5] == "> 10.0 units"
         assert (task["chance"], task["knn"]["trained"]["accuracy"]) == (50.0, 100.0)
-        assert evaluate.verify(Path("out"), Path("out/metrics.json")) == []
+        assert scores.verify(Path("out"), Path("out/metrics.json")) == []
     assert len(list(Path("home/datasets").iterdir())) == 1  # prepared once for both views

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from test_tracking_journal import record
 
-from ijepa import cli, config, environment
+from ijepa import cli, config
+from ijepa.runtime import environment
 from ijepa.tracking import runs
 
 ROOT = Path(__file__).parents[1]

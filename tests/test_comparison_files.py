@@ -8,10 +8,10 @@ from ruamel.yaml import YAML
 
 from ijepa import config as configs
 from ijepa import presets
-from ijepa.ablation import experiment as experiments
-from ijepa.ablation import lock
-from ijepa.ablation.experiment import Experiment, Scale
 from ijepa.config import Config
+from ijepa.study import experiment as experiments
+from ijepa.study import lock
+from ijepa.study.experiment import Experiment, Scale
 
 OBJECTIVES = ("ijepa", "pixels", "mae", "data2vec", "ibot")
 TABLES = ("objectives", "compute", "augmentations")

@@ -3,23 +3,24 @@ import sys
 
 import pytest
 
-from ijepa import console, variants
+from ijepa import variants
+from ijepa.runtime import errors
 
 
 def failing(error: BaseException) -> int:
     def main() -> None:
         raise error
 
-    return console.run(main)
+    return errors.run(main)
 
 
 def test_status_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert console.run(lambda: None) == 0
-    assert console.run(lambda: 3) == 3
+    assert errors.run(lambda: None) == 0
+    assert errors.run(lambda: 3) == 3
     assert failing(ValueError("params.yaml: seed: wrong")) == 2
     assert capsys.readouterr().err == "error: params.yaml: seed: wrong\n"
-    assert failing(console.Failure("NaN at step 3")) == 1
-    assert failing(console.Failure("stopped", 143)) == 143
+    assert failing(errors.Failure("NaN at step 3")) == 1
+    assert failing(errors.Failure("stopped", 143)) == 143
     assert failing(KeyboardInterrupt()) == 130
     with pytest.raises(ZeroDivisionError):
         failing(ZeroDivisionError())
@@ -34,7 +35,10 @@ def test_variants_are_the_files_of_their_folder() -> None:
 
 def test_a_reader_that_has_enough_is_no_error() -> None:
     """As in `ijepa ablate --dry-run | head`."""
-    code = "import sys; from ijepa import console as c; sys.exit(c.run(lambda: print('y' * 9**6)))"
+    code = (
+        "import sys; from ijepa.runtime import errors;"
+        " sys.exit(errors.run(lambda: print(chr(121) * 9**6)))"
+    )
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None

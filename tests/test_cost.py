@@ -10,10 +10,12 @@ from timm.layers.attention import Attention
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ijepa import batches, cost, train, variants
 from ijepa import config as configs
+from ijepa import variants
 from ijepa.config import Config, grid
 from ijepa.masks import Keys, Masks
+from ijepa.model import flops
+from ijepa.training import batches, loop
 
 META = torch.device("meta")
 # patch, width, depth, heads, mlp_ratio; the last two as in the paper and the presets
@@ -64,7 +66,7 @@ def objective_of(config: Config, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)  # knows no meta device
     with META:
-        made = train.create_objective(config, META)
+        made = loop.create_objective(config, META)
     for part in made.modules():
         if isinstance(part, Attention):
             part.fused_attn = False  # type: ignore[misc]
@@ -135,10 +137,10 @@ def test_a_block_counted_by_hand() -> None:
         madds += tokens * width  # the mean of their values
         madds += width * width  # projection
         madds += width * hidden + hidden * width  # MLP
-    assert cost.block(2, 2.0, 3) == 2 * madds == 264
+    assert flops.block(2, 2.0, 3) == 2 * madds == 264
     # of one token only: 4 query + 24 keys and values + 6 + 6 + 4 + 16
-    assert cost.block(2, 2.0, 3, queries=1) == 2 * 60
-    assert cost.block(2, 2.0, 3, queries=3) == cost.block(2, 2.0, 3)
+    assert flops.block(2, 2.0, 3, queries=1) == 2 * 60
+    assert flops.block(2, 2.0, 3, queries=3) == flops.block(2, 2.0, 3)
 
 
 def test_a_layer_on_data_has_no_gradient_of_its_input() -> None:
@@ -146,8 +148,8 @@ def test_a_layer_on_data_has_no_gradient_of_its_input() -> None:
     first, second = nn.Linear(5, 7), nn.Linear(7, 3)
     with FlopCounterMode(display=False) as counter:
         second(first(torch.randn(4, 5))).sum().backward()
-    forward = cost.linear(4, 5, 7) + cost.linear(4, 7, 3)
-    assert counter.get_total_flops() == cost.trained(forward, reads_data=cost.linear(4, 5, 7))
+    forward = flops.linear(4, 5, 7) + flops.linear(4, 7, 3)
+    assert counter.get_total_flops() == flops.trained(forward, reads_data=flops.linear(4, 5, 7))
 
 
 @pytest.mark.parametrize(("fused", "times"), [(False, 3.0), (True, 3.5)])
@@ -163,5 +165,5 @@ def test_fused_attention_is_what_is_counted_differently(fused: bool, times: floa
     with FlopCounterMode(display=False) as counter:
         attend().sum().backward()
     width = 32
-    forward = cost.block(width, 4.0, 8) - cost.linear(8, width, 12 * width)  # all but attention
+    forward = flops.block(width, 4.0, 8) - flops.linear(8, width, 12 * width)  # all but attention
     assert counter.get_total_flops() == times * forward

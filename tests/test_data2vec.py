@@ -13,9 +13,9 @@ from test_model import images, make, masks_of
 from test_objectives import blocks, changed_at
 from torch import Tensor, nn
 
-from ijepa import encoder as encoders
 from ijepa.config import Config
 from ijepa.masks import Masks
+from ijepa.model import vit
 from ijepa.objectives import data2vec
 
 DATA2VEC = {
@@ -226,7 +226,7 @@ def test_teacher_is_evaluated_and_follows_the_student(ema: Any, momentum: float)
 
 def test_teacher_starts_as_the_student_and_the_seed_makes_both() -> None:
     objective, other = make(config()), make(config(seed=1))
-    start = encoders.create(16, config().model, 0).state_dict()
+    start = vit.create(16, config().model, 0).state_dict()
     for network in (objective.encoder, objective.context_encoder):
         assert all(torch.equal(v, start[name]) for name, v in network.state_dict().items())
     assert not torch.equal(objective.mask_token, other.mask_token)

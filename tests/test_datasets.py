@@ -13,7 +13,8 @@ from PIL import Image
 
 from ijepa import variants
 from ijepa.datasets import Item, Source, folder, parquet
-from ijepa.store import open_store, write_store
+from ijepa.store.read import open_store
+from ijepa.store.write import write_store
 
 
 def items(source: Source, split: str) -> list[Item]:

@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ijepa import cli, encoders, evaluate
-from ijepa.encoders import meta
-from ijepa.encoders.ijepa import empty
-from ijepa.encoders.timm import alike
+from ijepa import backbones, cli
+from ijepa.backbones import meta
+from ijepa.backbones.ijepa import empty
+from ijepa.backbones.timm import alike
+from ijepa.evaluation import scores
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -99,7 +100,7 @@ def test_meta_gives_the_features_of_the_network_that_was_chosen(
 ) -> None:
     path = tmp_path / "vit.pth.tar"
     meta_file(path)
-    backbone = encoders.load(f"meta:{path}#{part}", tiny())
+    backbone = backbones.load(f"meta:{path}#{part}", tiny())
     expected = official(seed).forward_intermediates(
         normalised(images(8)), norm=True, output_fmt="NLC", intermediates_only=True
     )
@@ -107,14 +108,14 @@ def test_meta_gives_the_features_of_the_network_that_was_chosen(
     close(backbone.layers(images(8), 1), expected[-1:])
     assert (backbone.image_size, backbone.width, backbone.depth) == (8, 192, 2)
     assert backbone.name == f"{name} of {path}"
-    other = encoders.load(f"meta:{path}#{({'encoder', 'target_encoder'} - {part}).pop()}", tiny())
+    other = backbones.load(f"meta:{path}#{({'encoder', 'target_encoder'} - {part}).pop()}", tiny())
     assert backbone.identity != other.identity
-    assert backbone.identity == encoders.load(f"meta:{path}#{part}", tiny()).identity
+    assert backbone.identity == backbones.load(f"meta:{path}#{part}", tiny()).identity
 
 
 def test_a_random_encoder_follows_the_seed_and_has_the_same_shape(tmp_path: Path) -> None:
     for spec in (meta_file(tmp_path / "vit.pth.tar"), hf_folder(tmp_path / "hf"), timm_spec()):
-        backbone = encoders.load(spec, tiny())
+        backbone = backbones.load(spec, tiny())
         assert backbone.fresh is not None
         before = torch.get_rng_state()
         first, again, other = (backbone.fresh(seed) for seed in (0, 0, 1))
@@ -137,10 +138,10 @@ def test_meta_wants_a_choice(tmp_path: Path) -> None:
     for part in ("", "#predictor"):
         message = f"meta:{path}#encoder or meta:{path}#target_encoder"
         with pytest.raises(ValueError, match=re.escape(message)):
-            encoders.load(f"meta:{path}{part}", tiny())
+            backbones.load(f"meta:{path}{part}", tiny())
     torch.save({"state_dict": {}, "epoch": 1}, path)
     with pytest.raises(ValueError, match=r"no 'encoder' in it, but state_dict, epoch$"):
-        encoders.load(f"meta:{path}#encoder", tiny())
+        backbones.load(f"meta:{path}#encoder", tiny())
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -161,14 +162,14 @@ def test_meta_is_strict(
     tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        encoders.load(meta_file(tmp_path / "vit.pth.tar", change=change), tiny())
+        backbones.load(meta_file(tmp_path / "vit.pth.tar", change=change), tiny())
     assert "\n" not in str(error.value)
     assert str(tmp_path / "vit.pth.tar") in str(error.value)
 
 
 def test_meta_knows_the_heads_of_the_official_widths_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"width 24 is none of Meta's \(192, 384, 768, 1024, "):
-        encoders.load(meta_file(tmp_path / "vit.pth.tar", 24), tiny())
+        backbones.load(meta_file(tmp_path / "vit.pth.tar", 24), tiny())
     assert meta.HEADS == {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
 
 
@@ -192,13 +193,13 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(tmp_path: Path, zipped: bo
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     for spec in (f"meta:{path}#encoder", f"timm:test_vit#{path}"):
         with pytest.raises(ValueError, match=r"refused: it names \S+, and only tensors") as error:
-            encoders.load(spec, tiny())
+            backbones.load(spec, tiny())
         assert "\n" not in str(error.value)
         assert "weights_only" not in str(error.value)
     assert not Path("it-ran").exists()
     path.write_bytes(pickle.dumps(Code()))
     with pytest.raises(ValueError, match=r"vit\.pth\.tar: "):
-        encoders.load(f"meta:{path}#encoder", tiny())
+        backbones.load(f"meta:{path}#encoder", tiny())
     assert not Path("it-ran").exists()
     pickle.loads(path.read_bytes())
     assert Path("it-ran").exists()  # so it would have
@@ -207,16 +208,16 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(tmp_path: Path, zipped: bo
 def test_files_that_are_none_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "vit.pth.tar"
     with pytest.raises(ValueError, match=r"vit\.pth\.tar: no such file, and nothing is downl"):
-        encoders.load(f"meta:{path}#encoder", tiny())
+        backbones.load(f"meta:{path}#encoder", tiny())
     meta_file(path)
     whole = path.read_bytes()
     for content in (b"", b"hello", whole[:3000], whole[: len(whole) // 2]):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"vit\.pth\.tar: no file of weights, or damaged"):
-            encoders.load(f"meta:{path}#encoder", tiny())
+            backbones.load(f"meta:{path}#encoder", tiny())
     (tmp_path / "x.safetensors").write_bytes(b"hello")
     with pytest.raises(ValueError, match=r"x\.safetensors: no file of weights, or damaged"):
-        encoders.load(f"timm:test_vit#{tmp_path / 'x.safetensors'}", tiny())
+        backbones.load(f"timm:test_vit#{tmp_path / 'x.safetensors'}", tiny())
 
 
 def hf_model(kind: str = "IJepaModel", eps: float = 1e-6) -> Any:
@@ -256,24 +257,24 @@ def test_hugging_face_gives_transformers_own_features(
     if names == "5":
         save_file(model.state_dict(), shards[0])
         assert any("layers.0.attention.q_proj" in name for name in load_file(shards[0]))
-    backbone = encoders.load(f"huggingface:{folder}", tiny())
+    backbone = backbones.load(f"huggingface:{folder}", tiny())
     close(backbone.layers(images(8), 2), hf_layers(model, normalised(images(8))))
     assert (backbone.image_size, backbone.width, backbone.depth) == (8, 16, 2)
 
 
 def test_hugging_face_reads_the_normalisation_beside_the_weights(tmp_path: Path) -> None:
     spec, processor = hf_folder(tmp_path), tmp_path / "preprocessor_config.json"
-    plain = encoders.load(spec, tiny())
+    plain = backbones.load(spec, tiny())
     about = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.3, 0.2, 0.1]}
     processor.write_text(json.dumps(about))
-    other = encoders.load(spec, tiny())
+    other = backbones.load(spec, tiny())
     assert other.normalisation == ((0.5, 0.4, 0.3), (0.3, 0.2, 0.1))
     assert other.identity != plain.identity
     expected = hf_layers(hf_model(), normalised(images(8), *about.values()))
     close(other.layers(images(8), 2), expected)
     processor.write_text(json.dumps({"image_std": [0.3, 0, 0.1]}))
     with pytest.raises(ValueError, match=r"image_std: \[0\.3, 0, 0\.1\] is not one number for ea"):
-        encoders.load(spec, tiny())
+        backbones.load(spec, tiny())
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -292,7 +293,7 @@ def test_hugging_face_settings_are_checked(
     spec, path = hf_folder(tmp_path), tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=message) as error:
-        encoders.load(spec, tiny())
+        backbones.load(spec, tiny())
     assert str(tmp_path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -302,21 +303,21 @@ def test_hugging_face_folders_are_strict(tmp_path: Path) -> None:
     whole = load_file(path)
     save_file({k: v for k, v in whole.items() if k != "layernorm.bias"}, path)
     with pytest.raises(ValueError, match=r"missing layernorm\.bias$"):
-        encoders.load(spec, tiny())
+        backbones.load(spec, tiny())
     save_file(whole | {"embeddings.cls_token": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"extra embeddings\.cls_token$"):
-        encoders.load(spec, tiny())
+        backbones.load(spec, tiny())
     save_file(whole | {"classifier.bias": torch.zeros(1)}, path)
-    encoders.load(spec, tiny())
+    backbones.load(spec, tiny())
     path.unlink()
     with pytest.raises(ValueError, match=r"model\.safetensors: no such file"):
-        encoders.load(spec, tiny())
+        backbones.load(spec, tiny())
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"norm.bias": "../secret.safetensors"}}))
     with pytest.raises(ValueError, match=r"secret\.safetensors' is no safetensors file beside"):
-        encoders.load(spec, tiny())
+        backbones.load(spec, tiny())
     with pytest.raises(ValueError, match=r"elsewhere/config\.json: no such file"):
-        encoders.load("huggingface:elsewhere", tiny())
+        backbones.load("huggingface:elsewhere", tiny())
 
 
 def timm_model(classes: int = 5) -> Any:
@@ -332,7 +333,7 @@ def timm_spec(classes: int = 5, suffix: str = "safetensors") -> str:
 
 @pytest.mark.parametrize(("classes", "suffix"), [(5, "safetensors"), (0, "pth")])
 def test_timm_gives_timms_own_patch_tokens(classes: int, suffix: str) -> None:
-    backbone, model = encoders.load(timm_spec(classes, suffix), tiny()), timm_model(classes)
+    backbone, model = backbones.load(timm_spec(classes, suffix), tiny()), timm_model(classes)
     about = model.pretrained_cfg
     size = about["input_size"][1]
     pixels = normalised(images(size, 1), about["mean"], about["std"])
@@ -359,16 +360,16 @@ def test_timms_own_folder(tmp_path: Path) -> None:
     settings = {"architecture": "test_vit", "num_classes": 3, "model_args": args}
     path = folder / "config.json"
     path.write_text(json.dumps(settings | {"pretrained_cfg": about}))
-    backbone = encoders.load(f"timm:local-dir:{folder}", tiny())
+    backbone = backbones.load(f"timm:local-dir:{folder}", tiny())
     with torch.no_grad():
         expected = model.forward_features(normalised(images(32), mean, std))[:, 1:]
     close(backbone.layers(images(32), 1), [expected])
     assert backbone.normalisation == ((0.5, 0.4, 0.3), (0.3, 0.2, 0.1))
     path.write_text(json.dumps(settings | {"pretrained_cfg": about, "model_args": {"wings": 2}}))
     with pytest.raises(ValueError, match=r"timm cannot build it .*wings"):
-        encoders.load(f"timm:local-dir:{folder}", tiny())
+        backbones.load(f"timm:local-dir:{folder}", tiny())
     with pytest.raises(ValueError, match=r"needs config\.json and model\.safetensors or"):
-        encoders.load(f"timm:local-dir:{tmp_path}", tiny())
+        backbones.load(f"timm:local-dir:{tmp_path}", tiny())
 
 
 @pytest.mark.parametrize(("spec", "message"), [
@@ -381,7 +382,7 @@ def test_timms_own_folder(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_specs_that_name_nothing_are_one_line(spec: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        encoders.load(spec, tiny())
+        backbones.load(spec, tiny())
     assert "\n" not in str(error.value)
 
 
@@ -390,20 +391,20 @@ def test_timm_is_strict(tmp_path: Path) -> None:
     whole = load_file(path)
     save_file({k: v for k, v in whole.items() if k != "cls_token"}, path)
     with pytest.raises(ValueError, match=r"weights\.safetensors: .* missing cls_token$"):
-        encoders.load(spec, tiny())
+        backbones.load(spec, tiny())
     save_file(whole | {"headphones": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"extra headphones$"):
-        encoders.load(spec, tiny())
+        backbones.load(spec, tiny())
     torch.save([1], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="holds no weights by name, but list"):
-        encoders.load(f"timm:test_vit#{tmp_path / 'list.pth'}", tiny())
+        backbones.load(f"timm:test_vit#{tmp_path / 'list.pth'}", tiny())
 
 
 def test_a_network_without_patch_tokens_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), path)
     with pytest.raises(ValueError, match="timm gives no patch tokens of this model"):
-        encoders.load(f"timm:test_resnet#{path}", tiny())
+        backbones.load(f"timm:test_resnet#{path}", tiny())
 
 
 def test_of_a_pyramid_only_the_last_stage_counts() -> None:
@@ -426,7 +427,7 @@ def test_evaluation_of_an_encoder_from_elsewhere(
     assert made["encoders"] == ["trained", "random_init", "pixels"]
     assert made["n"]["test"] == 32
     assert made["tasks"]["class"]["linear"]["trained"]["accuracy"] > 60
-    assert evaluate.verify(Path("found"), Path("found/metrics.json")) == []
+    assert scores.verify(Path("found"), Path("found/metrics.json")) == []
     capsys.readouterr()
     assert cli.main(["evaluate", "--encoder", spec.partition("#")[0]]) == 2
     err = capsys.readouterr().err

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ijepa import environment
+from ijepa.runtime import environment
 
 
 def test_folders_count_from_the_main_checkout(

@@ -12,12 +12,16 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from ijepa import console, encoder, environment, evaluate, prepare, probing, scores, variants
-from ijepa.encoders import ENCODERS
+from ijepa import evaluate, variants
+from ijepa.backbones import ENCODERS
+from ijepa.evaluation import probing, run, scores
+from ijepa.evaluation.intervals import paired_difference, wilson
+from ijepa.evaluation.probing import Job
+from ijepa.model import vit
 from ijepa.probes import Result, choose
-from ijepa.probing import Job
-from ijepa.statistics import paired_difference, wilson
-from ijepa.store import Store
+from ijepa.runtime import environment, errors
+from ijepa.store import cache
+from ijepa.store.read import Store
 from tests.conftest import TINY, params, tiny
 
 
@@ -41,7 +45,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in {"DEVICE": "cpu", "THREADS": "1", "MONGO_URL": "off"}.items():
         monkeypatch.setenv(f"IJEPA_{name}", value)
     Path("out").mkdir()
-    encoder.save(encoder.create(16, tiny().model, 99), Path("out/encoder.safetensors"), {})
+    vit.save(vit.create(16, tiny().model, 99), Path("out/encoder.safetensors"), {})
     return tmp_path
 
 
@@ -119,7 +123,7 @@ def test_equal_inputs_give_equal_bytes(workspace: Path, store_path: Path) -> Non
         shutil.rmtree(path)
     evaluate._stage(job(store_path), Run())  # type: ignore[arg-type]
     assert outputs() == first
-    encoder.save(encoder.create(16, tiny().model, 98), Path("out/encoder.safetensors"), {})
+    vit.save(vit.create(16, tiny().model, 98), Path("out/encoder.safetensors"), {})
     evaluate._stage(job(store_path), Run())  # type: ignore[arg-type]
     assert outputs()["evaluation.json"] != first["evaluation.json"]
 
@@ -135,7 +139,7 @@ def numbers(tree: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def test_verify_recomputes_every_number(workspace: Path, store_path: Path) -> None:
     evaluate._stage(job(store_path), Run())  # type: ignore[arg-type]
-    assert evaluate.verify(evaluate.FOLDER, evaluate.METRICS) == []
+    assert scores.verify(evaluate.FOLDER, evaluate.METRICS) == []
     path = evaluate.FOLDER / "evaluation.json"
     text = path.read_text()
     places = [k for k in numbers(json.loads(text)) if k[-1] not in ("lr", "weight_decay")]
@@ -146,19 +150,19 @@ def test_verify_recomputes_every_number(workspace: Path, store_path: Path) -> No
             where = where[key]
         where[keys[-1]] += 0.01
         path.write_text(json.dumps(tree))
-        (line,) = evaluate.verify(evaluate.FOLDER, Path("none"))
+        (line,) = scores.verify(evaluate.FOLDER, Path("none"))
         assert all(str(key) in line for key in keys), (keys, line)
     path.write_text(text)
     metrics = json.loads(evaluate.METRICS.read_text())
     metrics["class"]["knn"]["trained"] += 1
     metrics["class"]["linear"]["held_out"] -= 1
     evaluate.METRICS.write_text(json.dumps(metrics))
-    first, second = sorted(evaluate.verify(evaluate.FOLDER, evaluate.METRICS))
+    first, second = sorted(scores.verify(evaluate.FOLDER, evaluate.METRICS))
     assert first.startswith("metrics.json: class: knn: trained: ")
     assert second.startswith("metrics.json: class: linear: held_out: ")
     (evaluate.FOLDER / "predictions.npz").unlink()
     with pytest.raises(ValueError, match=r"predictions.npz: no such file"):
-        evaluate.verify(evaluate.FOLDER, evaluate.METRICS)
+        scores.verify(evaluate.FOLDER, evaluate.METRICS)
 
 
 def test_every_probe_sees_the_same_split_and_test_alone_is_reported(
@@ -249,7 +253,7 @@ def run_stage(store_path: Path, **dotted: Any) -> int:
     if not Path("data").is_dir():
         Path("data").mkdir()
         Path("data/prepared").symlink_to(store_path)
-    return console.run(evaluate.main)
+    return errors.run(evaluate.main)
 
 
 def test_missing_or_foreign_encoder_is_one_line(
@@ -281,13 +285,13 @@ def test_transfer_probes_another_data_set_under_its_own_name(
     monkeypatch.setenv("IJEPA_DATA_ROOT", "raw")
     knn = {"evaluate.knn": {"k": 5, "temperature": 0.07}}
     transfer = {"evaluate.transfer": [{"name": "folder", "path": "colours"}]} | knn
-    made = evaluate.evaluate(job(store_path, **transfer), evaluate.FOLDER, evaluate.METRICS)
+    made = run.evaluate(job(store_path, **transfer), evaluate.FOLDER, evaluate.METRICS)
     task = made["tasks"]["folder/class"]
     assert list(made["tasks"]) == ["class", "folder/class"]
     assert task["classes"] == ["green", "red"]
     assert (task["data"], task["n"]["test"], made["n"]["test"]) == ("folder", 20, 32)
     assert task["linear"]["pixels"]["accuracy"] == 100.0
-    alone = evaluate.evaluate(job(store_path, **knn), evaluate.FOLDER, evaluate.METRICS)
+    alone = run.evaluate(job(store_path, **knn), evaluate.FOLDER, evaluate.METRICS)
     assert made["tasks"]["class"] == alone["tasks"]["class"]
     assert len(list((environment.home() / "datasets").iterdir())) == 1
 
@@ -311,7 +315,7 @@ def test_transfer_to_parquet_measures_the_labels_it_names(
     def measure(**change: Any) -> dict[str, Any]:
         knn = {"evaluate.probes": ["knn"], "evaluate.knn": {"k": 5, "temperature": 0.07}}
         wanted = job(store_path, **knn, **{"evaluate.transfer": [entry | change]})
-        return evaluate.evaluate(wanted, evaluate.FOLDER, evaluate.METRICS)
+        return run.evaluate(wanted, evaluate.FOLDER, evaluate.METRICS)
 
     made = measure()
     assert list(made["tasks"]) == ["class", "parquet/fine"]
@@ -340,10 +344,10 @@ def test_a_transferred_set_is_prepared_once_whatever_the_views_size(
         Path(f"raw/in/{split}/cat").mkdir(parents=True)
         Image.new("RGB", (20, 24)).save(f"raw/in/{split}/cat/0.png")
     folder = {"data.name": "folder", "data.path": "in"}
-    first = prepare.cached(tiny(**folder).data)
+    first = cache.prepared(tiny(**folder).data)
     for change in ({"data.image_size": 32}, {"data.train_fraction": 0.1}):
-        assert prepare.cached(tiny(**folder, **change).data) == first
-    assert prepare.cached(tiny(**folder, **{"data.bad_images": "skip"}).data) != first
+        assert cache.prepared(tiny(**folder, **change).data) == first
+    assert cache.prepared(tiny(**folder, **{"data.bad_images": "skip"}).data) != first
 
 
 @pytest.mark.slow
@@ -351,13 +355,13 @@ def test_several_processes_give_the_numbers_of_one(
     workspace: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real torchrun with gloo."""
-    evaluate.evaluate(job(store_path), evaluate.FOLDER, evaluate.METRICS)
+    run.evaluate(job(store_path), evaluate.FOLDER, evaluate.METRICS)
     alone = outputs()
     features = {p.name: p.read_bytes() for p in (environment.home() / "features").iterdir()}
     for processes in (2, 3):
         monkeypatch.setenv("IJEPA_HOME", str(workspace / f"home{processes}"))
         monkeypatch.setenv("IJEPA_PROCESSES", str(processes))
-        evaluate.evaluate(job(store_path), evaluate.FOLDER, evaluate.METRICS)
+        run.evaluate(job(store_path), evaluate.FOLDER, evaluate.METRICS)
         assert outputs() == alone
         again = (environment.home() / "features").iterdir()
         assert {p.name: p.read_bytes() for p in again} == features

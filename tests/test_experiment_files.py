@@ -9,10 +9,10 @@ import pytest
 
 from ijepa import config as configs
 from ijepa import presets, variants
-from ijepa.ablation import experiment as experiments
-from ijepa.ablation.experiment import Experiment, Point, Scale, Variant
 from ijepa.config import Config
 from ijepa.masks import Keys
+from ijepa.study import experiment as experiments
+from ijepa.study.experiment import Experiment, Point, Scale, Variant
 
 SCALES = ("gpu", "laptop", "paper", "smoke")
 

@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from test_encoders import close, hf_folder, hf_layers, images, meta_file, normalised, timm_spec
 from torch import Tensor
 
-from ijepa import cli, encoder, encoders
+from ijepa import backbones, cli
+from ijepa.backbones._export import FORMATS, export
 from ijepa.config import Config
-from ijepa.export import FORMATS, export
+from ijepa.model import vit
 
 
 @pytest.fixture(autouse=True)
@@ -26,13 +27,13 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"IJEPA_{name}", value)
     YAML(typ="safe", pure=True).dump(params(**TINY), Path("params.yaml"))
     Path("out").mkdir()
-    made = encoder.create(16, tiny().model, 0)
+    made = vit.create(16, tiny().model, 0)
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in made.parameters():  # biases and norms at their start would hide a swap
             parameter.add_(0.1 * torch.randn(parameter.shape))
     about = {"data": "d4ta", "signature": "s1gn", "network": "context"}
-    encoder.save(made, Path("out/encoder.safetensors"), about)
+    vit.save(made, Path("out/encoder.safetensors"), about)
 
 
 SPEC = "out/encoder.safetensors"
@@ -41,7 +42,7 @@ SPECS = {"timm": "timm:local-dir:made", "hf": "huggingface:made",
 
 
 def features(spec: str, config: Config) -> list[Tensor]:
-    backbone = encoders.load(spec, config)
+    backbone = backbones.load(spec, config)
     return backbone.layers(images(backbone.image_size), 2)
 
 
@@ -90,7 +91,7 @@ def test_it_says_where_it_comes_from(form: str) -> None:
     if form == "safetensors":
         about = json.loads(about["ijepa"])
     expected = {"data": "d4ta", "signature": "s1gn", "network": "context", "export_format": form,
-                "source": encoders.digest(Path(SPEC))}  # fmt: skip
+                "source": backbones.digest(Path(SPEC))}  # fmt: skip
     assert expected.items() <= about.items()
     card = Path("made/README.md").read_text()
     for name, value in expected.items():
@@ -112,7 +113,7 @@ def test_an_encoder_from_elsewhere_is_exported_too(tmp_path: Path) -> None:
         folder = Path(form)
         export(spec, form, folder, tiny())
         close(features(found.replace("made", form), tiny()), features(spec, tiny()))
-    assert encoder.metadata(Path("safetensors/encoder.safetensors"))["network"] == "target"
+    assert vit.metadata(Path("safetensors/encoder.safetensors"))["network"] == "target"
     assert str(tmp_path) not in Path("hf/README.md").read_text()
 
 

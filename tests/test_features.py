@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from ijepa import batches, encoder, encoders, features, seeds
+from ijepa import backbones, features, seeds, views
+from ijepa.backbones import Backbone
 from ijepa.config import Config
 from ijepa.datasets import Item, Source, Split
-from ijepa.encoders import Backbone
 from ijepa.features import Part
-from ijepa.store import Store, open_store, write_store
+from ijepa.model import vit
+from ijepa.store.read import Store, open_store
+from ijepa.store.write import write_store
 from tests.conftest import tiny
 
 
@@ -29,12 +31,12 @@ def weights(tmp_path: Path) -> Path:
     """Weights that differ from those of seed 0."""
     path = tmp_path / "encoder.safetensors"
     config = tiny()
-    encoder.save(encoder.create(16, config.model, 99), path, {})
+    vit.save(vit.create(16, config.model, 99), path, {})
     return path
 
 
 def extract(name: str, config: Config, weights: Path, store: Store, split: str = "test") -> Any:
-    backbone = encoders.compared(str(weights), config)[name]
+    backbone = backbones.compared(str(weights), config)[name]
     return features.pooled(backbone, config.evaluate.last_layers, part(store, split, backbone))
 
 
@@ -45,11 +47,11 @@ def part(store: Store, split: str, backbone: Backbone) -> Part:
 
 def test_features_are_pooled_tokens_of_the_last_blocks(store: Store, weights: Path) -> None:
     found = extract("trained", tiny(), weights, store)
-    model = encoder.load(weights)
-    images = torch.stack([batches.centre(store.splits["test"][i], 16) for i in range(32)])
+    model = vit.load(weights)
+    images = torch.stack([views.centre(store.splits["test"][i], 16) for i in range(32)])
     with torch.no_grad():
-        blocks = model.layers(batches.normalise(images), 2)
-        last = model(batches.normalise(images)).mean(1)
+        blocks = model.layers(views.normalise(images), 2)
+        last = model(views.normalise(images)).mean(1)
     assert list(found) == ["last", "last2"]
     assert found["last"].shape == (32, 16)
     assert found["last2"].shape == (32, 32)
@@ -66,10 +68,10 @@ def test_one_layer_is_one_choice(store: Store, weights: Path) -> None:
 
 def test_random_init_is_where_the_run_started(store: Store, weights: Path) -> None:
     found = extract("random_init", tiny(seed=5), weights, store)
-    model = encoder.create(16, tiny().model, 5).eval()
-    images = torch.stack([batches.centre(store.splits["test"][i], 16) for i in range(32)])
+    model = vit.create(16, tiny().model, 5).eval()
+    images = torch.stack([views.centre(store.splits["test"][i], 16) for i in range(32)])
     with torch.no_grad():
-        expected = model(batches.normalise(images)).mean(1)
+        expected = model(views.normalise(images)).mean(1)
     np.testing.assert_allclose(found["last"], expected.numpy(), rtol=1e-3, atol=1e-3)
     other = extract("random_init", tiny(seed=6), weights, store)
     assert not np.allclose(found["last"], other["last"], atol=1e-2)
@@ -85,7 +87,7 @@ def test_large_pixels_are_averaged_down(tmp_path: Path, weights: Path) -> None:
     image = seeds.generator(0, "test").integers(0, 256, (64, 64, 3)).astype(np.uint8)
     split = Split(1, lambda: iter([Item(image, {"class": 0}, "made")]))
     write_store(Source({"train": split, "test": split}, {"class": ("a",)}, {}), tmp_path / "p")
-    backbone = encoders.load("pixels:64", tiny())
+    backbone = backbones.load("pixels:64", tiny())
     opened = open_store(tmp_path / "p")
     found = features.pooled(backbone, 2, part(opened, "test", backbone))["pixels"]
     blocks = image.reshape(32, 2, 32, 2, 3).mean((1, 3)) / 255
@@ -120,7 +122,7 @@ def test_every_cause_has_a_cache_of_its_own(
     assert files() == 3
     extract("random_init", tiny(), weights, store)
     extract("random_init", tiny(seed=1), weights, store)
-    encoder.save(encoder.create(16, tiny(**{"model.heads": 1}).model, 0), weights, {})
+    vit.save(vit.create(16, tiny(**{"model.heads": 1}).model, 0), weights, {})
     extract("random_init", tiny(), weights, store)
     assert files() == 6
     extract("trained", tiny(), weights, store)
@@ -139,7 +141,7 @@ def test_every_cause_has_a_cache_of_its_own(
 def test_an_interrupted_extraction_leaves_nothing(
     store: Store, weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone = encoders.load(str(weights), tiny())
+    backbone = backbones.load(str(weights), tiny())
     calls = []
 
     def fail(images: torch.Tensor) -> torch.Tensor:

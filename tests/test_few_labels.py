@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from ijepa import encoder, evaluate, labelled, logistic
-from ijepa.probes import Features, Result, few_shot
+from ijepa.evaluation import run, scores
+from ijepa.evaluation.probing import Job
+from ijepa.model import vit
+from ijepa.probes import Features, Result, _draws, _multinomial, few_shot
 from ijepa.probes import logistic as one_percent
-from ijepa.probing import Job
 from tests.conftest import tiny
 
 Array = NDArray[Any]
@@ -63,7 +64,7 @@ def test_the_minimum_is_sklearns(count: int, width: int, classes: int) -> None:
     x *= np.logspace(-1, 2, width)
     tests = rng.normal(size=(1000, width)) * np.logspace(-1, 2, width)
     grid = [1e-3, 1e-1, 1e-2]
-    models = logistic.fit(x, y, grid, logistic.standard(x, "cpu"))
+    models = _multinomial.fit(x, y, grid, _multinomial.standard(x, "cpu"))
     z = (x - x.mean(0)) / x.std(0)
 
     def objective(weight: Array, bias: Array, l2: float) -> float:
@@ -88,17 +89,17 @@ def test_classes_without_labels_are_not_predicted_and_one_class_is_no_error() ->
     rng = np.random.default_rng(1)
     x = rng.normal(size=(30, 5)).astype(np.float16)
     y = np.repeat([1, 4, 7], 10)
-    models = logistic.fit(x, y, [0.1], logistic.standard(x, "cpu"))
+    models = _multinomial.fit(x, y, [0.1], _multinomial.standard(x, "cpu"))
     assert set(models.predict(x)[0]) == {1, 4, 7}
-    alone = logistic.fit(x, np.full(30, 3), [0.1], logistic.standard(x, "cpu"))
+    alone = _multinomial.fit(x, np.full(30, 3), [0.1], _multinomial.standard(x, "cpu"))
     assert (alone.predict(x) == 3).all()
 
 
 def test_standard_is_the_mean_and_deviation_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(2).normal(100, 3, (50, 4)).astype(np.float32)
     x[:, 2] = 0.1
-    monkeypatch.setattr(logistic, "_ROWS", 7)
-    mean, scale = logistic.standard(x, "cpu")
+    monkeypatch.setattr(_multinomial, "_ROWS", 7)
+    mean, scale = _multinomial.standard(x, "cpu")
     assert mean.numpy() == pytest.approx(x.astype(np.float64).mean(0), rel=1e-12)
     expected = x.astype(np.float64).std(0)
     expected[2] = 1.0
@@ -110,23 +111,23 @@ def test_draws_are_nested_balanced_and_leave_no_class_out() -> None:
     labels = rng.choice(5, 2000, p=[0.5, 0.3, 0.15, 0.049, 0.001])
     labels[0] = 4
     order = rng.permutation(2000)
-    chosen = [labelled.fraction(labels, share, order) for share in (0.001, 0.01, 0.1, 1.0)]
+    chosen = [_draws.fraction(labels, share, order) for share in (0.001, 0.01, 0.1, 1.0)]
     for small, large in pairwise(chosen):
         assert set(small) < set(large)
     assert len(chosen[-1]) == 2000
     for share, rows in zip((0.001, 0.01, 0.1), chosen, strict=False):
         wanted = np.maximum(1, np.rint(share * np.bincount(labels)))
         assert (np.bincount(labels[rows], minlength=5) == wanted).all()
-    one_each, four = labelled.shots(labels, 1, order), labelled.shots(labels, 4, order)
+    one_each, four = _draws.shots(labels, 1, order), _draws.shots(labels, 4, order)
     assert sorted(labels[one_each]) == [0, 1, 2, 3, 4]
     assert set(one_each) <= set(four)
-    other = labelled.fraction(labels, 0.1, rng.permutation(2000))
+    other = _draws.fraction(labels, 0.1, rng.permutation(2000))
     assert len(set(other) & set(chosen[2])) < 60  # 20 expected, of 200
 
 
 def test_folds_share_out_every_class() -> None:
     labels = np.random.default_rng(4).integers(0, 3, 47)
-    folds = labelled.folds(labels, 5)
+    folds = _draws.folds(labels, 5)
     assert np.ptp(np.bincount(folds)) <= 1
     for label in range(3):
         assert np.ptp(np.bincount(folds[labels == label], minlength=5)) <= 1
@@ -137,11 +138,11 @@ def test_logistic_sees_no_label_and_no_feature_outside_the_fraction() -> None:
     both = np.concatenate([p.labels["class"] for p in data[:2]])
     first = one(data)
     order = one_percent.seeds.generator(0, "logistic").permutation(len(both))
-    inside = labelled.fraction(both, 0.05, order)
+    inside = _draws.fraction(both, 0.05, order)
     assert len(inside) == len(first.held_out_labels) == pytest.approx(50, abs=2)
     assert (both[inside] == first.held_out_labels).all()
     # labels that come later in the order than the draw change places: the draw stays
-    later = np.setdiff1d(np.arange(len(both)), labelled.fraction(both, 0.5, order))
+    later = np.setdiff1d(np.arange(len(both)), _draws.fraction(both, 0.5, order))
     changed = both.copy()
     changed[later] = np.random.default_rng(0).permutation(both[later])
     assert (changed != both).sum() > 300
@@ -266,12 +267,12 @@ def test_the_stage_writes_curves_that_verify_computes_again(
     monkeypatch.setenv("IJEPA_HOME", str(tmp_path / "home"))
     for name, value in {"DEVICE": "cpu", "THREADS": "1"}.items():
         monkeypatch.setenv(f"IJEPA_{name}", value)
-    encoder.save(encoder.create(16, tiny().model, 0), Path("encoder.safetensors"), {})
+    vit.save(vit.create(16, tiny().model, 0), Path("encoder.safetensors"), {})
     config = tiny(**{"evaluate.probes": ["few_shot", "logistic"], "evaluate.last_layers": 1})
     job, metrics = Job(config, "encoder.safetensors", store_path), Path("metrics.json")
-    made = evaluate.evaluate(job, Path("out"), metrics)["tasks"]["class"]
+    made = run.evaluate(job, Path("out"), metrics)["tasks"]["class"]
     curve = made["few_shot"]["pixels"]["curve"]
     assert [(p["labels"], len(p["draws"])) for p in curve] == [(1, 2), (5, 2)]
     assert made["few_shot"]["pixels"]["accuracy"] == curve[1]["draws"][0]
     assert made["logistic"]["pixels"]["selected"]["l2"] in config.evaluate.options["logistic"].l2
-    assert evaluate.verify(Path("out"), metrics) == []
+    assert scores.verify(Path("out"), metrics) == []

@@ -8,11 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ijepa import encoder
-from ijepa.encoders import ijepa as ours
+from ijepa.backbones import ijepa as ours
 from ijepa.features import Part
+from ijepa.model import vit
 from ijepa.probes import Features, Result, attentive, finetune, linear
-from ijepa.store import Store
+from ijepa.store.read import Store
 from tests.conftest import tiny
 
 Array = NDArray[Any]
@@ -102,7 +102,7 @@ def test_attentive_heads_divide_the_width() -> None:
 
 def pictures(store: Store, seed: int = 0) -> list[Features]:
     """All but 16 training images, these 16, and the test images."""
-    backbone = ours.of(encoder.create(16, tiny().model, seed), "random", "random")
+    backbone = ours.of(vit.create(16, tiny().model, seed), "random", "random")
     made = []
     for split, rows in (("train", np.arange(48)), ("train", np.arange(48, 64)),
                         ("test", np.arange(32))):  # fmt: skip
@@ -176,19 +176,19 @@ def test_finetuning_a_fraction_looks_at_no_other_label(store: Store) -> None:
     assert first.held_out.shape == (1, 4)
     train = parts[0].labels["class"]
     order = finetune._order(0, parts[0], "class")
-    later = np.setdiff1d(np.arange(48), finetune.labelled.fraction(train, 0.75, order))
+    later = np.setdiff1d(np.arange(48), finetune._draws.fraction(train, 0.75, order))
     changed = train.copy()
     changed[later] = changed[later][::-1]
     assert (changed != train).any()
-    assert (finetune.labelled.fraction(changed, 0.25, order)
-            == finetune.labelled.fraction(train, 0.25, order)).all()  # fmt: skip
+    assert (finetune._draws.fraction(changed, 0.25, order)
+            == finetune._draws.fraction(train, 0.25, order)).all()  # fmt: skip
     other = Features({}, {"class": changed}, parts[0].backbone, parts[0].images)
     again = finetune.fit_score(other, parts[1], parts[2], short, 0, "cpu")["class"]
     assert (first.test == again.test).all()
 
 
 def test_layer_decay_gives_each_parameter_its_rate() -> None:
-    names = [name for name, _ in encoder.create(16, tiny().model, 0).named_parameters()]
+    names = [name for name, _ in vit.create(16, tiny().model, 0).named_parameters()]
     found = finetune.rates([*(f"network.{n}" for n in names), "head.weight", "head.bias"], 0.5)
     assert found["head.weight"] == found["network.norm.weight"] == 1.0
     assert found["network.blocks.1.mlp.fc1.weight"] == 0.5

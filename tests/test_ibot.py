@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from test_model import images, make
 from torch import Tensor
 
-from ijepa import batches, checkpoint, logistic, train
-from ijepa import encoder as encoders
+from ijepa import views
 from ijepa.config import Config
 from ijepa.datasets import Item, Source, Split
-from ijepa.encoder import Encoder
 from ijepa.masks import Masks, indices
+from ijepa.model import vit
+from ijepa.model.vit import Encoder
 from ijepa.objectives import encode, ibot
-from ijepa.store import Store, open_store, write_store
+from ijepa.probes import _multinomial
+from ijepa.store.read import Store, open_store
+from ijepa.store.write import write_store
+from ijepa.training import batches, checkpoint, loop
 from ijepa.views import View
 
 CPU = torch.device("cpu")
@@ -342,13 +345,13 @@ def probe(encoder: Encoder, store: Store) -> float:
     penalty that suits this encoder's test images best."""
     features, labels = {}, np.arange(768) % 6
     for name, split in store.splits.items():
-        views = torch.stack([batches.centre(split[i], 16) for i in range(768)])
+        shown = torch.stack([views.centre(split[i], 16) for i in range(768)])
         with torch.no_grad():
-            features[name] = encoder(batches.normalise(views)).mean(1).numpy()
+            features[name] = encoder(views.normalise(shown)).mean(1).numpy()
     found = []
     for start in range(0, 480, 60):
         x, y = features["train"][start : start + 60], labels[start : start + 60]
-        models = logistic.fit(x, y, (0.01, 0.1, 1.0, 10.0), logistic.standard(x, "cpu"))
+        models = _multinomial.fit(x, y, (0.01, 0.1, 1.0, 10.0), _multinomial.standard(x, "cpu"))
         found.append((models.predict(features["test"]) == labels).mean(1))
     return float(np.mean(found, 0).max())
 
@@ -373,9 +376,9 @@ def test_a_small_run_beats_its_random_initialisation(
         "objective.head_hidden": 64, "objective.head_bottleneck": 32, "objective.prototypes": 64,
         "objective.teacher_temp": 0.04, "objective.ema": [0.95, 1.0],
     }  # fmt: skip
-    train.train(config(**change), store, CPU, "fp32", 0, 1)
-    trained = probe(encoders.load(Path("out/encoder.safetensors")), store)
-    start = probe(encoders.create(16, config(**change).model, 0), store)
+    loop.train(config(**change), store, CPU, "fp32", 0, 1)
+    trained = probe(vit.load(Path("out/encoder.safetensors")), store)
+    start = probe(vit.create(16, config(**change).model, 0), store)
     assert trained > start + 0.04
 
 
@@ -399,7 +402,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
 
     def run(home: str) -> bytes:
         monkeypatch.setenv("IJEPA_HOME", str(tmp_path / home))
-        train.train(config(**change), store, CPU, "fp32", 0, 1)
+        loop.train(config(**change), store, CPU, "fp32", 0, 1)
         return Path("out/encoder.safetensors").read_bytes()
 
     straight = run("straight")

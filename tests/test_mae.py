@@ -12,9 +12,9 @@ from test_model import images, make, masks_of
 from test_objectives import blocks, by_hand, changed_at
 from torch import Tensor, nn
 
-from ijepa import encoder as encoders
 from ijepa.config import Config
 from ijepa.masks import Masks
+from ijepa.model import vit
 from ijepa.objectives import mae
 
 MAE = {
@@ -223,7 +223,7 @@ def test_seed_and_init_make_the_decoder() -> None:
     for name, value in one.state_dict().items():
         assert torch.equal(value, same.state_dict()[name])
     assert not torch.equal(one.decoder.mask_token, other.decoder.mask_token)
-    start = encoders.create(16, config().model, 0).state_dict()
+    start = vit.create(16, config().model, 0).state_dict()
     assert all(torch.equal(v, start[name]) for name, v in one.encoder.state_dict().items())
     wide = config(**{"objective.decoder_width": 512, "objective.decoder_heads": 16})
     token = mae.create(16, wide.model, wide.objective.options, 0).decoder.mask_token

@@ -12,13 +12,13 @@ import pytest
 import torch
 from conftest import tiny
 
-from ijepa import checkpoint, logbook, meter, train
-from ijepa.batches import Batches
-from ijepa.meter import Meter, Nvml, Rapl, Spent
+from ijepa.pages.run import words
 from ijepa.pretrain import Tail
-from ijepa.reporting import words
-from ijepa.store import Store
+from ijepa.store.read import Store
 from ijepa.tracking import journal, runs
+from ijepa.training import checkpoint, loop, meter, progress
+from ijepa.training.batches import Batches
+from ijepa.training.meter import Meter, Nvml, Rapl, Spent
 
 CPU = torch.device("cpu")
 SHORT = {"train.epochs": 0.5, "train.warmup_epochs": 0}  # four steps of eight images
@@ -189,13 +189,13 @@ def run(
 ) -> Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Train a tiny run; returns out/pretrain.json and the rows that the stage's parent gets."""
     monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "0")  # after every step
-    monkeypatch.setenv(logbook.METRICS, str(tmp_path / "rows"))
+    monkeypatch.setenv(progress.METRICS, str(tmp_path / "rows"))
     monkeypatch.chdir(tmp_path)
 
     def start(home: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         monkeypatch.setenv("IJEPA_HOME", str(tmp_path / home))
         (tmp_path / "rows").unlink(missing_ok=True)
-        train.train(tiny(**SHORT), store, CPU, "fp32", 0, 1)
+        loop.train(tiny(**SHORT), store, CPU, "fp32", 0, 1)
         rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
         return json.loads((tmp_path / "out" / "pretrain.json").read_text()), rows
 
@@ -213,7 +213,7 @@ def test_a_resumed_run_has_the_flops_of_the_whole_and_all_its_seconds(
     config, now, real = tiny(**SHORT), [0.0], checkpoint.save
     monkeypatch.setattr(meter, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     objective, batches = (
-        train.create_objective(config, CPU),
+        loop.create_objective(config, CPU),
         Batches(store.splits["train"], config),
     )
     given = [batches[position] for position in range(0, 32, 8)]
@@ -230,8 +230,8 @@ def test_a_resumed_run_has_the_flops_of_the_whole_and_all_its_seconds(
         if step == kill:
             raise Killed
 
-    compute, kill = train.forward_backward, 0
-    monkeypatch.setattr(train, "forward_backward", forward_backward)
+    compute, kill = loop.forward_backward, 0
+    monkeypatch.setattr(loop, "forward_backward", forward_backward)
     monkeypatch.setattr(checkpoint, "save", save)
     straight, rows = run("straight")
     assert (straight["flops"], straight["images"]) == (expected, 32)
@@ -282,11 +282,11 @@ def test_the_stage_records_it_and_the_journal_shows_it(
 
     def body(recorded: journal.Run) -> None:
         tail = Tail(tmp_path / "rows", recorded)
-        monkeypatch.setenv(logbook.METRICS, str(tail.path))
-        logbook.emit({"cost": COST | {"device_seconds": 45.0}})
-        logbook.emit({"step": 1, "loss": 0.5})
+        monkeypatch.setenv(progress.METRICS, str(tail.path))
+        progress.emit({"cost": COST | {"device_seconds": 45.0}})
+        progress.emit({"step": 1, "loss": 0.5})
         tail.read()
-        logbook.emit({"cost": COST})
+        progress.emit({"cost": COST})
         tail.read()
 
     journal.record("pretrain", tiny(), body)

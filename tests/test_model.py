@@ -8,11 +8,11 @@ import torch
 from conftest import tiny
 from torch import Tensor, nn
 
-from ijepa import encoder as encoders
 from ijepa import variants
 from ijepa.config import Config, grid
 from ijepa.masks import Keys, Masks
-from ijepa.predictor import _last_tokens_only
+from ijepa.model import vit
+from ijepa.model.predictor import _last_tokens_only
 
 
 def images(count: int = 3, size: int = 16) -> Tensor:
@@ -30,14 +30,14 @@ def masks_of(config: Config, count: int = 3) -> Masks:
 def make(config: Config) -> nn.Module:
     family = variants.load("objectives", config.objective.name)
     made: nn.Module = family.create(16, config.model, config.objective.options, config.seed)
-    encoders.place(made, torch.device("cpu"))
+    vit.place(made, torch.device("cpu"))
     return made
 
 
 def test_padding_changes_no_visible_token() -> None:
     config = tiny()
-    encoder = encoders.create(16, config.model, 0)
-    encoders.place(encoder, torch.device("cpu"))
+    encoder = vit.create(16, config.model, 0)
+    vit.place(encoder, torch.device("cpu"))
     keep = torch.tensor([[1, 4, 7, 9]])
     alone = encoder(images(1), keep=keep)
     padded = encoder(
@@ -50,7 +50,7 @@ def test_padding_changes_no_visible_token() -> None:
 
 def test_hidden_patches_do_not_reach_the_context_encoder() -> None:
     config = tiny()
-    encoder = encoders.create(16, config.model, 0)
+    encoder = vit.create(16, config.model, 0)
     changed = images(1)
     changed[..., 12:, 12:] += 1  # patch 15
     keep = torch.arange(15)[None]
@@ -59,14 +59,14 @@ def test_hidden_patches_do_not_reach_the_context_encoder() -> None:
 
 
 def test_layers_end_with_the_output() -> None:
-    encoder = encoders.create(16, tiny().model, 0)
+    encoder = vit.create(16, tiny().model, 0)
     torch.testing.assert_close(encoder.layers(images(), 2)[-1], encoder(images()))
     assert len(encoder.layers(images(), 1)) == 1
 
 
 def test_seed_decides_the_initialisation() -> None:
     model = tiny().model
-    states = [encoders.create(16, model, seed).state_dict() for seed in (0, 0, 1)]
+    states = [vit.create(16, model, seed).state_dict() for seed in (0, 0, 1)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not torch.equal(
         states[0]["blocks.0.mlp.fc1.weight"], states[2]["blocks.0.mlp.fc1.weight"]
@@ -79,13 +79,13 @@ def test_seed_decides_the_initialisation() -> None:
     ("fan_in", 0.88 / 48**0.5, (2 / 80) ** 0.5),
 ])  # fmt: skip
 def test_initial_standard_deviations(init: str, patch: float, linear: float) -> None:
-    encoder = encoders.create(16, tiny(**{"model.init": init}).model, 0)
+    encoder = vit.create(16, tiny(**{"model.init": init}).model, 0)
     assert encoder.patch_embed.proj.weight.std().item() == pytest.approx(patch, rel=0.06)
     assert encoder.blocks[0].mlp.fc1.weight.std().item() == pytest.approx(linear, rel=0.06)
 
 
 def test_positions_are_fixed_and_distinct() -> None:
-    encoder = encoders.create(16, tiny().model, 0)
+    encoder = vit.create(16, tiny().model, 0)
     assert "pos_embed" not in dict(encoder.named_parameters())
     assert torch.cdist(encoder.pos_embed[0], encoder.pos_embed[0]).fill_diagonal_(9).min() > 0.1
 
@@ -93,9 +93,7 @@ def test_positions_are_fixed_and_distinct() -> None:
 def test_last_predictor_block_on_targets_only_is_exact() -> None:
     predictor = make(tiny()).predictor
     x = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(0))
-    bias = encoders.key_bias(
-        torch.tensor([[True] * 9, [True] * 4 + [False] + [True] * 4]), x.dtype
-    )
+    bias = vit.key_bias(torch.tensor([[True] * 9, [True] * 4 + [False] + [True] * 4]), x.dtype)
     for fused in (False, True):
         block = predictor.blocks[-1]
         block.attn.fused_attn = fused
@@ -195,14 +193,14 @@ def test_ema_is_the_weighted_mean_and_its_momentum_grows_linearly() -> None:
 
 def test_save_and_load(tmp_path: Path) -> None:
     path = tmp_path / "encoder.safetensors"
-    encoder = encoders.create(16, tiny().model, 0)
-    encoders.save(encoder, path, {"data": "x"})
+    encoder = vit.create(16, tiny().model, 0)
+    vit.save(encoder, path, {"data": "x"})
     first = path.read_bytes()
-    encoders.save(encoder, path, {"data": "x"})
+    vit.save(encoder, path, {"data": "x"})
     assert path.read_bytes() == first
-    torch.testing.assert_close(encoders.load(path)(images()), encoder(images()), atol=1e-6, rtol=0)
+    torch.testing.assert_close(vit.load(path)(images()), encoder(images()), atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match="no such file"):
-        encoders.load(path.with_name("nothing"))
+        vit.load(path.with_name("nothing"))
 
 
 def test_tokens_equal_hugging_faces_ijepa() -> None:
@@ -219,8 +217,8 @@ def test_tokens_equal_hugging_faces_ijepa() -> None:
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    ours = encoders.create(16, config.model, 0)
-    encoders.place(ours, torch.device("cpu"))
+    ours = vit.create(16, config.model, 0)
+    vit.place(ours, torch.device("cpu"))
     ours.load_state_dict(_mapped(theirs.state_dict()))
     with torch.no_grad():
         expected = theirs(images()).last_hidden_state

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from test_model import images, make, masks_of
 from torch import Tensor, nn
 
-from ijepa import encoder as encoders
-from ijepa import train
 from ijepa.masks import Masks
+from ijepa.model import vit
 from ijepa.objectives import compare, encode, hidden, patches
-from ijepa.store import Store
+from ijepa.store.read import Store
+from ijepa.training import loop
 
 CPU = torch.device("cpu")
 PIXELS = {"objective.name": "pixels"}
@@ -86,7 +86,7 @@ def test_a_flat_patch_has_a_finite_target() -> None:
 
 
 def test_patches_are_numbered_as_the_encoders_tokens() -> None:
-    encoder = encoders.create(16, tiny().model, 0)
+    encoder = vit.create(16, tiny().model, 0)
     number = torch.arange(16.0)
     image = number.view(4, 4).repeat_interleave(4, 0).repeat_interleave(4, 1)
     cut = patches(image.expand(1, 3, 16, 16), 4)
@@ -202,7 +202,7 @@ def run(store: Store, folder: Path, patch: pytest.MonkeyPatch, **change: Any) ->
     patch.chdir(folder)
     patch.setenv("IJEPA_HOME", str(folder / "home"))
     config = tiny(**change, **{"train.epochs": 6, "train.lr": 0.003})
-    train.train(config, store, CPU, "fp32", 0, 1)
+    loop.train(config, store, CPU, "fp32", 0, 1)
     rows = [line.split(",") for line in Path("out/history.csv").read_text().splitlines()]
     assert ("ema" in rows[0]) == (change.get("objective.name") != "pixels")
     return [float(row[rows[0].index("loss")]) for row in rows[1:]]
@@ -223,14 +223,14 @@ def test_momentum_0_and_1(
 ) -> None:
     """0: the target encoder is the context encoder; 1: it stays what it was. Bit for bit."""
     made: list[nn.Module] = []
-    real = train.create_objective
+    real = loop.create_objective
     monkeypatch.setattr(
-        train, "create_objective", lambda *args: made.append(real(*args)) or made[-1]
+        loop, "create_objective", lambda *args: made.append(real(*args)) or made[-1]
     )
     losses = run(store, tmp_path, monkeypatch, **{"objective.ema": [momentum, momentum]})
     assert np.isfinite(losses).all()
     (objective,) = made
-    start = encoders.create(16, tiny().model, 0).state_dict()
+    start = vit.create(16, tiny().model, 0).state_dict()
     student = objective.context_encoder.state_dict()
     expected = student if same == "student" else start
     assert not torch.equal(student["norm.weight"], start["norm.weight"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ijepa import pictures
+from ijepa.store import pictures
 
 
 def pixels(seed: int, height: int, width: int) -> np.ndarray:

@@ -14,7 +14,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from ruamel.yaml import YAML
 
-from ijepa import cli, config, environment
+from ijepa import cli, config
+from ijepa.runtime import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = sorted((ROOT / "experiments/presets").glob("*.yaml"))

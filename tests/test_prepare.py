@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from ijepa import console, prepare
-from ijepa.store import open_store
+from ijepa import prepare
+from ijepa.runtime import errors
+from ijepa.store.read import open_store
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,7 +36,7 @@ def run(**data: Any) -> int:
     tree["data"] |= {"name": "folder", "path": "pets", **data}
     with Path("params.yaml").open("w") as file:
         yaml.dump(tree, file)
-    return console.run(prepare.main)
+    return errors.run(prepare.main)
 
 
 def plant(place: Path) -> None:

@@ -19,10 +19,11 @@ import torch
 from conftest import ROOT, TINY, params
 from ruamel.yaml import YAML
 
-from ijepa import batches, statistics
-from ijepa import encoder as encoders
+from ijepa import views
+from ijepa.evaluation import intervals
+from ijepa.model import vit
 from ijepa.probes import Features, linear
-from ijepa.store import Store
+from ijepa.store.read import Store
 
 pytestmark = pytest.mark.slow
 OUTS = ("encoder.safetensors", "history.csv", "pretrain.json")
@@ -159,13 +160,13 @@ def rows(folder: Path) -> list[dict[str, float]]:
 
 def probe(folder: Path, store: Store) -> int:
     """How many test images a linear probe on the folder's encoder gets right."""
-    encoder = encoders.load(folder / "out" / "encoder.safetensors")
+    encoder = vit.load(folder / "out" / "encoder.safetensors")
 
     def pooled(split: str) -> Features:
         images = store.splits[split]
-        batch = torch.stack([batches.centre(images[i], 16) for i in range(len(images))])
+        batch = torch.stack([views.centre(images[i], 16) for i in range(len(images))])
         with torch.no_grad():
-            tokens = encoder(batches.normalise(batch)).mean(1)
+            tokens = encoder(views.normalise(batch)).mean(1)
         return Features({"last": tokens.numpy().astype(np.float16)}, images.labels)
 
     train, test = pooled("train"), pooled("test")
@@ -182,7 +183,7 @@ def test_one_two_and_four_gloo_processes_train_the_same(stage: Stage, store: Sto
         stage.finish(f"home{world}", IJEPA_PROCESSES=str(world))
         histories[world] = rows(stage.folder)
         right[world] = probe(stage.folder, store)
-    low, high = statistics.wilson(right[1], 32)
+    low, high = intervals.wilson(right[1], 32)
     assert right[1] / 32 > 0.6, "the probe has something to tell"
     assert all(low <= count / 32 <= high for count in right.values()), right
     for world in (2, 4):

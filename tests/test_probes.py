@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from ijepa import probing, scores, variants
+from ijepa import variants
 from ijepa.config import Config
+from ijepa.evaluation import probing, scores
 from ijepa.probes import Features, Result, knn, linear
 from tests.conftest import tiny
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ijepa import remembered
+from ijepa.evaluation import cache
 from ijepa.probes import Draw, Result, choose
 
 
@@ -22,8 +22,8 @@ def test_a_result_is_computed_once_and_read_back_exactly(
         truth = rng.integers(0, 3, 9)
         return {task: choose(candidates, held_out, truth, test, curve) for task in ("a", "b")}
 
-    first = remembered.result(["a", 1], compute)
-    again = remembered.result(["a", 1], compute)
+    first = cache.result(["a", 1], "knn", compute)
+    again = cache.result(["a", 1], "knn", compute)
     assert len(calls) == 1
     assert list(again) == ["a", "b"]
     for name in ("held_out", "held_out_labels", "test"):
@@ -34,7 +34,8 @@ def test_a_result_is_computed_once_and_read_back_exactly(
     assert (first["b"].candidates, first["b"].winner) == (again["b"].candidates, again["b"].winner)
     assert [(d.labels, d.draw) for d in again["a"].curve] == [(5, 0), (5, 1)]
     assert (again["a"].curve[1].predictions == first["a"].curve[1].predictions).all()
-    remembered.result(["a", 2], compute)  # another seed
-    monkeypatch.setattr(remembered, "_code", lambda: "other code")
-    remembered.result(["a", 1], compute)
-    assert len(calls) == 3
+    cache.result(["a", 2], "knn", compute)  # another seed
+    cache.result(["a", 1], "linear", compute)  # another probe
+    monkeypatch.setenv("IJEPA_THREADS", "3")  # other sums
+    cache.result(["a", 1], "knn", compute)
+    assert len(calls) == 4

@@ -16,16 +16,20 @@ import pytest
 from PIL import Image
 
 from ijepa import config as configs
-from ijepa import encoder, environment, report, results, scores
+from ijepa import report
 from ijepa.config import Config
 from ijepa.datasets import Item, Source, Split
+from ijepa.evaluation import scores
 from ijepa.masks import Keys
 from ijepa.masks.multiblock import sample
+from ijepa.model import vit
+from ijepa.pages.run import build as building
+from ijepa.pages.run import charts, collect, figures, provenance, views, words
+from ijepa.pages.run.charts import accuracy, curves
 from ijepa.probes import Draw, Result, choose
-from ijepa.reporting import build as building
-from ijepa.reporting import charts, collect, figures, provenance, views, words
-from ijepa.reporting.charts import accuracy, curves
-from ijepa.store import open_store, write_store
+from ijepa.runtime import environment, files
+from ijepa.store.read import open_store
+from ijepa.store.write import write_store
 from ijepa.tracking import journal
 from tests.conftest import TINY, params
 
@@ -67,7 +71,7 @@ def make_run(folder: Path) -> None:
     write_store(source, folder / "data" / "prepared")
     data, out = open_store(folder / "data" / "prepared"), folder / "out"
     (out / "evaluation").mkdir(parents=True)
-    encoder.save(encoder.create(16, settings.model, 1), out / "encoder.safetensors", {})
+    vit.save(vit.create(16, settings.model, 1), out / "encoder.safetensors", {})
     labels, counts = data.splits["test"].labels, {"train": 20, "held_out": 4, "test": 60}
     outcomes = [
         scores.Outcome("", "test", counts, TASKS, labels, made_up(rng, TASKS, labels)),
@@ -76,17 +80,17 @@ def make_run(folder: Path) -> None:
     about = {"encoder": "target encoder", "encoders": list(RATES["linear"])}
     about |= {"probes": list(RATES), "precision": "fp32", "pixels_side": 16}
     evaluation = scores.summarise(about, outcomes)
-    results.write_json(out / "evaluation" / "evaluation.json", evaluation)
+    files.write_json(out / "evaluation" / "evaluation.json", evaluation)
     scores.write_predictions(out / "evaluation" / "predictions.npz", outcomes)
     rows = [
         {"step": i, "images": 8 * i, "loss": 1 / i, "lr": 1e-3, "weight_decay": 0.04,
          "ema": 0.99, "context_ratio": 0.4, "feature_std": 0.5, "rankme": 3.0 + i}
         for i in range(1, 30)
     ]  # fmt: skip
-    results.write_csv(out / "history.csv", rows)
+    files.write_csv(out / "history.csv", rows)
     end = {"images": 232, "collapsed": False, "health": "healthy", "feature_std": 0.5}
     end |= {"flops": 232 * 5 * 10**9, "flops_per_image": 5e9, "rankme": 32.0}
-    results.write_json(out / "pretrain.json", end)
+    files.write_json(out / "pretrain.json", end)
 
 
 Labels = Mapping[str, np.ndarray]
@@ -209,7 +213,7 @@ def test_same_inputs_same_bytes(
 def test_same_bytes_from_another_process(built: Path, inside: Path) -> None:
     (inside / "matplotlibrc").write_text("font.family: serif\nxtick.labelsize: 20\n")
     code = (
-        "from pathlib import Path; from ijepa import config; from ijepa.reporting import build;"
+        "from pathlib import Path; from ijepa import config; from ijepa.pages.run import build;"
         "build.build(config.load(), Path('again'))"
     )
     root = str(Path(__file__).parents[1])
@@ -505,7 +509,7 @@ def test_gallery_without_data_hides_exactly_what_is_masked(
 def test_gallery_shows_the_first_batch(
     built: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ijepa.batches import Batches
+    from ijepa.training.batches import Batches
 
     monkeypatch.chdir(run)
     batch = Batches(open_store().splits["train"], configs.load())[0]

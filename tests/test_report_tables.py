@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from ijepa import config as configs
 from ijepa import report
-from ijepa.reporting import charts, collect, pages, paper, words
-from ijepa.store import open_store
+from ijepa.pages.run import charts, collect, pages, paper, words
+from ijepa.store.read import open_store
 from tests.test_report import CLASSES, RATES, Page, enter, make_run
 
 PRINTED = {  # typed apart from published.yaml

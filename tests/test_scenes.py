@@ -82,15 +82,15 @@ def test_a_bin_of_distance_includes_its_upper_edge() -> None:
 
 def test_the_closest_solid_is_where_its_label_says(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[NDArray[np.float32]] = []
-    cast = scenes.solids.cast
+    cast = scenes._solids.cast
 
     def spy(solids: scenes.Solids, size: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-        camera = scenes.solids
+        camera = scenes._solids
         depth = camera.AHEAD * solids.z + camera.DOWN * (solids.half - camera.EYE)
         seen.append(np.where(solids.shown, depth, np.inf).min(1))
         return cast(solids, size)
 
-    monkeypatch.setattr(scenes.solids, "cast", spy)
+    monkeypatch.setattr(scenes._solids, "cast", spy)
     labels = scenes.render(options(64, (1, 3)), "train", np.arange(200))[1]
     off = distance_bin(seen[0] + 1e-5) != distance_bin(seen[0] - 1e-5)
     assert off.sum() < 5  # float32 cannot tell the two sides of an edge

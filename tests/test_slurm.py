@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import slurm_box
 
-from ijepa import console
-from ijepa.ablation import slurm
+from ijepa.runtime import errors
+from ijepa.study import slurm
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Stands for ijepa.ablation.job. Its work is a chain of hashes, so that any step done twice or left
+# Stands for ijepa.study.job. Its work is a chain of hashes, so that any step done twice or left
 # out shows; it saves only when it is told to stop, and takes a second for that.
 WORK = """\
 import hashlib, json, os, signal, sys, time
@@ -266,7 +266,7 @@ def test_jobs_without_a_result_are_named(
         node = f"NodeName={running(env)[1][1]}"
         slurm_box.ask(env, "scontrol", "update", node, "State=DOWN", "Reason=test")
 
-    with pytest.raises(console.Failure) as caught:
+    with pytest.raises(errors.Failure) as caught:
         plan.run(3, once(lambda: plan.path(1, "running").exists(), lose_node))
     number = capfd.readouterr().out.split()[2].rstrip(":")
     assert str(caught.value) == (
@@ -301,7 +301,7 @@ def test_what_sbatch_refuses_is_told(
     env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IJEPA_SBATCH", "--partition=gpu")
-    with pytest.raises(console.Failure, match=r"^sbatch: .*[Ii]nvalid partition.*$"):
+    with pytest.raises(errors.Failure, match=r"^sbatch: .*[Ii]nvalid partition.*$"):
         Plan(tmp_path, {}).run(1)
 
 

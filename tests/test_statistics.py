@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ijepa.statistics import paired_difference, wilson
+from ijepa.evaluation.intervals import paired_difference, wilson
 
 
 @pytest.mark.parametrize(

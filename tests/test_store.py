@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ijepa import pictures
 from ijepa.datasets import Item, Source, Split
-from ijepa.store import Images, open_store, write_store
+from ijepa.store import pictures
+from ijepa.store.read import Images, open_store
+from ijepa.store.write import write_store
 
 TASKS = {"class": ("cat", "dog", "emu"), "count": ("3", "4")}
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, tiny
-from ruamel.yaml import YAML
+from conftest import tiny
 from torch import nn
 
-from ijepa import checkpoint, console, train
 from ijepa.objectives import ijepa as ijepa_objective
-from ijepa.store import Store
+from ijepa.runtime import errors
+from ijepa.store.read import Store
+from ijepa.training import checkpoint, loop
 
 CPU = torch.device("cpu")
 
@@ -28,7 +28,7 @@ def run(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Callab
     def start(home: str = "home", **change: Any) -> str:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("IJEPA_HOME", str(tmp_path / home))
-        train.train(tiny(**change), store, CPU, "fp32", 0, 1)
+        loop.train(tiny(**change), store, CPU, "fp32", 0, 1)
         digest = hashlib.sha256()
         for name in ("encoder.safetensors", "history.csv", "pretrain.json"):
             digest.update((tmp_path / "out" / name).read_bytes())
@@ -75,7 +75,7 @@ def test_nothing_can_be_left_out_of_a_checkpoint(
 ) -> None:
     """The negative control of the test above."""
     change = {"train.epochs": 2, "objective.ema": [0.5, 1.0]}
-    monkeypatch.setattr(train, "row_interval", lambda steps: 5)  # a window is open at step 7
+    monkeypatch.setattr(loop, "row_interval", lambda steps: 5)  # a window is open at step 7
     straight = run("straight", **change)
     with monkeypatch.context() as patch:
         kill_after(patch, 7)
@@ -117,9 +117,7 @@ def test_nan_stops_before_the_update(
 
     with monkeypatch.context() as patch:
         patch.setattr(ijepa_objective.Objective, "forward", forward)
-        with pytest.raises(
-            console.Failure, match=r"NaN or infinity at step 3 .*before the update"
-        ):
+        with pytest.raises(errors.Failure, match=r"NaN or infinity at step 3 .*before the update"):
             run()
     (folder,) = (tmp_path / "home" / "checkpoints").iterdir()
     state = checkpoint.load(folder, CPU)
@@ -133,7 +131,7 @@ def test_a_stop_request_saves_and_says_so(
 ) -> None:
     straight = run("straight")
     monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "1000")
-    real, count = train.forward_backward, 0
+    real, count = loop.forward_backward, 0
 
     def forward_backward(*args: Any) -> tuple[float, int]:
         nonlocal count
@@ -143,8 +141,8 @@ def test_a_stop_request_saves_and_says_so(
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "forward_backward", forward_backward)
-        with pytest.raises(console.Failure, match="saved step 5") as caught:
+        patch.setattr(loop, "forward_backward", forward_backward)
+        with pytest.raises(errors.Failure, match="saved step 5") as caught:
             run("stopped")
     assert caught.value.status == 143
     assert run("stopped") == straight
@@ -165,8 +163,8 @@ def test_micro_batches_are_hardware(
 
 
 def test_biases_and_norms_do_not_decay() -> None:
-    objective = train.create_objective(tiny(), CPU)
-    decays, free = train.create_optimizer(objective, tiny()).param_groups
+    objective = loop.create_objective(tiny(), CPU)
+    decays, free = loop.create_optimizer(objective, tiny()).param_groups
     assert decays["decays"]
     assert not free["decays"]
     names = {id(p): name for name, p in objective.named_parameters()}
@@ -178,28 +176,11 @@ def test_biases_and_norms_do_not_decay() -> None:
     assert sum(p.numel() for g in (decays, free) for p in g["params"]) == count
 
 
-def test_the_modules_of_a_run_are_what_dvc_says() -> None:
-    config = tiny()
-    stage = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]["pretrain"]
-    files = [dep for dep in stage["deps"] if dep.startswith("ijepa/")]
-    named = [
-        f.replace("${mask.name}", config.mask.name).replace(
-            "${objective.name}", config.objective.name
-        )
-        for f in files
-    ]
-    modules = [
-        f.removeprefix("ijepa/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        for f in named
-    ]
-    assert sorted(modules) == train.modules(config)
-
-
 @pytest.mark.parametrize(("most", "expected"), [(None, 5.0), (10.0, 5.0), (1.0, 1.0)])
 def test_the_gradient_is_scaled_to_the_largest_norm_allowed(
     most: float | None, expected: float
 ) -> None:
     layer = nn.Linear(2, 1, bias=False)
     layer.weight.grad = torch.tensor([[3.0, -4.0]])
-    train.clip_or_refuse(0.0, layer, most, 1)
+    loop.clip_or_refuse(0.0, layer, most, 1)
     torch.testing.assert_close(layer.weight.grad, torch.tensor([[0.6, -0.8]]) * expected)

@@ -2,8 +2,8 @@
 
 ``Options`` is a frozen dataclass of the keys of ``params.yaml``'s ``data`` section that the data
 set uses. ``load`` opens the raw data under ``root`` (``IJEPA_DATA_ROOT``) and reads no more than
-it needs to count; the images are read when a split is iterated. ``ijepa.store`` packs a source
-into the immutable form that training reads.
+it needs to count; the images are read when a split is iterated. ``ijepa.store.write`` packs a
+source into the immutable form that training reads.
 """
 
 from collections.abc import Callable, Iterator, Mapping

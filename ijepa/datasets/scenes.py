@@ -24,10 +24,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ijepa import solids
-from ijepa.datasets import DISTANCES, EDGES, Item, Source, Split, distance_bin
+from ijepa.datasets import DISTANCES, EDGES, Item, Source, Split, _solids, distance_bin
+from ijepa.datasets._solids import F64, I64, SHAPES, Solids
 from ijepa.seeds import uniforms
-from ijepa.solids import F64, I64, SHAPES, Solids
 from ijepa.strict import integer, interval
 
 CLASSES = ("row", "ranks", "rising", "falling", "ring", "wedge", "arrow", "columns")
@@ -116,7 +115,7 @@ def render(
         tried = _lay_out(places, kind[redo], count[redo], closest[redo], high, attempt)
         for name in Solids.__slots__:
             getattr(scene, name)[redo] = getattr(tried, name)
-        depth[redo], owner[redo] = solids.cast(tried, size)
+        depth[redo], owner[redo] = _solids.cast(tried, size)
         shows = np.stack([(owner[redo] == k).sum((1, 2)) for k in range(high)], 1)
         redo = redo[(tried.shown & (shows < max(_VISIBLE * size * size, 1))).any(1)]
         if not len(redo):
@@ -124,9 +123,9 @@ def render(
     else:
         raise ValueError(f"data.objects: {high} solids do not fit into {size} x {size} pixels")
 
-    look = draw("look", solids.SCENE_NUMBERS + high * solids.PAINT_NUMBERS)
+    look = draw("look", _solids.SCENE_NUMBERS + high * _solids.PAINT_NUMBERS)
     labels = {"class": kind, "count": count - low, "distance": distance_bin(closest)}
-    return solids.shade(scene, depth, owner, look), labels, owner
+    return _solids.shade(scene, depth, owner, look), labels, owner
 
 
 _KINDS = (bool, np.int64, np.float32, np.float32, np.float32, np.float32, np.float32)
@@ -138,7 +137,7 @@ def _lay_out(u: F64, kind: I64, count: I64, closest: F64, most: int, attempt: in
     scene, solid = u[:, :_SCENE], u[:, _SCENE:].reshape(-1, most, _SOLID)
     radius = (_RADIUS[0] + solid[..., 0] * (_RADIUS[1] - _RADIUS[0])) * _SHRINK**attempt
     shape = (solid[..., 1] * len(SHAPES)).astype(np.int64)
-    half = radius * np.where(shape == SHAPES.index("sphere"), 1.0, solids.FLAT)
+    half = radius * np.where(shape == SHAPES.index("sphere"), 1.0, _solids.FLAT)
     shown = np.arange(most) < count[:, None]
 
     across, along = _arrangement(kind, count, most, turn=scene[:, 0])
@@ -146,10 +145,10 @@ def _lay_out(u: F64, kind: I64, count: I64, closest: F64, most: int, attempt: in
     across = across * scale + (2 * scene[:, 2:3] - 1) * _ASIDE + (solid[..., 3] - 0.5) * 0.12
     along = along * scale * _DEEP + (solid[..., 4] - 0.5) * 0.25
     # Depth is AHEAD * z + DOWN * (height - EYE): all move along the ground to the depth wanted.
-    raised = solids.DOWN * (half - solids.EYE)
-    nearest = np.where(shown, solids.AHEAD * along + raised, np.inf).min(1)
-    z = along + ((closest - nearest) / solids.AHEAD)[:, None]
-    x = across * (_WIDE * solids.HALF_WIDTH * closest)[:, None]
+    raised = _solids.DOWN * (half - _solids.EYE)
+    nearest = np.where(shown, _solids.AHEAD * along + raised, np.inf).min(1)
+    z = along + ((closest - nearest) / _solids.AHEAD)[:, None]
+    x = across * (_WIDE * _solids.HALF_WIDTH * closest)[:, None]
     values = (x, z, radius, half, 2 * np.pi * solid[..., 2])
     return Solids(shown, shape, *(value.astype(np.float32) for value in values))
 

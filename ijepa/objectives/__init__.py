@@ -9,7 +9,7 @@
 - ``module.update(progress) -> meters``: called after each optimiser step, progress in (0, 1]; what
   it returns is logged, the same names at every step.
 - ``module.flops(*views, *masks)``: the floating-point operations of that loss and its gradient, a
-  function of shapes alone (``ijepa.cost``).
+  function of shapes alone (``ijepa.model.flops``).
 - ``module.encoder``: the ``Encoder`` that is evaluated, and where it follows the one that is
   trained, ``module.context_encoder``.
 
@@ -25,8 +25,8 @@ A variant imports no other variant: a run depends on one file of them. What they
 import torch
 from torch import Tensor, nn
 
-from ijepa.encoder import Encoder
 from ijepa.masks import Masks
+from ijepa.model.vit import Encoder
 
 LOSSES = ("l2", "smooth_l1")
 

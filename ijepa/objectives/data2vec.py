@@ -47,13 +47,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ijepa import cost, schedule, seeds
-from ijepa import encoder as encoders
+from ijepa import schedule, seeds
 from ijepa.config import Model
 from ijepa.masks import Masks
+from ijepa.model import flops, vit
+from ijepa.model.teacher import Teacher
 from ijepa.objectives import encode, hidden
 from ijepa.strict import choice, integer, pair, real
-from ijepa.teacher import Teacher
 
 TITLE = "data2vec"
 ABOUT = (
@@ -77,7 +77,7 @@ class Objective(nn.Module):
     """The student, its linear head and the teacher with their loss."""
 
     def __init__(
-        self, context_encoder: encoders.Encoder, model: Model, options: Options, seed: int
+        self, context_encoder: vit.Encoder, model: Model, options: Options, seed: int
     ) -> None:
         super().__init__()
         self.context_encoder = context_encoder
@@ -85,12 +85,12 @@ class Objective(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, model.width))
         self.head = nn.Linear(model.width, model.width)
         generator = seeds.torch_generator(seed, "init/head")
-        encoders.initialise(self.head, model.init, generator)
+        vit.initialise(self.head, model.init, generator)
         nn.init.trunc_normal_(self.mask_token, std=0.02, generator=generator)
         self.model, self.options = model, options
 
     @property
-    def encoder(self) -> encoders.Encoder:
+    def encoder(self) -> vit.Encoder:
         """The teacher; why, says the module's docstring."""
         return self.teacher.encoder
 
@@ -124,9 +124,9 @@ class Objective(nn.Module):
     def flops(self, images: Tensor, masks: Masks) -> int:
         """Of the loss and its gradient; both networks compute all patches."""
         total, model = self.context_encoder.num_patches, self.model
-        student = cost.trained_encoder(model, total, total)
-        head = cost.trained(cost.linear(total, model.width, model.width))
-        return len(images) * (student + head + cost.encoder(model, total, total))
+        student = flops.trained_encoder(model, total, total)
+        head = flops.trained(flops.linear(total, model.width, model.width))
+        return len(images) * (student + head + flops.encoder(model, total, total))
 
 
 def check(image_size: int, model: Model, options: Options) -> None:
@@ -143,4 +143,4 @@ def check(image_size: int, model: Model, options: Options) -> None:
 
 def create(image_size: int, model: Model, options: Options, seed: int) -> Objective:
     """The objective as a run with this seed starts it."""
-    return Objective(encoders.create(image_size, model, seed), model, options, seed)
+    return Objective(vit.create(image_size, model, seed), model, options, seed)

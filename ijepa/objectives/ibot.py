@@ -25,13 +25,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ijepa import cost, schedule, seeds
-from ijepa import encoder as encoders
+from ijepa import schedule, seeds
 from ijepa.config import Model, Train
 from ijepa.masks import Masks
+from ijepa.model import flops, vit
+from ijepa.model.teacher import Teacher, follow
 from ijepa.objectives import encode, hidden
 from ijepa.strict import integer, interval, pair, real
-from ijepa.teacher import Teacher, follow
 from ijepa.views import View
 
 TITLE = "iBOT"
@@ -94,7 +94,7 @@ class Head(nn.Module):
         )  # fmt: skip
         self.prototypes = nn.Parameter(torch.empty(options.prototypes, narrow))
         generator = seeds.torch_generator(seed, "init/head")
-        encoders.initialise(self, init, generator)
+        vit.initialise(self, init, generator)
         bound = narrow**-0.5  # a linear layer's default; a length only sets how fast it turns
         nn.init.uniform_(self.prototypes, -bound, bound, generator=generator)
 
@@ -124,7 +124,7 @@ class Objective(nn.Module):
     progress: Tensor
 
     def __init__(
-        self, context_encoder: encoders.Encoder, model: Model, options: Options, seed: int
+        self, context_encoder: vit.Encoder, model: Model, options: Options, seed: int
     ) -> None:
         super().__init__()
         self.context_encoder = context_encoder
@@ -142,7 +142,7 @@ class Objective(nn.Module):
         self.model, self.options = model, options
 
     @property
-    def encoder(self) -> encoders.Encoder:
+    def encoder(self) -> vit.Encoder:
         """The teacher's, which the paper evaluates."""
         return self.teacher.encoder
 
@@ -184,7 +184,7 @@ class Objective(nn.Module):
         """
         learns = (self.progress >= self.options.freeze_prototypes).float()
         tokens = self._tokens(torch.cat(images[:2]), hide)
-        chosen = encoders.take(tokens, index)
+        chosen = vit.take(tokens, index)
         logits = self.head(torch.cat([tokens.mean(1, keepdim=True), chosen], 1), learns)
         pooled = logits[:, 0]
         if images[2:]:
@@ -211,7 +211,7 @@ class Objective(nn.Module):
         self._remember(pooled, patch.flatten(0, 1))
         temperature = self._temperature()
         pooled = ((pooled - self.centres[0]) / temperature).softmax(-1)
-        patch = ((encoders.take(patch, index) - self.centres[1]) / temperature).softmax(-1)
+        patch = ((vit.take(patch, index) - self.centres[1]) / temperature).softmax(-1)
         return pooled.view(2, -1, pooled.shape[-1]), patch
 
     def update(self, progress: float) -> dict[str, float]:
@@ -232,21 +232,21 @@ class Objective(nn.Module):
         """Forward and backward of a batch; what ``forward`` is given."""
         images, masks = inputs[:-2], inputs[-2:]
         count, patches = len(images[0]), self.encoder.num_patches
-        whole = cost.trained_encoder(self.model, patches, patches)
-        total = 2 * count * (whole + cost.trained(self._head_flops(1 + self._room(*masks))))
+        whole = flops.trained_encoder(self.model, patches, patches)
+        total = 2 * count * (whole + flops.trained(self._head_flops(1 + self._room(*masks))))
         for local in images[2:]:
             patches = local.shape[-1] // self.model.patch_size
-            small = cost.trained_encoder(self.model, patches**2, patches**2)
-            total += count * (small + cost.trained(self._head_flops(1)))
+            small = flops.trained_encoder(self.model, patches**2, patches**2)
+            total += count * (small + flops.trained(self._head_flops(1)))
         patches = self.encoder.num_patches
-        taught = cost.encoder(self.model, patches, patches) + self._head_flops(1 + patches)
+        taught = flops.encoder(self.model, patches, patches) + self._head_flops(1 + patches)
         return total + 2 * count * taught
 
     def _head_flops(self, tokens: int) -> int:
         """The head's forward pass."""
         widths = [self.model.width, *[self.options.head_hidden] * 2,
                   self.options.head_bottleneck, self.options.prototypes]  # fmt: skip
-        return sum(cost.linear(tokens, *each) for each in itertools.pairwise(widths))
+        return sum(flops.linear(tokens, *each) for each in itertools.pairwise(widths))
 
     def _room(self, *masks: Masks) -> int:
         """No image has more hidden patches than this: a number of shapes alone."""
@@ -280,4 +280,4 @@ def _cross_entropy(target: Tensor, log_prediction: Tensor) -> Tensor:
 
 def create(image_size: int, model: Model, options: Options, seed: int) -> Objective:
     """The objective as a run with this seed starts it."""
-    return Objective(encoders.create(image_size, model, seed), model, options, seed)
+    return Objective(vit.create(image_size, model, seed), model, options, seed)

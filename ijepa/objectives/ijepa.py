@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ijepa import cost, schedule
-from ijepa import encoder as encoders
+from ijepa import schedule
 from ijepa.config import Model
 from ijepa.masks import Masks
+from ijepa.model import flops, vit
+from ijepa.model.predictor import Predictor
+from ijepa.model.teacher import Teacher
 from ijepa.objectives import LOSSES, compare
-from ijepa.predictor import Predictor
 from ijepa.strict import choice, pair
-from ijepa.teacher import Teacher
 
 TITLE = "I-JEPA"
 ABOUT = (
@@ -48,7 +48,7 @@ class Objective(nn.Module):
     """The context encoder, the predictor and the target encoder with their loss."""
 
     def __init__(
-        self, context_encoder: encoders.Encoder, model: Model, options: Options, seed: int
+        self, context_encoder: vit.Encoder, model: Model, options: Options, seed: int
     ) -> None:
         super().__init__()
         self.context_encoder = context_encoder
@@ -57,7 +57,7 @@ class Objective(nn.Module):
         self.options = options
 
     @property
-    def encoder(self) -> encoders.Encoder:
+    def encoder(self) -> vit.Encoder:
         """The target encoder is what the paper evaluates (Appendix A.1)."""
         return self.teacher.encoder
 
@@ -75,7 +75,7 @@ class Objective(nn.Module):
             blocks = zip(masks.targets.unbind(1), masks.targets_valid.unbind(1), strict=True)
             tokens = torch.stack([self.teacher(images, keep, valid) for keep, valid in blocks], 1)
         else:
-            tokens = encoders.take(self.teacher(images), masks.targets.flatten(1))
+            tokens = vit.take(self.teacher(images), masks.targets.flatten(1))
             tokens = tokens.view(*masks.targets.shape, -1)
         tokens = tokens.float()
         if self.options.target_norm == "layer":
@@ -83,16 +83,16 @@ class Objective(nn.Module):
         return tokens
 
     def flops(self, images: Tensor, masks: Masks) -> int:
-        """FLOPs of the loss of this batch and its gradient, from the shapes (``ijepa.cost``)."""
+        """FLOPs of this batch's loss and its gradient, from the shapes (``ijepa.model.flops``)."""
         model, patches = self.context_encoder.model, self.context_encoder.num_patches
         context, (blocks, block) = masks.context.shape[1], masks.targets.shape[1:]
         if self.options.target_masking == "input":
-            teacher = blocks * cost.encoder(model, patches, block)
+            teacher = blocks * flops.encoder(model, patches, block)
         else:
-            teacher = cost.encoder(model, patches, patches)
-        student = cost.trained_encoder(model, patches, context)
-        predictor = cost.predictor(model, context, block, blocks, model.width)
-        return len(images) * (teacher + student + cost.trained(predictor))
+            teacher = flops.encoder(model, patches, patches)
+        student = flops.trained_encoder(model, patches, context)
+        predictor = flops.predictor(model, context, block, blocks, model.width)
+        return len(images) * (teacher + student + flops.trained(predictor))
 
     def update(self, progress: float) -> dict[str, float]:
         """Move the target encoder; the momentum grows linearly (Appendix A.1)."""
@@ -103,4 +103,4 @@ class Objective(nn.Module):
 
 def create(image_size: int, model: Model, options: Options, seed: int) -> Objective:
     """The objective as a run with this seed starts it."""
-    return Objective(encoders.create(image_size, model, seed), model, options, seed)
+    return Objective(vit.create(image_size, model, seed), model, options, seed)

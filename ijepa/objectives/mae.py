@@ -34,10 +34,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ijepa import cost, seeds
-from ijepa import encoder as encoders
+from ijepa import seeds
 from ijepa.config import Model
 from ijepa.masks import Masks
+from ijepa.model import flops, vit
 from ijepa.objectives import hidden, patches, standardise
 from ijepa.strict import integer
 
@@ -75,14 +75,14 @@ class Decoder(nn.Module):
         width = options.decoder_width
         self.embed = nn.Linear(model.width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.register_buffer("pos_embed", encoders.positions(grid, width))
-        self.blocks = encoders.blocks(
+        self.register_buffer("pos_embed", vit.positions(grid, width))
+        self.blocks = vit.blocks(
             width, options.decoder_depth, options.decoder_heads, model.mlp_ratio
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.proj = nn.Linear(width, 3 * model.patch_size**2)
         generator = seeds.torch_generator(seed, "init/decoder")
-        encoders.initialise(self, model.init, generator)
+        vit.initialise(self, model.init, generator)
         nn.init.normal_(self.mask_token, std=0.02, generator=generator)
 
     def forward(self, context: Tensor, masks: Masks) -> Tensor:
@@ -100,7 +100,7 @@ class Decoder(nn.Module):
         here = (masks.context[:, None] == number[:, None]) & masks.context_valid[:, None]
         place, seen = here.int().argmax(-1), here.any(-1)  # of (B, N, C)
         tokens = self.embed(context).to(self.mask_token.dtype)
-        x = torch.where(seen[..., None], encoders.take(tokens, place), self.mask_token)
+        x = torch.where(seen[..., None], vit.take(tokens, place), self.mask_token)
         x = x + self.pos_embed
         for block in self.blocks:
             x = block(x)
@@ -111,9 +111,7 @@ class Decoder(nn.Module):
 class Objective(nn.Module):
     """The encoder and the decoder with their loss."""
 
-    def __init__(
-        self, encoder: encoders.Encoder, model: Model, options: Options, seed: int
-    ) -> None:
+    def __init__(self, encoder: vit.Encoder, model: Model, options: Options, seed: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = Decoder(encoder.grid, model, options, seed)
@@ -146,11 +144,11 @@ class Objective(nn.Module):
         (count, length), total = masks.context.shape, self.encoder.num_patches
         width, model = self.options.decoder_width, self.model
         decoder = (
-            cost.linear(length, model.width, width)
-            + self.options.decoder_depth * cost.block(width, model.mlp_ratio, total)
-            + cost.linear(total, width, 3 * model.patch_size**2)
+            flops.linear(length, model.width, width)
+            + self.options.decoder_depth * flops.block(width, model.mlp_ratio, total)
+            + flops.linear(total, width, 3 * model.patch_size**2)
         )
-        return count * (cost.trained_encoder(model, total, length) + cost.trained(decoder))
+        return count * (flops.trained_encoder(model, total, length) + flops.trained(decoder))
 
 
 def check(image_size: int, model: Model, options: Options) -> None:
@@ -166,4 +164,4 @@ def check(image_size: int, model: Model, options: Options) -> None:
 
 def create(image_size: int, model: Model, options: Options, seed: int) -> Objective:
     """The objective as a run with this seed starts it."""
-    return Objective(encoders.create(image_size, model, seed), model, options, seed)
+    return Objective(vit.create(image_size, model, seed), model, options, seed)

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ijepa import cost
-from ijepa import encoder as encoders
 from ijepa.config import Model
 from ijepa.masks import Masks
+from ijepa.model import flops, vit
+from ijepa.model.predictor import Predictor
 from ijepa.objectives import LOSSES, compare, patches, standardise
-from ijepa.predictor import Predictor
 from ijepa.strict import choice
 
 TITLE = "Pixel targets"
@@ -38,9 +37,7 @@ class Options:
 class Objective(nn.Module):
     """The context encoder and a predictor of pixels with their loss."""
 
-    def __init__(
-        self, encoder: encoders.Encoder, model: Model, options: Options, seed: int
-    ) -> None:
+    def __init__(self, encoder: vit.Encoder, model: Model, options: Options, seed: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.predictor = Predictor(encoder.grid, model, 3 * model.patch_size**2, seed)
@@ -59,15 +56,15 @@ class Objective(nn.Module):
         pixels = patches(images.float(), self.patch_size)
         if self.options.pixel_norm:
             pixels = standardise(pixels)
-        return encoders.take(pixels, masks.targets.flatten(1)).view(*masks.targets.shape, -1)
+        return vit.take(pixels, masks.targets.flatten(1)).view(*masks.targets.shape, -1)
 
     def flops(self, images: Tensor, masks: Masks) -> int:
-        """FLOPs of the loss of this batch and its gradient, from the shapes (``ijepa.cost``)."""
+        """FLOPs of this batch's loss and its gradient, from the shapes (``ijepa.model.flops``)."""
         model, patches = self.encoder.model, self.encoder.num_patches
         context, (blocks, block) = masks.context.shape[1], masks.targets.shape[1:]
-        encoder = cost.trained_encoder(model, patches, context)
-        predictor = cost.predictor(model, context, block, blocks, 3 * model.patch_size**2)
-        return len(images) * (encoder + cost.trained(predictor))
+        encoder = flops.trained_encoder(model, patches, context)
+        predictor = flops.predictor(model, context, block, blocks, 3 * model.patch_size**2)
+        return len(images) * (encoder + flops.trained(predictor))
 
     def update(self, progress: float) -> dict[str, float]:
         """Nothing follows the context encoder."""
@@ -76,4 +73,4 @@ class Objective(nn.Module):
 
 def create(image_size: int, model: Model, options: Options, seed: int) -> Objective:
     """The objective as a run with this seed starts it."""
-    return Objective(encoders.create(image_size, model, seed), model, options, seed)
+    return Objective(vit.create(image_size, model, seed), model, options, seed)

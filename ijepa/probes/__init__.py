@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ijepa import features
-from ijepa.encoders import Backbone
+from ijepa.backbones import Backbone
 from ijepa.features import Part
 
 Settings = Mapping[str, str | float]

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ijepa import logistic, seeds
-from ijepa.probes import Features, Result, Settings, choose
+from ijepa import seeds
+from ijepa.probes import Features, Result, Settings, _multinomial, choose
 from ijepa.strict import integer, reals
 
 NEEDS = "tokens"
@@ -100,7 +100,7 @@ def fit_score(
             f"evaluate.attentive.heads: {options.heads} does not divide the encoder's width"
             f" {width}"
         )
-    mean, scale = (v.float() for v in logistic.standard(tokens.reshape(-1, width), device))
+    mean, scale = (v.float() for v in _multinomial.standard(tokens.reshape(-1, width), device))
     grid = list(product(sorted(options.lr), sorted(options.weight_decay)))
     labels = {task: torch.from_numpy(y).to(device) for task, y in train.labels.items()}
     pools = {

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ijepa import labelled, logistic, seeds
-from ijepa.probes import Draw, Features, Result, choose
+from ijepa import seeds
+from ijepa.probes import Draw, Features, Result, _draws, _multinomial, choose
 from ijepa.strict import integer, real
 
 NEEDS = "pooled"
@@ -59,7 +59,7 @@ def fit_score(
     """
     choice = max(train.choices, key=lambda name: train.choices[name].shape[1])
     inputs, most = train.choices[choice], max(options.shots)
-    standard, results = logistic.standard(inputs, device), {}
+    standard, results = _multinomial.standard(inputs, device), {}
     for task, labels in train.labels.items():
         counts = np.unique(labels, return_counts=True)[1]
         if counts.min() < most:
@@ -71,8 +71,8 @@ def fit_score(
         for draw in range(options.draws):
             order = seeds.generator(seed, "few-shot", draw).permutation(len(labels))
             for shots in sorted(options.shots):
-                rows = labelled.shots(labels, shots, order)
-                models[shots, draw] = logistic.fit(
+                rows = _draws.shots(labels, shots, order)
+                models[shots, draw] = _multinomial.fit(
                     inputs[rows], labels[rows], [options.l2], standard
                 )
         tested = {key: model.predict(test.choices[choice]) for key, model in models.items()}

@@ -30,11 +30,13 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, v2
 
-from ijepa import batches, environment, labelled, seeds
-from ijepa.encoders import Backbone
+from ijepa import seeds
+from ijepa.backbones import Backbone
 from ijepa.features import Part
-from ijepa.probes import Features, Result, Settings, choose
+from ijepa.probes import Features, Result, Settings, _draws, choose
+from ijepa.runtime import environment
 from ijepa.strict import integer, interval, real, reals
+from ijepa.training import batches
 
 NEEDS = "network"
 
@@ -147,7 +149,7 @@ def fit_score(
     results = {}
     for task, every in train.labels.items():
         fitting, selecting = (
-            p.take(labelled.fraction(p.labels[task], options.fraction, _order(seed, p, task)))
+            p.take(_draws.fraction(p.labels[task], options.fraction, _order(seed, p, task)))
             for p in (train, held_out)
         )
         held, tested = [], []

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ijepa import labelled, logistic, seeds
-from ijepa.logistic import Models
-from ijepa.probes import Features, Result, Settings, choose
+from ijepa import seeds
+from ijepa.probes import Features, Result, Settings, _draws, _multinomial, choose
+from ijepa.probes._multinomial import Models
 from ijepa.strict import integer, real, reals
 
 NEEDS = "pooled"
@@ -72,14 +72,14 @@ def _task(
 ) -> Result:
     every = np.concatenate([train.labels[task], held_out.labels[task]])
     order = seeds.generator(seed, "logistic").permutation(len(every))
-    rows = labelled.fraction(every, options.fraction, order)
+    rows = _draws.fraction(every, options.fraction, order)
     if len(rows) < 2:
         raise ValueError(
             f"evaluate.logistic.fraction: {options.fraction:g} labels {len(rows)} of"
             f" {len(every)} images of task {task}; cross-validation needs at least 2"
         )
     labels, penalties = every[rows], sorted(options.l2, reverse=True)
-    folds = labelled.folds(labels, min(options.folds, len(rows)))
+    folds = _draws.folds(labels, min(options.folds, len(rows)))
     candidates: list[Settings] = []
     validated: list[NDArray[np.int64]] = []
     tested: list[NDArray[np.int64]] = []
@@ -99,7 +99,7 @@ def _task(
 def _fit(
     inputs: NDArray[np.floating], labels: NDArray[np.int64], penalties: list[float], device: str
 ) -> Models:
-    return logistic.fit(inputs, labels, penalties, logistic.standard(inputs, device))
+    return _multinomial.fit(inputs, labels, penalties, _multinomial.standard(inputs, device))
 
 
 def _rows(

@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 from ijepa import config as science
-from ijepa import environment, launch
+from ijepa.runtime import environment, launch
 from ijepa.tracking import process, provenance, sync
 from ijepa.tracking.capture import Output, capture
 from ijepa.tracking.series import Series

@@ -23,7 +23,7 @@ import pymongo
 from pymongo.database import Database
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
 
-from ijepa import environment
+from ijepa.runtime import environment
 from ijepa.tracking import process, provenance
 
 OWNER, AUDITOR = "ijepa", "auditor"  # all rights; reading only, for Omniboard

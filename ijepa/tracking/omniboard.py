@@ -14,7 +14,7 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
-from ijepa import environment, launch
+from ijepa.runtime import environment, launch
 from ijepa.tracking import mongo, runs, sync
 from ijepa.tracking.mongo import UnavailableError
 

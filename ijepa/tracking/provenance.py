@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote
 
-from ijepa import environment
+from ijepa.runtime import environment
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "pyarrow", "safetensors", "scipy",
             "dvc", "sacred", "pymongo")  # fmt: skip

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ijepa import environment
+from ijepa.runtime import environment
 from ijepa.tracking import process
 
 # The top level of a run's recorded configuration: flat, for Omniboard makes a column of each.

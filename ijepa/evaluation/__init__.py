@@ -1,0 +1,1 @@
+"""From a frozen encoder to numbers: ``probing`` fits, ``scores`` counts, ``run`` writes."""

@@ -1,0 +1,87 @@
+"""Probe results kept on disk: an ablation asks for the baselines' in every run of a seed.
+
+A result is named by everything it is a function of: features, labels, settings, the code of the
+probe and of the protocol around it, and what computes. A file is whole or absent, and what is read
+back is exactly what was computed.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ijepa import variants
+from ijepa.probes import Draw, Result, choose
+from ijepa.runtime import environment
+
+
+def result(
+    parts: list[Any], probe: str, compute: Callable[[], Mapping[str, Result]]
+) -> Mapping[str, Result]:
+    """``compute()``, or what it gave before.
+
+    Args:
+        parts: what the result is a function of, as JSON values: features, labels, settings.
+        probe: the file of ``probes``; its code and what computes it name the result too.
+        compute: task -> result.
+    """
+    entries = "evaluation.probing", f"probes.{probe}"
+    made_by = [variants.code(*entries), variants.libraries(*entries), environment.arithmetic()]
+    text = json.dumps([*parts, probe, *made_by], sort_keys=True)
+    folder = environment.home() / "probes"
+    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+    if path.is_file():
+        return _read(path)
+    found = compute()
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(path, found)
+    return found
+
+
+def _write(path: Path, found: Mapping[str, Result]) -> None:
+    about: dict[str, Any] = {}
+    arrays: dict[str, NDArray[np.int64]] = {}
+    for number, (task, made) in enumerate(found.items()):
+        about[task] = {
+            "candidates": [dict(settings) for settings in made.candidates],
+            "curve": [[draw.labels, draw.draw] for draw in made.curve],
+        }
+        arrays |= {
+            f"{number} held_out": made.held_out,
+            f"{number} held_out_labels": made.held_out_labels,
+            f"{number} test": made.test,
+            f"{number} curve": np.array([draw.predictions for draw in made.curve], np.int64),
+        }
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            text = {"about": np.array(json.dumps(about))}
+            np.savez_compressed(file, **text, **arrays)  # type: ignore[arg-type]
+        Path(partial).replace(path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Mapping[str, Result]:
+    with np.load(path) as arrays:
+        return {
+            task: choose(
+                tuple(made["candidates"]),
+                arrays[f"{number} held_out"],
+                arrays[f"{number} held_out_labels"],
+                arrays[f"{number} test"],
+                tuple(
+                    Draw(labels, draw, predictions)
+                    for (labels, draw), predictions in zip(
+                        made["curve"], arrays[f"{number} curve"], strict=True
+                    )
+                ),
+            )
+            for number, (task, made) in enumerate(json.loads(str(arrays["about"])).items())
+        }

@@ -1,0 +1,238 @@
+"""Every probe on every encoder and data set: extract once, then fit.
+
+With several processes (``python -m ijepa.probing`` under torchrun) each extracts its share of the
+batches and fits its share of the probes into the caches, where the stage then finds all of it. One
+process computes the same numbers.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+from ijepa import backbones, features, seeds, variants
+from ijepa import config as configs
+from ijepa.backbones import Backbone
+from ijepa.config import Config
+from ijepa.evaluation import cache
+from ijepa.evaluation.scores import Outcome
+from ijepa.features import Part
+from ijepa.probes import Features, Result
+from ijepa.runtime import environment, errors, launch
+from ijepa.store import cache as copies
+from ijepa.store.read import Store, open_store
+
+_JOB = "IJEPA_EVALUATION"  # names the file that tells a child of torchrun what to evaluate
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is evaluated on what.
+
+    Attributes:
+        config: seed, data, model and evaluate are used.
+        encoder: spec of the encoder of interest, see ``encoders.load``.
+        prepared: folder of the run's own data set.
+    """
+
+    config: Config
+    encoder: str
+    prepared: Path
+
+    def backbones(self) -> dict[str, Backbone]:
+        """The encoder of interest and its baselines."""
+        return backbones.compared(self.encoder, self.config)
+
+    def sets(self) -> list[tuple[str, Store]]:
+        """The data sets: the run's own, and those it is transferred to."""
+        found = [("", open_store(self.prepared))]
+        for number, data in enumerate(self.config.evaluate.transfer):
+            try:
+                found.append((data.name, open_store(copies.prepared(data))))
+            except ValueError as error:  # it speaks of the data section, which this is not
+                key, text = f"evaluate.transfer[{number}]", str(error)
+                raise ValueError(
+                    f"{key}.{text[5:]}" if text.startswith("data.") else f"{key}: {text}"
+                ) from None
+        return found
+
+
+def outcomes(job: Job, report: Callable[[str], None], progress: bool = False) -> list[Outcome]:
+    """All results, from the caches as far as they are there.
+
+    Args:
+        job: what is evaluated.
+        report: told each accuracy in words as it is known.
+        progress: whether to show bars.
+
+    Raises:
+        ValueError: an encoder, a data set or a probe's option cannot be used.
+    """
+    hardware = environment.hardware()
+    if hardware.processes > 1:
+        job.sets()  # prepared by this process alone
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "job.json"
+            tree = configs.as_tree(job.config)
+            path.write_text(json.dumps([tree, job.encoder, str(job.prepared.resolve())]))
+            status = launch.run(
+                "ijepa.evaluation.probing", hardware, {_JOB: str(path)}, lambda: None
+            )
+        if status:
+            raise errors.Failure(f"the probes ended with status {status}", status)
+    found, backbones = [], job.backbones()
+    for name, backbone in backbones.items():
+        choices = backbone.choices(job.config.evaluate.last_layers).items()
+        report(f"{name}: {backbone.name}; {', '.join(f'{c}: {n} features' for c, n in choices)}")
+    for data, prepared in job.sets():
+        parts = parts_of(job.config, prepared)
+        labels = prepared.splits[prepared.report_split].labels
+        results: dict[tuple[str, str], Mapping[str, Result]] = {}
+        for probe, name in pairs(job.config, backbones):
+            results[probe, name] = fit(job, backbones[name], prepared, probe, progress)
+            for task, result in results[probe, name].items():
+                right = float((result.predictions == labels[task]).mean())
+                where = f"{data}/{task}" if data else task
+                report(f"  {name}, {probe}, {where}: {100 * right:.1f} %")
+        counts = {"train": len(parts[0]), "held_out": len(parts[1])}
+        counts["test"] = len(prepared.splits[prepared.report_split])
+        found.append(Outcome(data, prepared.report_split, counts, prepared.tasks, labels, results))
+    return found
+
+
+def pairs(config: Config, backbones: Mapping[str, Backbone]) -> Iterator[tuple[str, str]]:
+    """Every probe with every encoder that can give what it needs, encoder by encoder."""
+    for name, backbone in backbones.items():
+        for probe in config.evaluate.probes:
+            if backbone.network is not None or needs(probe) == "pooled":
+                yield probe, name
+
+
+def needs(probe: str) -> str:
+    """What a probe reads: pooled features, tokens or the network."""
+    return str(variants.load("probes", probe).NEEDS)
+
+
+def parts_of(config: Config, data: Store) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The training images that fit, and that select."""
+    settings, count = config.evaluate, len(data.splits["train"])
+    return held_out_split(config.seed, settings.held_out, settings.train_fraction, count)
+
+
+def held_out_split(
+    seed: int, share: float, fraction: float, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of the ``count`` training images fit the probes, and which select.
+
+    Args:
+        seed: the run's.
+        share: of the images used, how many select.
+        fraction: of all images, how many are used; the paper's ablations use 0.01.
+        count: training images.
+
+    Returns:
+        Two ascending, disjoint arrays of indices; at least one each.
+
+    Raises:
+        ValueError: fewer than two images.
+    """
+    used = round(fraction * count)
+    if used < 2:
+        raise ValueError(
+            f"{used} of {count} training images with evaluate.train_fraction"
+            f" {fraction:g}; a probe needs at least 2"
+        )
+    order = seeds.generator(seed, "held-out").permutation(count).astype(np.int64)[:used]
+    held_out = min(used - 1, max(1, round(share * used)))
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def fit(
+    job: Job, backbone: Backbone, data: Store, probe: str, progress: bool = False
+) -> Mapping[str, Result]:
+    """One probe on one encoder and data set, or what it gave before."""
+    settings, device = job.config.evaluate, environment.hardware().device
+    last, options = settings.last_layers, settings.options[probe]
+    used, parts = views(job.config, backbone, data)
+    kind = needs(probe)
+
+    def compute() -> Mapping[str, Result]:
+        train, test = (
+            Features(
+                features.pooled(backbone, last, part, progress) if kind == "pooled" else {},
+                {t: y[part.rows] for t, y in data.splits[part.split].labels.items()},
+                backbone,
+                part,
+            )
+            for part in used
+        )
+        fitting, held_out = (train.take(np.searchsorted(used[0].rows, rows)) for rows in parts)
+        module = variants.load("probes", probe)
+        found: Mapping[str, Result] = module.fit_score(
+            fitting, held_out, test, options, job.config.seed, device
+        )
+        return found
+
+    identity = [
+        *(features.cache_file(kind, backbone, last, part).stem for part in used),
+        settings.held_out, settings.train_fraction, configs.as_tree(options), job.config.seed,
+    ]  # fmt: skip
+    return cache.result(identity, probe, compute)
+
+
+def views(
+    config: Config, backbone: Backbone, data: Store
+) -> tuple[tuple[Part, Part], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The images used of the training and of the reported split, and which of the former fit."""
+    parts, view, size = parts_of(config, data), config.evaluate.view, backbone.image_size
+    train = Part(data, "train", np.sort(np.concatenate(parts)), view, size)
+    every = np.arange(len(data.splits[data.report_split]))
+    return (train, Part(data, data.report_split, every, view, size)), parts
+
+
+def main() -> int:
+    """One process under torchrun: extract with the others, then fit its own share of probes."""
+    launch.die_with_parent()
+    tree, encoder, prepared = json.loads(Path(os.environ[_JOB]).read_text())
+    job = Job(configs.parse(tree, "params.yaml"), encoder, Path(prepared))
+    hardware = environment.hardware()
+    torch.set_num_threads(hardware.threads)
+    if hardware.device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if hardware.device == "cuda" else "gloo")
+    rank, world = dist.get_rank(), dist.get_world_size()
+    backbones, sets = job.backbones(), [data for _, data in job.sets()]
+    for data in sets:
+        for backbone in backbones.values():
+            extract(job.config, backbone, data)
+    dist.destroy_process_group()  # from here on everyone works alone
+    work = [(data, pair) for data in sets for pair in pairs(job.config, backbones)]
+    for data, (probe, name) in work[rank::world]:
+        fit(job, backbones[name], data, probe)
+    return 0
+
+
+def extract(config: Config, backbone: Backbone, data: Store) -> None:
+    """All features that the probes will read, into the cache."""
+    (train, test), parts = views(config, backbone, data)
+    wanted = set(map(needs, config.evaluate.probes))
+    if "pooled" in wanted:
+        for part in (train, test):
+            features.pooled(backbone, config.evaluate.last_layers, part)
+    if "tokens" in wanted and backbone.network is not None:
+        for rows in parts:  # as Features.take cuts them
+            features.tokens(backbone, dataclasses.replace(train, rows=rows))
+        features.tokens(backbone, test)
+
+
+if __name__ == "__main__":
+    sys.exit(errors.run(main))

@@ -1,0 +1,66 @@
+"""Probe an encoder and its baselines, and write every number with the predictions behind it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ijepa.backbones import pixels
+from ijepa.evaluation import probing, scores
+from ijepa.evaluation.probing import Job
+from ijepa.runtime import environment
+from ijepa.runtime.files import write_json
+
+
+def evaluate(job: Job, folder: Path, metrics: Path, progress: bool = False) -> dict[str, Any]:
+    """Probe and write ``evaluation.json``, ``predictions.npz`` and the metrics.
+
+    Returns:
+        The content of ``evaluation.json``.
+    """
+    torch.set_num_threads(environment.hardware().threads)
+    found = probing.outcomes(job, lambda text: print(text, flush=True), progress)
+    backbones = job.backbones()
+    about = {
+        "encoder": backbones["trained"].name,
+        "encoders": list(backbones),
+        "probes": list(job.config.evaluate.probes),
+        "precision": environment.hardware().precision,
+        "pixels_side": min(backbones["trained"].image_size, pixels.SIDE),
+    }
+    evaluation = scores.summarise(about, found)
+    folder.mkdir(parents=True, exist_ok=True)
+    scores.write_predictions(folder / "predictions.npz", found)
+    write_json(folder / "evaluation.json", evaluation)
+    write_json(metrics, scores.headline(evaluation))
+    print(table(evaluation))
+    return evaluation
+
+
+def table(evaluation: Mapping[str, Any]) -> str:
+    """The accuracies as lines of text, each with half its interval's width."""
+    names = [e.replace("_", " ") for e in evaluation["encoders"]]
+    lines = [
+        f"accuracy on {evaluation['split']} in percent, with 95 % intervals over its"
+        f" {evaluation['n']['test']} images",
+        f"{'':24}" + "".join(f"{name:>16}" for name in (*names, "chance")),
+    ]
+    for task, made in evaluation["tasks"].items():
+        for name in evaluation["probes"]:
+            cells = [_cell(made[name].get(e)) for e in evaluation["encoders"]]
+            row = "".join(f"{cell:>16}" for cell in (*cells, f"{made['chance']:.1f}"))
+            lines.append(f"{f'{task}, {name}':24}{row}")
+    if any("curve" in r for t in evaluation["tasks"].values() for p in evaluation["probes"]
+           for r in t[p].values()):  # fmt: skip
+        lines.append("* mean and standard deviation over draws of the labelled images")
+    return "\n".join(lines)
+
+
+def _cell(found: Mapping[str, Any] | None) -> str:
+    if found is None:  # pixels have no network to train
+        return "–"
+    if "curve" in found:
+        point = found["curve"][-1]  # of the most labels
+        return f"{point['accuracy']:.1f} ± {point['std'] or 0:.1f} *"
+    return f"{found['accuracy']:.1f} ± {(found['high'] - found['low']) / 2:.1f}"

@@ -1,0 +1,1 @@
+"""The networks: encoder (``vit``), ``predictor``, ``teacher``, and their cost (``flops``)."""

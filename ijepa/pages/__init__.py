@@ -1,0 +1,1 @@
+"""What people read: the page of one run and of a study. It shows numbers and computes none."""

@@ -1,0 +1,65 @@
+"""What the figures of an ablation share: colours, marks, labels and logarithmic ticks."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+from ijepa.pages.run import style
+
+_COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, "#CC79A7", "#56B4E9", "#6B5B2E")
+_MARKERS = "osD^vPX"
+
+
+def looks(count: int) -> list[tuple[str, str]]:
+    """Colour and mark of each of so many variants; no two are alike up to 49."""
+    colours, marks = len(_COLOURS), len(_MARKERS)
+    return [(_COLOURS[i % colours], _MARKERS[(i + i // colours) % marks]) for i in range(count)]
+
+
+def wrapped(text: str, width: int = 30) -> str:
+    """A label in lines of so many characters."""
+    return "\n".join(textwrap.wrap(text, width)) or text
+
+
+def logarithmic(axes: Axes, xs: Sequence[float]) -> None:
+    """A logarithmic x axis over these, with few enough ticks for their labels."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(ticks(xs)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _scientific(x)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def ticks(xs: Sequence[float]) -> list[float]:
+    """Round numbers on a logarithmic axis, the fewest that are at least two; else the ends."""
+    if not xs:
+        return []
+    low, high = math.log10(min(xs)), math.log10(max(xs))
+    pad = 0.1 * (high - low)  # matplotlib's margin is as wide
+    for steps in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+        powers = range(math.floor(low) - 1, math.ceil(high) + 1)
+        round_ = [step * 10.0**power for power in powers for step in steps]
+        found = [x for x in round_ if low - pad <= math.log10(x) <= high + pad]
+        if len(found) > 1:
+            return _apart(found, 0.19 * (high - low + 2 * pad))
+    return sorted({min(xs), max(xs)})
+
+
+def _apart(found: Sequence[float], least: float) -> list[float]:
+    """Those whose labels do not meet, from the left; ``least`` in powers of ten."""
+    kept = [found[0]]
+    for x in found[1:]:
+        if math.log10(x / kept[-1]) >= least:
+            kept.append(x)
+    return kept
+
+
+def _scientific(value: float) -> str:
+    if 1e-3 < value < 1e4:  # hours, not FLOPs
+        return f"{value:.3g}"
+    power = math.floor(math.log10(value) + 1e-9)
+    digits = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    times = f"{value / 10.0**power:.3g}×"
+    return f"{times if times != '1×' else ''}10{digits}"

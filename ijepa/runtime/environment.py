@@ -1,0 +1,143 @@
+"""The hardware and the places of a run: ``IJEPA_*`` variables, never part of its identity.
+
+``python -m ijepa env`` prints this table with the values in force.
+"""
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# name -> (default, meaning); an empty default is worked out when it is asked for
+VARIABLES = {
+    "IJEPA_DATA_ROOT": ("data/raw", "folder that holds the raw data sets"),
+    "IJEPA_HOME": ("", "journal, checkpoints, database, caches; .ijepa in the main checkout"),
+    "IJEPA_DEVICE": ("auto", "auto, cpu or cuda"),
+    "IJEPA_PRECISION": ("auto", "bf16, fp32, or auto: bf16 where the device computes it fast"),
+    "IJEPA_PROCESSES": ("0", "training processes; 0: one for each visible GPU, one on CPU"),
+    "IJEPA_THREADS": ("0", "CPU threads of a process; 0: the cores divided by the processes"),
+    "IJEPA_TORCHRUN": ("", "torchrun's rendezvous options for several nodes; empty: --standalone"),
+    "IJEPA_WORKERS": ("0", "data-loading workers of a process"),
+    "IJEPA_MICRO_BATCH": ("0", "images a process takes at once; 0: all of its share"),
+    "IJEPA_CHECKPOINT_SECONDS": ("30", "time between checkpoints"),
+    "IJEPA_DETERMINISTIC": ("1", "1: deterministic GPU kernels, so that resuming is bit-exact"),
+    "IJEPA_MONGO_URL": ("", "a MongoDB server; empty: the embedded one; off: the journal alone"),
+    "IJEPA_MONGO_DB": ("ijepa", "name of the database"),
+    "IJEPA_SBATCH": ("", "options of sbatch for ablations on Slurm: partition, time, GPUs"),
+}
+
+
+def text(name: str) -> str:
+    """The value of a variable, or its default."""
+    return os.environ.get(name) or VARIABLES[name][0]
+
+
+def number(name: str) -> int:
+    """The value of a variable that is a whole number >= 0.
+
+    Raises:
+        ValueError: the variable holds something else.
+    """
+    value = text(name)
+    if not value.isdecimal():
+        raise ValueError(f"{name}: {value!r} is not a whole number >= 0")
+    return int(value)
+
+
+def home() -> Path:
+    """The folder of everything that outlives a stage and is not a result."""
+    return _checkout() / (text("IJEPA_HOME") or ".ijepa")
+
+
+def data_root() -> Path:
+    """The folder of the raw data."""
+    return _checkout() / text("IJEPA_DATA_ROOT")
+
+
+def _checkout() -> Path:
+    """The main checkout, from which relative folders count.
+
+    DVC sets DVC_ROOT to it even in the temporary workspace of an experiment, so all experiments of
+    a checkout share one journal, one database and one set of checkpoints.
+    """
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a process trains on."""
+
+    device: str
+    precision: str
+    processes: int
+    threads: int
+
+
+def hardware() -> Hardware:
+    """The devices, processes and threads in force.
+
+    Raises:
+        ValueError: a variable holds something that cannot be.
+    """
+    import torch  # heavy, and most commands do not need it
+
+    device = text("IJEPA_DEVICE")
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"IJEPA_DEVICE: {device!r} is not one of auto, cpu, cuda")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("IJEPA_DEVICE: 'cuda', but torch sees no GPU here")
+    precision = text("IJEPA_PRECISION")
+    if precision not in ("auto", "bf16", "fp32"):
+        raise ValueError(f"IJEPA_PRECISION: {precision!r} is not one of auto, bf16, fp32")
+    if precision == "auto":
+        precision = "bf16" if _fast_bf16(device) else "fp32"
+    gpus = torch.cuda.device_count() if device == "cuda" else 1
+    processes = number("IJEPA_PROCESSES") or gpus
+    if device == "cuda" and processes > gpus:
+        raise ValueError(f"IJEPA_PROCESSES: {processes} is more than the {gpus} visible GPUs")
+    cores = len(os.sched_getaffinity(0))
+    threads = number("IJEPA_THREADS") or max(1, cores // processes)
+    return Hardware(device, precision, processes, threads)
+
+
+def arithmetic() -> dict[str, Any]:
+    """What rounds a number beside code and libraries: equal values, equal bits.
+
+    Returns:
+        ``device`` and its ``name``, on a CPU also ``instructions`` (torch's choice) and
+        ``threads``; and ``precision``.
+    """
+    import torch
+
+    used = hardware()
+    about = {"device": used.device, "name": device_name(used.device), "precision": used.precision}
+    if used.device == "cuda":
+        return about
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return {**about, "instructions": instructions, "threads": used.threads}
+
+
+def device_name(device: str, index: int | None = None) -> str:
+    """The GPU's name, or the processor's; CPU where Linux does not say."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(index)
+    with contextlib.suppress(OSError):
+        if line := re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text()):
+            return line[1].strip()
+    return "CPU"
+
+
+def _fast_bf16(device: str) -> bool:
+    """Whether the device has bf16 arithmetic; a CPU without it is ten times slower in bf16."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    cpu = torch.cpu.get_capabilities()
+    return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))

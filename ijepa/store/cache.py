@@ -1,0 +1,43 @@
+"""Data sets that only evaluation uses: prepared once, beside the other caches."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from ijepa import config as configs
+from ijepa import variants
+from ijepa.config import Data
+from ijepa.runtime import environment
+from ijepa.store.read import FORMAT
+from ijepa.store.write import write_store
+
+
+def prepared(data: Data) -> Path:
+    """Where a data set is that only evaluation uses; it is packed now if it is not there.
+
+    Raises:
+        ValueError: the raw data is missing or bad.
+    """
+    root = environment.data_root()
+    # what changes the files: train_fraction does not, and CLEVR's are 18 GB
+    policy = [data.bad_images, data.max_bad_fraction, configs.as_tree(data.options)]
+    entries = "store.write", f"datasets.{data.name}"
+    made_by = [variants.code(*entries), variants.libraries(*entries)]
+    name = json.dumps([FORMAT, str(root), *policy, *made_by], sort_keys=True)
+    folder = environment.home() / "datasets"
+    path = folder / f"{data.name}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    if not path.is_dir():
+        source = variants.load("datasets", data.name).load(data.options, root)
+        folder.mkdir(parents=True, exist_ok=True)
+        own = path.with_name(f"{path.name}.{os.getpid()}")  # another process may do the same
+        print(f"preparing {data.name} in {path}", flush=True)
+        write_store(
+            source, own, bad_images=data.bad_images, max_bad_fraction=data.max_bad_fraction
+        )
+        try:
+            own.rename(path)
+        except OSError:  # it was faster
+            shutil.rmtree(own)
+    return path

@@ -1,0 +1,111 @@
+"""One run of a plan, as its own process: ``python -m ijepa.ablation.job PLAN INDEX``.
+
+It runs the stages as a DVC experiment in a clone of this checkout at the plan's commit
+(``bench``), so the user's files are never touched, and writes what came out to the job's result
+file. Done work returns at once; interrupted work goes on from its checkpoint. Runners (``local``,
+``slurm``) only start it.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ijepa.runtime import errors, launch
+from ijepa.runtime.files import write_json
+from ijepa.study import bench, outcome
+
+_GRACE = 120  # seconds that an interrupted stage has to save its checkpoint
+
+
+def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
+    """Run job INDEX of the plan file; 0 when its result is there and good."""
+    launch.die_with_parent(signal.SIGTERM)
+    launch.adopt_orphans()
+    plan = json.loads(Path(arguments[0]).read_text())
+    job = plan["jobs"][int(arguments[1])]
+    shared, result, log = Path(plan["bench"]), Path(job["result"]), Path(job["log"])
+    with held(shared.with_suffix(".lock"), shared=True), held(result.with_suffix(".lock")):
+        found = read(result)
+        if found is None or found["status"] != "done":
+            with bench.own(shared, plan["commit"], job["name"]) as path:
+                status = experiment(plan, job, path, log)
+                found = outcome.gather(plan, job, path, status, log)
+            write_json(result, found)
+    return 0 if found["status"] == "done" else 1
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """A result file's content; None when the job never ended."""
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+@contextlib.contextmanager
+def held(path: Path, shared: bool = False) -> Iterator[None]:
+    """Hold a lock file, waiting for it; equal jobs of two plans run one after the other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+
+
+def experiment(plan: Mapping[str, Any], job: Mapping[str, Any], path: Path, log: Path) -> int:
+    """Run the job's stages as a DVC experiment; its exit status.
+
+    SIGTERM is handed on to the stage, which saves; then this process ends with 143.
+    """
+    name, target = job["name"], job["target"]
+    command = [
+        *(sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", "--name", name),
+        *(part for key, v in job["changes"].items() for part in ("-S", f"{key}={json.dumps(v)}")),
+        target,
+    ]
+    paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages say `python`
+    variables = {**os.environ, **plan["variables"], "PATH": paths, "DVC_NO_ANALYTICS": "1"}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command,
+            cwd=path,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=launch.die_with_parent,
+        )
+
+        def stop(number: int, _frame: object) -> None:
+            for each in (signal.SIGTERM, signal.SIGINT):  # Slurm tells every process, and again
+                signal.signal(each, signal.SIG_IGN)
+            end_group(child.pid)  # not child.wait(): this may run inside of it, and wait for ever
+            raise SystemExit(128 + number)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        return child.wait()
+
+
+def end_group(group: int, grace: float = _GRACE) -> None:
+    """SIGTERM to a process group, patience until all of it has gone, then SIGKILL."""
+    deadline = time.monotonic() + grace
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-group, os.WNOHANG)[0]:  # a zombie of ours keeps the group alive
+                    pass
+            os.killpg(group, 0)
+            time.sleep(0.1)
+        os.killpg(group, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(errors.run(main))

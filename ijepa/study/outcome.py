@@ -1,0 +1,103 @@
+"""What a run left behind, read from its DVC experiment and the journal."""
+
+import hashlib
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from ijepa.tracking import runs
+
+METRICS, PRETRAIN = "out/metrics.json", "out/pretrain.json"
+ENCODER = "out/encoder.safetensors"
+# stage -> an output whose bytes name the run that made it
+_MADE = {"pretrain": ENCODER, "evaluate": METRICS}
+
+
+def gather(
+    plan: Mapping[str, Any], job: Mapping[str, Any], path: Path, status: int, log: Path
+) -> dict[str, Any]:
+    """The result of a job whose DVC experiment in ``path`` ended with ``status``.
+
+    Returns:
+        status, reason, code, signature, data, encoder, metrics, pretrain, and ``provenance``: the
+        parts of a lock file's two entries (``ijepa.study.lock``).
+    """
+    commit = plan["commit"]
+    made: dict[str, Any] = {
+        "status": "done", "reason": None, "signature": job["signature"], "code": job["code"],
+        "data": None, "encoder": None, "metrics": None, "pretrain": None,
+        "provenance": {"name": job["name"], "commit": None, "baseline": commit,
+                       "runs": {}, "seconds": {}, "machine": None, "cost": None},
+    }  # fmt: skip
+    if status:
+        return made | {"status": "failed", "reason": reason(log)}
+    if job["target"] == "prepare":
+        return made
+    reference = f"refs/exps/{commit[:2]}/{commit[2:]}/{job['name']}"
+    show = _Experiment(path, reference)
+    lock = YAML(typ="safe", pure=True).load(show.file("dvc.lock"))["stages"]
+    made["metrics"] = json.loads(show.file(METRICS))
+    made["pretrain"] = json.loads(show.file(PRETRAIN))
+    files = {METRICS: _sha256(show.file(METRICS).encode())}
+    md5 = next(out["md5"] for out in lock["pretrain"]["outs"] if out["path"] == ENCODER)
+    files[ENCODER] = made["encoder"] = _sha256(
+        Path(plan["cache"], "files", "md5", md5[:2], md5[2:]).read_bytes()
+    )
+    found = {
+        stage: next((r for r in runs.find({path: files[path]}) if r.stage == stage), None)
+        for stage, path in _MADE.items()
+    }
+    if found["pretrain"]:
+        made["data"] = found["pretrain"].data
+        prepared = (r for r in runs.listing() if r.stage == "prepare" and r.data == made["data"])
+        found = {"prepare": next(prepared, None), **found}
+    machine = found["pretrain"]
+    made["provenance"] |= {
+        "commit": show.commit,
+        "runs": {stage: record.id for stage, record in found.items() if record},
+        "seconds": {stage: record.seconds for stage, record in found.items() if record},
+        "machine": (machine.gpu or machine.cpu) if machine else None,
+        "cost": machine.cost if machine else None,  # ijepa.meter.Spent, as far as it was recorded
+    }
+    return made
+
+
+class _Experiment:
+    """A DVC experiment's commit in a job's clone, fetched into this checkout."""
+
+    def __init__(self, path: Path, reference: str) -> None:
+        self.path = path
+        self.commit = self._git("rev-parse", "--verify", reference).strip()
+        # `dvc exp show` and `git show` find it here too; it is the record behind the numbers
+        subprocess.run(
+            ["git", "fetch", "--quiet", "--no-tags", str(path), f"+{reference}:{reference}"],
+            check=True,
+        )
+
+    def file(self, path: str) -> str:
+        return self._git("show", f"{self.commit}:{path}")
+
+    def _git(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.path, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def reason(log: Path) -> str:
+    """Why an experiment failed, in one line: what the stage said, or else DVC."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    for pattern in (r"error: (.*)", r"([\w.]+Error(?:: .*)?)", r"ERROR: (.*)", r"(.+)"):
+        found = [match[1] for line in lines if (match := re.fullmatch(pattern, line))]
+        if found:
+            return found[-1]
+    return f"no output; {log}"

@@ -1,0 +1,229 @@
+"""The global batch of any step: views and masks as a pure function of (seed, position).
+
+The training stream is epoch after epoch of the training images, each epoch in its own order. The
+batch that starts at position p holds the stream's images p, ..., p + batch_size - 1, so neither
+workers, ranks nor a resumed run can change what is seen.
+"""
+
+import functools
+import multiprocessing
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from ijepa import seeds, variants
+from ijepa.config import Config, grid
+from ijepa.masks import Keys, Masks
+from ijepa.store.read import Images
+from ijepa.training import augment
+from ijepa.views import View
+
+
+class Batch(NamedTuple):
+    """One rank's share of a global batch.
+
+    Attributes:
+        samples: indices of the *global* batch in the data set, (global B,).
+        views: the rank's images, (B, 3, S, S) uint8 for each view that the objective declares.
+        masks: the rank's masks for each masked view, padded to the lengths of the global batch.
+    """
+
+    samples: NDArray[np.int64]
+    views: tuple[Tensor, ...]
+    masks: tuple[Masks, ...]
+
+
+def training_subset(seed: int, fraction: float, count: int) -> NDArray[np.int64]:
+    """The images a run learns from; a smaller fraction's subset lies within a larger one's."""
+    if fraction == 1:
+        return np.arange(count)
+    chosen = seeds.generator(seed, "subset").permutation(count)
+    return np.sort(chosen[: max(1, round(fraction * count))])
+
+
+@functools.lru_cache(maxsize=4)
+def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order of ``count`` images in an epoch."""
+    return seeds.generator(seed, "order", epoch).permutation(count)
+
+
+def views(config: Config) -> tuple[View, ...]:
+    """The views of an image that a run's objective asks for; one of them if it says nothing."""
+    declare = getattr(variants.load("objectives", config.objective.name), "views", None)
+    size, train = config.data.image_size, config.train
+    if declare is None:
+        return (View(size, train.crop_scale, masked=True),)
+    declared: tuple[View, ...] = declare(size, config.model, train, config.objective.options)
+    return declared
+
+
+def purpose(name: str, view: int) -> str:
+    """What a view's random numbers are for; the first view's are those of a single one."""
+    return f"{name}/{view}" if view else name
+
+
+def crops(
+    config: Config,
+    epochs: NDArray[np.int64],
+    samples: NDArray[np.int64],
+    height: NDArray[np.int64] | int,
+    width: NDArray[np.int64] | int,
+    scale: tuple[float, float],
+    view: int = 0,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Random resized crops (Szegedy et al. 2015, as torchvision) and flips.
+
+    Args:
+        config: seed and train.crop_aspect, flip are used.
+        epochs: of each image, (B,).
+        samples: index of each image, (B,).
+        height: of the images in pixels, one for all or one for each, (B,).
+        width: likewise.
+        scale: range of the crop's share of the image's area.
+        view: number of the view; views are independent.
+
+    Returns:
+        top, left, height and width of each crop in pixels (B, 4), and whether to flip (B,).
+    """
+    train, attempts = config.train, 10
+    u = seeds.uniforms(config.seed, purpose("crop", view), epochs, samples, 2 * attempts + 3)
+    high, wide = (np.broadcast_to(side, samples.shape) for side in (height, width))
+    low, most = scale
+    area = (low + u[:, :attempts] * (most - low)) * (high * wide)[:, None]
+    log_low, log_high = np.log(train.crop_aspect)
+    aspect = np.exp(log_low + u[:, attempts : 2 * attempts] * (log_high - log_low))
+    w = np.round(np.sqrt(area * aspect)).astype(np.int64)
+    h = np.round(np.sqrt(area / aspect)).astype(np.int64)
+    fits = (w >= 1) & (w <= wide[:, None]) & (h >= 1) & (h <= high[:, None])
+    first = fits.argmax(1)
+    rows = np.arange(len(samples))
+    # ten misses (very elongated images): the largest centre crop within the aspect ratios
+    fallback_h = np.minimum(high, np.round(wide / train.crop_aspect[0])).astype(np.int64)
+    fallback_w = np.minimum(wide, np.round(high * train.crop_aspect[1])).astype(np.int64)
+    hit = fits.any(1)
+    h = np.where(hit, h[rows, first], fallback_h)
+    w = np.where(hit, w[rows, first], fallback_w)
+    place = u[:, 2 * attempts :]
+    top = np.where(hit, place[:, 0] * (high - h + 1), (high - h) / 2).astype(np.int64)
+    left = np.where(hit, place[:, 1] * (wide - w + 1), (wide - w) / 2).astype(np.int64)
+    flip = (place[:, 2] < 0.5) & train.flip
+    return np.stack([top, left, h, w], 1), flip
+
+
+class Batches(Dataset[Batch]):
+    """Batches by the stream position they start at, for one rank.
+
+    Args:
+        images: the training split.
+        config: the run.
+        rank: of this process.
+        world: number of processes; divides the global batch.
+    """
+
+    def __init__(self, images: Images, config: Config, rank: int = 0, world: int = 1) -> None:
+        self.images, self.config = images, config
+        self.share = slice(
+            rank * config.train.batch_size // world, (rank + 1) * config.train.batch_size // world
+        )
+        self.subset = training_subset(config.seed, config.data.train_fraction, len(images))
+        self.views = views(config)
+        self.sample_masks = variants.load("masks", config.mask.name).sample
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        train = self.config.train
+        return max(1, int(train.epochs * len(self.subset)) // train.batch_size)
+
+    def __getitem__(self, position: int) -> Batch:
+        """The batch of stream positions ``position`` to ``position + batch_size``."""
+        config, size = self.config, self.config.train.batch_size
+        stream = np.arange(position, position + size)
+        epochs, places = np.divmod(stream, len(self.subset))
+        samples = np.empty(size, np.int64)
+        for epoch in np.unique(epochs):
+            rows = epochs == epoch
+            samples[rows] = self.subset[
+                order(config.seed, int(epoch), len(self.subset))[places[rows]]
+            ]
+        masks = tuple(
+            self._masks(number, position // size, epochs, samples)
+            for number, view in enumerate(self.views)
+            if view.masked
+        )
+        mine = epochs[self.share], samples[self.share]
+        pictures = [self.images[int(sample)] for sample in mine[1]]  # decoded once for all views
+        views = (self._view(number, pictures, *mine) for number in range(len(self.views)))
+        return Batch(samples, tuple(views), masks)
+
+    def _masks(
+        self, view: int, step: int, epochs: NDArray[np.int64], samples: NDArray[np.int64]
+    ) -> Masks:
+        """The rank's masks of a view."""
+        seed = seeds.key(self.config.seed, "mask", view) if view else self.config.seed
+        keys = Keys(seed, step, epochs, samples)
+        masks: Masks = self.sample_masks(keys, grid(self.config), self.config.mask.options)
+        return masks.rows(self.share.start, self.share.stop)
+
+    def _view(
+        self,
+        number: int,
+        pictures: Sequence[NDArray[np.uint8]],
+        epochs: NDArray[np.int64],
+        samples: NDArray[np.int64],
+    ) -> Tensor:
+        """One view of the rank's images (H, W, 3), cropped and augmented, (B, 3, S, S) uint8."""
+        train, view = self.config.train, self.views[number]
+        height, width = np.array([picture.shape[:2] for picture in pictures]).T
+        boxes, flips = crops(self.config, epochs, samples, height, width, view.crop_scale, number)
+        augmented = augment.wanted(train)
+        u = seeds.uniforms(
+            self.config.seed, purpose("augment", number), epochs, samples, augment.DRAWS
+        )
+        made = []
+        for row, picture in enumerate(pictures):
+            top, left, height, width = boxes[row].tolist()
+            cut = picture[top : top + height, left : left + width]
+            if flips[row]:
+                cut = cut[:, ::-1]
+            chw: Tensor = transforms.resize(
+                torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1))),
+                [view.size, view.size],
+                InterpolationMode.BILINEAR,
+                antialias=True,
+            )
+            made.append(augment.photometric(chw, train, u[row]) if augmented else chw)
+        return torch.stack(made)
+
+
+def loader(
+    batches: Batches, first: int, workers: int = 0, pin_memory: bool = False
+) -> DataLoader[Batch]:
+    """The batches from stream position ``first`` to the end of the run, in order.
+
+    Args:
+        batches: of this rank.
+        first: images of the stream that are already consumed.
+        workers: processes that prepare batches ahead; they change no batch.
+        pin_memory: for copies to a GPU.
+    """
+    size = batches.config.train.batch_size
+    context = None
+    if workers:  # fork from a server that has imported what they need, and no thread of ours
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["ijepa.training.batches", "torch", "torchvision"])
+    return DataLoader(
+        batches,
+        sampler=range(first, batches.steps * size, size),
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        multiprocessing_context=context,
+    )

@@ -1,0 +1,159 @@
+"""Checkpoints that survive kill -9, a full disk and a flipped bit.
+
+A checkpoint is a folder ``step-<k>`` with ``state.pt`` and ``manifest.json``, which holds the
+SHA-256 of the state (no format of torch notices a flipped bit, reliability 0.1). It is written
+under another name and renamed when complete. A run's folder is keyed by its config, data and code
+and locked while a process trains in it; it lies outside DVC's outputs, which DVC removes before a
+stage.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ijepa.runtime.errors import Failure
+
+_KEEP = 2  # checkpoints; the one before the newest is what a damaged newest one falls back to
+
+
+def folder(home: Path, signature: str, data: str, code: str) -> Path:
+    """Where a run's checkpoints are; equal science, data and code share one folder."""
+    key = hashlib.sha256(f"{signature}/{data}/{code}".encode()).hexdigest()[:16]
+    return home / "checkpoints" / key
+
+
+@contextmanager
+def locked(path: Path, patience: float = 60) -> Iterator[None]:
+    """Hold a run's folder.
+
+    Args:
+        path: the folder, made if missing.
+        patience: seconds to wait; a process that was told to stop may still be saving.
+
+    Raises:
+        Failure: another process trains this run.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / "lock").open("a") as lock:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Failure(f"another process is training this run ({path})") from None
+                time.sleep(0.2)
+        for leftover in path.glob("tmp-*"):  # of a process that was killed while writing
+            shutil.rmtree(leftover)
+        yield
+
+
+def save(path: Path, step: int, state: dict[str, Any]) -> None:
+    """Write ``step-<step>`` so that a kill at any moment leaves the earlier checkpoints as they
+    are.
+
+    Raises:
+        Failure: the disk refused; nothing that was good is lost.
+    """
+    made, final = path / f"tmp-{os.getpid()}", path / f"step-{step:09d}"
+    if final.exists():
+        return  # the same step of the same run: the same state
+    try:
+        made.mkdir()
+        torch.save(state, made / "state.pt")
+        manifest = {"step": step, "sha256": _sha256(made / "state.pt")}
+        (made / "manifest.json").write_text(json.dumps(manifest))
+        for file in made.iterdir():
+            _sync(file)
+        made.rename(final)
+        _sync(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        shutil.rmtree(made, ignore_errors=True)
+        raise Failure(
+            f"{final}: checkpoint not written ({error}); earlier ones are intact"
+        ) from error
+    for old in sorted(path.glob("step-*"))[:-_KEEP]:
+        shutil.rmtree(old)
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """The newest good checkpoint's state, or None when there is none at all.
+
+    Damaged ones are named on stdout and the one before is used.
+
+    Raises:
+        Failure: there are checkpoints and all are damaged; training never restarts silently.
+    """
+    found = sorted(path.glob("step-*"), reverse=True)
+    for candidate in found:
+        damage = _damage(candidate)
+        if damage is None:
+            state: dict[str, Any] = torch.load(
+                candidate / "state.pt", map_location=device, weights_only=True
+            )
+            return state
+        print(f"damaged checkpoint {candidate.name}: {damage}; trying the one before", flush=True)
+    if found:
+        raise Failure(
+            f"{path}: every checkpoint is damaged; remove the folder to train from step 0"
+        )
+    return None
+
+
+def _damage(candidate: Path) -> str | None:
+    try:
+        manifest = json.loads((candidate / "manifest.json").read_text())
+        expected, actual = manifest["sha256"], _sha256(candidate / "state.pt")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    if candidate.name != f"step-{manifest.get('step', -1):09d}":
+        return "its manifest is another checkpoint's"
+    return None if actual == expected else "its SHA-256 differs from the manifest"
+
+
+def listing(home: Path) -> list[tuple[str, int, int]]:
+    """Every run that has checkpoints: folder name, newest step and size in bytes."""
+    rows = []
+    for run in sorted((home / "checkpoints").glob("*/")):
+        steps = sorted(run.glob("step-*"))
+        size = sum(file.stat().st_size for file in run.rglob("*") if file.is_file())
+        rows.append((run.name, int(steps[-1].name[5:]) if steps else 0, size))
+    return rows
+
+
+def collect(home: Path) -> int:
+    """Remove the checkpoints of all runs that no process trains now; returns the bytes freed."""
+    freed = 0
+    for name, _, size in listing(home):
+        run = home / "checkpoints" / name
+        try:
+            with locked(run, patience=0):
+                shutil.rmtree(run)
+                freed += size
+        except Failure:
+            print(f"{name}: in use, kept")
+    return freed
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or a folder to the disk, so that the rename is not ahead of the data."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

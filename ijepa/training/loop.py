@@ -1,0 +1,308 @@
+"""The training loop, one process of it: ``python -m ijepa.train``; ``ijepa.pretrain`` starts it.
+
+The loop knows only the objective. All randomness is a function of (seed, position), so a
+checkpoint needs no generator state: objective, optimiser and progress are the whole state.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ijepa import config as configs
+from ijepa import schedule, seeds, variants
+from ijepa.config import Config
+from ijepa.model import vit
+from ijepa.runtime import environment, errors, files, launch
+from ijepa.store.read import Images, Store, open_store
+from ijepa.training import checkpoint
+from ijepa.training.batches import Batch, Batches, loader
+from ijepa.training.health import health, verdict
+from ijepa.training.meter import Meter, Spent, energy
+from ijepa.training.progress import Clock, Window, emit, line, row_interval
+from ijepa.views import centre, normalise
+
+OUT = Path("out")
+_SECTIONS = ("seed", "mask", "model", "objective", "train")  # that pretraining depends on
+_HEALTH_IMAGES = 256
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run is: optimiser steps done, images of the stream consumed, FLOPs they cost."""
+
+    step: int = 0
+    images: int = 0
+    flops: int = 0  # forward and backward of the loss (``ijepa.model.flops``), all ranks
+
+
+def train(
+    config: Config, store: Store, device: torch.device, precision: str, rank: int, world: int
+) -> None:
+    """Train to the end, from the newest checkpoint if there is one, and write ``out/``."""
+    batches = Batches(store.splits["train"], config, rank, world)
+    steps, size = batches.steps, config.train.batch_size
+    autocast = functools.partial(
+        torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16"
+    )
+    objective = create_objective(config, device)
+    optimizer = create_optimizer(objective, config)
+    model = DistributedDataParallel(objective) if world > 1 else objective
+    fixed = health_images(store.splits["train"], config).to(device)
+
+    with run_folder(config, store, rank, world) as folder:
+        progress, window, history, spent = restore(folder, objective, optimizer, device)
+        clock = Clock(progress.images, steps * size, device)
+        meter = Meter(device, world, spent, energy(device, world) if rank == 0 else None)
+        saved, stop = time.monotonic(), StopVote(world)
+        if rank == 0:
+            print(f"{folder.name}: from step {progress.step} of {steps}", flush=True)
+            for row in history:
+                emit(row)
+
+        workers = environment.number("IJEPA_WORKERS")
+        for batch in loader(batches, progress.images, workers, device.type == "cuda"):
+            rates = set_rates(optimizer, config, progress.step, steps)
+            optimizer.zero_grad(set_to_none=True)
+            loss, context = forward_backward(model, batch, autocast, device)
+            loss, context, stopping = stop.agree(loss, context, device)
+            clip_or_refuse(loss, objective, config.train.clip_norm, progress.step + 1)
+            optimizer.step()
+            flops = world * objective.flops(*batch.views, *batch.masks)
+            progress = Progress(progress.step + 1, progress.images + size, progress.flops + flops)
+            meters = objective.update(progress.step / steps)
+            window.add(loss, context / (size * objective.encoder.num_patches))
+
+            last = progress.step == steps
+            if progress.step == 1 or progress.step % row_interval(steps) == 0 or last:
+                history.append({
+                    **dataclasses.asdict(progress), **window.means(), **rates, **meters,
+                    **health(objective.encoder, fixed),
+                })  # fmt: skip
+                window = Window()
+                if rank == 0:
+                    reading = clock.reading(progress.images)
+                    emit(history[-1] | reading)
+                    print(line(history[-1], steps, reading), flush=True)
+            meter.tick()
+            patience = environment.number("IJEPA_CHECKPOINT_SECONDS")
+            if rank == 0 and (last or stopping or time.monotonic() - saved > patience):
+                state = {"objective": objective.state_dict(), "optimizer": optimizer.state_dict(),
+                         "progress": dataclasses.asdict(progress), "history": history,
+                         "window": dataclasses.asdict(window),
+                         "spent": dataclasses.asdict(meter.read())}  # fmt: skip
+                checkpoint.save(folder, progress.step, state)
+                emit({"cost": state["spent"]})
+                saved = time.monotonic()
+            if stopping and not last:
+                raise errors.Failure(f"stopped by a signal; saved step {progress.step}", 143)
+        if rank == 0:
+            emit({"cost": dataclasses.asdict(meter.spent)})
+            write_outputs(config, store, objective, progress, history)
+
+
+def create_objective(config: Config, device: torch.device) -> Any:
+    """The objective of a run on its device."""
+    family = variants.load("objectives", config.objective.name)
+    size, options = config.data.image_size, config.objective.options
+    objective = family.create(size, config.model, options, config.seed)
+    vit.place(objective, device)
+    return objective
+
+
+def create_optimizer(objective: nn.Module, config: Config) -> torch.optim.AdamW:
+    """AdamW without weight decay on biases and norms (as released; the paper does not say)."""
+    params = [p for p in objective.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in params if p.ndim > 1], "decays": True},
+        {"params": [p for p in params if p.ndim <= 1], "decays": False},
+    ]
+    return torch.optim.AdamW(groups, lr=config.train.lr, betas=config.train.betas, fused=True)
+
+
+def set_rates(
+    optimizer: torch.optim.AdamW, config: Config, step: int, steps: int
+) -> dict[str, float]:
+    """Set what the schedules say for a step; returns learning rate and weight decay."""
+    lr = schedule.learning_rate(config.train, step, steps)
+    weight_decay = schedule.weight_decay(config.train, step, steps)
+    for group in optimizer.param_groups:
+        group["lr"], group["weight_decay"] = lr, weight_decay * group["decays"]
+    return {"lr": lr, "weight_decay": weight_decay}
+
+
+@contextlib.contextmanager
+def run_folder(config: Config, store: Store, rank: int, world: int) -> Iterator[Path]:
+    """The folder of the run's checkpoints, locked by rank 0 while it trains."""
+    tree = configs.as_tree(config)["data"]
+    data = {name: tree[name] for name in ("image_size", "train_fraction")} | {"hash": store.hash}
+    folder = checkpoint.folder(
+        environment.home(),
+        configs.signature(config, _SECTIONS),
+        json.dumps(data, sort_keys=True),
+        variants.code(*variants.entries(config, "pretrain")),
+    )
+    with checkpoint.locked(folder) if rank == 0 else contextlib.nullcontext():
+        if world > 1:
+            dist.barrier()  # nobody reads before rank 0 holds the folder
+        yield folder
+
+
+def restore(
+    folder: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+) -> tuple[Progress, Window, list[dict[str, float]], Spent | None]:
+    """Load the newest good checkpoint.
+
+    Returns:
+        The progress, the open window, the history, and what the run has taken; None at its start.
+    """
+    state = checkpoint.load(folder, device)
+    if state is None:
+        return Progress(), Window(), [], None
+    objective.load_state_dict(state["objective"])
+    optimizer.load_state_dict(state["optimizer"])
+    progress, window = Progress(**state["progress"]), Window(**state["window"])
+    return progress, window, state["history"], Spent(**state["spent"])
+
+
+def forward_backward(
+    model: nn.Module, batch: Batch, autocast: Callable[[], torch.autocast], device: torch.device
+) -> tuple[float, float]:
+    """Gradients of the mean loss over this rank's share, micro-batch by micro-batch.
+
+    Returns:
+        The mean loss and the number of context patches of the share, the mean over masked views.
+    """
+    share = len(batch.views[0])
+    micro = environment.number("IJEPA_MICRO_BATCH") or share
+    total = torch.zeros((), device=device)
+    for start in range(0, share, micro):
+        stop = min(start + micro, share)
+        views = [normalise(view[start:stop].to(device, non_blocking=True)) for view in batch.views]
+        masks = [each.rows(start, stop).to(device) for each in batch.masks]
+        with contextlib.ExitStack() as stack:
+            if stop < share and isinstance(model, DistributedDataParallel):
+                stack.enter_context(model.no_sync())
+            with autocast():
+                loss = model(*views, *masks)
+            (loss * ((stop - start) / share)).backward()
+        total += loss.detach() * ((stop - start) / share)
+    context = sum(int(each.context_valid.sum()) for each in batch.masks) / len(batch.masks)
+    return total.item(), context
+
+
+class StopVote:
+    """Makes the ranks' numbers one, and a signal to any rank a decision of all."""
+
+    def __init__(self, world: int) -> None:
+        self.world, self.request = world, launch.StopRequest()
+
+    def agree(
+        self, loss: float, context: float, device: torch.device
+    ) -> tuple[float, float, bool]:
+        """The global batch's mean loss and context patches, and whether to stop now."""
+        numbers: Tensor = torch.tensor(
+            [loss / self.world, context, self.request.made], dtype=torch.float64, device=device
+        )
+        if self.world > 1:
+            dist.all_reduce(numbers)
+        loss, total, stop = numbers.tolist()
+        return loss, total, stop > 0
+
+
+def clip_or_refuse(loss: float, objective: nn.Module, most: float | None, step: int) -> None:
+    """Scale the gradient to a norm of at most ``most``; stop before an update that would spoil
+    the weights.
+
+    Raises:
+        Failure: the loss or a gradient is NaN or infinite.
+    """
+    gradients = [p.grad for p in objective.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients).item()
+    if most is not None and most < norm < math.inf:
+        torch._foreach_mul_(gradients, most / norm)
+    if not math.isfinite(loss) or not math.isfinite(norm):
+        raise errors.Failure(
+            f"NaN or infinity at step {step} (loss {loss:g}, gradient norm {norm:g}): stopped"
+            " before the update; the checkpoints are good"
+        )
+
+
+def health_images(images: Images, config: Config) -> Tensor:
+    """A fixed set of training images for the health meters, (B, 3, H, W) uint8."""
+    chosen = seeds.generator(config.seed, "health").permutation(len(images))[:_HEALTH_IMAGES]
+    return torch.stack([centre(images[int(i)], config.data.image_size) for i in sorted(chosen)])
+
+
+def write_outputs(
+    config: Config,
+    store: Store,
+    objective: Any,
+    progress: Progress,
+    history: list[dict[str, float]],
+) -> None:
+    """The encoder, the metrics and the history; no clock in them, equal runs are equal bytes."""
+    OUT.mkdir(exist_ok=True)
+    words = verdict(history[0], history[-1], config.model.width)
+    identity = {"data": store.hash, "signature": configs.signature(config)}
+    context = getattr(objective, "context_encoder", objective.encoder)
+    networks = {"encoder": objective.encoder, "context_encoder": context}
+    for name, network in networks.items():  # the same one where no other network follows it
+        role = "context" if network is context else "target"
+        vit.save(network, OUT / f"{name}.safetensors", identity | {"network": role})
+    files.write_csv(OUT / "history.csv", history)
+    last, ratios = history[-1], [row["context_ratio"] for row in history]
+    metrics = {
+        name: last[name] for name in ("step", "images", "loss", "feature_std", "rankme")
+    } | {
+        "context_ratio": sum(ratios) / len(ratios),
+        "health": words,
+        "collapsed": words.startswith("collapsed"),
+        "parameters": sum(p.numel() for p in objective.encoder.parameters()),
+        "flops": progress.flops,
+        "flops_per_image": progress.flops / progress.images,
+    }
+    files.write_json(OUT / "pretrain.json", metrics)
+    print(words, flush=True)
+
+
+def main() -> int:
+    """One rank of a run; torchrun's variables tell its place."""
+    launch.die_with_parent()
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    hardware = environment.hardware()
+    device = torch.device(hardware.device)
+    if hardware.device == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    torch.set_num_threads(hardware.threads)
+    if environment.number("IJEPA_DETERMINISTIC"):
+        seeds.deterministic()
+    if world > 1:
+        dist.init_process_group("nccl" if hardware.device == "cuda" else "gloo")
+    try:
+        train(configs.load(), open_store(), device, hardware.precision, rank, world)
+    except errors.Failure as failure:
+        if rank == 0:
+            emit({"failed": str(failure), "status": failure.status})
+        raise
+    finally:
+        if world > 1:
+            dist.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(errors.run(main))

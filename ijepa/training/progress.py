@@ -1,0 +1,80 @@
+"""What a run says while it trains: rows of its history, lines of its log."""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ijepa.training.meter import peak_memory
+
+METRICS = (
+    "_IJEPA_METRICS"  # variable: the file to which rank 0 appends rows for the stage's parent
+)
+
+
+@dataclasses.dataclass
+class Window:
+    """Sums over the steps since the last row of the history."""
+
+    loss: float = 0.0
+    context_ratio: float = 0.0
+    count: int = 0
+
+    def add(self, loss: float, context_ratio: float) -> None:
+        """Count one step."""
+        self.loss, self.context_ratio = self.loss + loss, self.context_ratio + context_ratio
+        self.count += 1
+
+    def means(self) -> dict[str, float]:
+        """Mean loss and mean realised context ratio of the window."""
+        return {"loss": self.loss / self.count, "context_ratio": self.context_ratio / self.count}
+
+
+class Clock:
+    """Speed and memory of this process; kept out of the history, which is reproducible."""
+
+    def __init__(self, images: int, total: int, device: torch.device) -> None:
+        self.start, self.first, self.total = time.monotonic(), images, total
+        self.device = device
+
+    def reading(self, images: int) -> dict[str, float]:
+        """Images per second since the start, seconds to the end, and peak memory in GiB."""
+        speed = (images - self.first) / (time.monotonic() - self.start)
+        return {
+            "images_per_second": speed,
+            "eta": (self.total - images) / speed,
+            "memory_gib": peak_memory(self.device),
+        }
+
+
+def row_interval(steps: int) -> int:
+    """Steps between rows of the history: about 100 rows, and at most 200 steps apart."""
+    return max(1, min(steps // 100, 200))
+
+
+def emit(row: Mapping[str, Any]) -> None:
+    """Hand a row to the stage's parent, which records it.
+
+    Either numbers of a step, for the series; or what a run took, ``{"cost": {...}}``
+    (``ijepa.training.meter.Spent``); or why it failed, ``{"failed": ..., "status": ...}``.
+    """
+    if path := os.environ.get(METRICS):
+        with Path(path).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def line(row: dict[str, float], steps: int, clock: dict[str, float]) -> str:
+    """A row of the history as a line of the log."""
+    ema = f"ema {row['ema']:.4f}  " if "ema" in row else ""
+    return (
+        f"step {row['step']:>6}/{steps}  loss {row['loss']:.4g}  lr {row['lr']:.2e}  "
+        f"wd {row['weight_decay']:.3f}  {ema}context {row['context_ratio']:.2f}  "
+        f"std {row['feature_std']:.3f}  rankme {row['rankme']:.1f}  "
+        f"{clock['images_per_second']:.0f} images/s  ETA {clock['eta']:.0f} s  "
+        f"{clock['memory_gib']:.2f} GiB"
+    )
