@@ -72,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     ablate.add_argument("--runner", choices=("local", "slurm"), default="local")
     ablate.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
+    vouch = add("vouch", _vouch, "show that today's code gives what older results have, by runs")
+    vouch.add_argument("names", nargs="+", help="files of experiments/, without .yaml")
+    vouch.add_argument("--scale", required=True, help="a file of experiments/scales/")
+    vouch.add_argument("--jobs", type=int, default=1, help="runs at once")
+    vouch.add_argument("--dry-run", action="store_true", help="print what would run")
     report = add("report", _report, "build the reports of experiments from their lock files")
     report.add_argument("--ablation", nargs="+", default=[], metavar="NAME", help="default: all")
     report.add_argument("--scale", help="default: every scale that has a lock file")
@@ -185,6 +190,12 @@ def _ablate(args: argparse.Namespace) -> int:
     return runner.ablate(
         args.names, args.scale, args.only, args.seeds, args.jobs, args.runner, args.dry_run
     )
+
+
+def _vouch(args: argparse.Namespace) -> int:
+    from ijepa.study import vouch
+
+    return vouch.vouch(args.names, args.scale, args.jobs, args.dry_run)
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from ijepa.evaluation import scores
 from ijepa.evaluation.probing import Job
 from ijepa.evaluation.run import evaluate
 from ijepa.model import vit
-from ijepa.runtime import errors
+from ijepa.runtime import environment, errors
 from ijepa.store import read as store
 from ijepa.tracking import journal
 
@@ -51,6 +51,7 @@ def main() -> None:
 
 def _stage(job: Job, run: journal.Run) -> float:
     """Evaluate and log; returns the headline: first probe, first task, in percent."""
+    run.info(numerics=environment.numerics())
     evaluation = evaluate(job, FOLDER, METRICS, run.interactive)
     metrics = scores.headline(evaluation)
     for task, by_probe in metrics.items():

@@ -41,6 +41,7 @@ def main() -> None:
 
 def pretrain(config: Config, hardware: environment.Hardware, run: journal.Run) -> float:
     """Train in a child and record every row of the history; returns the final RankMe."""
+    run.info(numerics=environment.numerics())
     with tempfile.TemporaryDirectory() as folder:
         tail = Tail(Path(folder) / "rows.jsonl", run)
         status = launch.run(

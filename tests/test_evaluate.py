@@ -37,6 +37,9 @@ class Run:
         assert step == 0
         self.points[name] = value
 
+    def info(self, **values: Any) -> None:
+        """Beside the numbers: nothing of it is a result."""
+
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

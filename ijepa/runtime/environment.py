@@ -121,6 +121,11 @@ def arithmetic() -> dict[str, Any]:
     return {**about, "instructions": instructions, "threads": used.threads}
 
 
+def numerics() -> dict[str, Any]:
+    """``arithmetic`` and the processes of a run: what its bits depend on in this machine."""
+    return {**arithmetic(), "processes": hardware().processes}
+
+
 def device_name(device: str, index: int | None = None) -> str:
     """The GPU's name, or the processor's; CPU where Linux does not say."""
     if device == "cuda":

@@ -14,8 +14,10 @@ from ijepa.tracking import runs
 
 METRICS, PRETRAIN = "out/metrics.json", "out/pretrain.json"
 ENCODER = "out/encoder.safetensors"
-# stage -> an output whose bytes name the run that made it
-_MADE = {"pretrain": ENCODER, "evaluate": METRICS}
+PREDICTIONS = "out/evaluation/predictions.npz"
+# stage -> an output whose bytes name the run that wrote it
+_WROTE = {"pretrain": ENCODER, "evaluate": METRICS}
+_COMPUTES = ("torch", "torchvision", "timm", "numpy")  # whose versions a lock file names
 
 
 def gather(
@@ -24,54 +26,56 @@ def gather(
     """The result of a job whose DVC experiment in ``path`` ended with ``status``.
 
     Returns:
-        status, reason, code, signature, data, encoder, metrics, pretrain, and ``provenance``: the
-        parts of a lock file's two entries (``ijepa.study.lock``).
+        status, reason, code, signature, data, encoder, files (path -> SHA-256), metrics, pretrain,
+        and ``provenance``: the parts of a lock file's two entries (``ijepa.study.lock``).
     """
     commit = plan["commit"]
-    made: dict[str, Any] = {
+    result: dict[str, Any] = {
         "status": "done", "reason": None, "signature": job["signature"], "code": job["code"],
-        "data": None, "encoder": None, "metrics": None, "pretrain": None,
-        "provenance": {"name": job["name"], "commit": None, "baseline": commit,
-                       "runs": {}, "seconds": {}, "machine": None, "cost": None},
+        "data": None, "encoder": None, "files": None, "metrics": None, "pretrain": None,
+        "provenance": {"name": job["name"], "commit": None, "baseline": commit, "runs": {},
+                       "seconds": {}, "machine": None, "numerics": None, "cost": None},
     }  # fmt: skip
     if status:
-        return made | {"status": "failed", "reason": reason(log)}
+        return result | {"status": "failed", "reason": reason(log)}
     if job["target"] == "prepare":
-        return made
-    reference = f"refs/exps/{commit[:2]}/{commit[2:]}/{job['name']}"
-    show = _Experiment(path, reference)
-    lock = YAML(typ="safe", pure=True).load(show.file("dvc.lock"))["stages"]
-    made["metrics"] = json.loads(show.file(METRICS))
-    made["pretrain"] = json.loads(show.file(PRETRAIN))
-    files = {METRICS: _sha256(show.file(METRICS).encode())}
-    md5 = next(out["md5"] for out in lock["pretrain"]["outs"] if out["path"] == ENCODER)
-    files[ENCODER] = made["encoder"] = _sha256(
-        Path(plan["cache"], "files", "md5", md5[:2], md5[2:]).read_bytes()
-    )
-    found = {
+        return result
+    experiment = _Experiment(path, f"refs/exps/{commit[:2]}/{commit[2:]}/{job['name']}", plan)
+    files = experiment.hashes()
+    result |= {
+        "metrics": json.loads(experiment.file(METRICS)),
+        "pretrain": json.loads(experiment.file(PRETRAIN)),
+        "encoder": files[ENCODER],
+        "files": files,
+    }
+    wrote = {
         stage: next((r for r in runs.find({path: files[path]}) if r.stage == stage), None)
-        for stage, path in _MADE.items()
+        for stage, path in _WROTE.items()
     }
-    if found["pretrain"]:
-        made["data"] = found["pretrain"].data
-        prepared = (r for r in runs.listing() if r.stage == "prepare" and r.data == made["data"])
-        found = {"prepare": next(prepared, None), **found}
-    machine = found["pretrain"]
-    made["provenance"] |= {
-        "commit": show.commit,
-        "runs": {stage: record.id for stage, record in found.items() if record},
-        "seconds": {stage: record.seconds for stage, record in found.items() if record},
-        "machine": (machine.gpu or machine.cpu) if machine else None,
-        "cost": machine.cost if machine else None,  # ijepa.meter.Spent, as far as it was recorded
+    result["provenance"]["commit"] = experiment.commit
+    trained = wrote["pretrain"]
+    if trained:
+        result["data"] = trained.data
+        prepared = (r for r in runs.listing() if r.stage == "prepare" and r.data == trained.data)
+        wrote = {"prepare": next(prepared, None), **wrote}
+        versions = {name: trained.versions.get(name) for name in _COMPUTES}
+        result["provenance"] |= {
+            "machine": trained.gpu or trained.cpu,
+            "numerics": {**trained.numerics, **versions} if trained.numerics else None,
+            "cost": trained.cost,  # ijepa.training.meter.Spent, as far as it was recorded
+        }
+    result["provenance"] |= {
+        "runs": {stage: record.id for stage, record in wrote.items() if record},
+        "seconds": {stage: record.seconds for stage, record in wrote.items() if record},
     }
-    return made
+    return result
 
 
 class _Experiment:
     """A DVC experiment's commit in a job's clone, fetched into this checkout."""
 
-    def __init__(self, path: Path, reference: str) -> None:
-        self.path = path
+    def __init__(self, path: Path, reference: str, plan: Mapping[str, Any]) -> None:
+        self.path, self.cache = path, Path(plan["cache"], "files", "md5")
         self.commit = self._git("rev-parse", "--verify", reference).strip()
         # `dvc exp show` and `git show` find it here too; it is the record behind the numbers
         subprocess.run(
@@ -81,6 +85,24 @@ class _Experiment:
 
     def file(self, path: str) -> str:
         return self._git("show", f"{self.commit}:{path}")
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of every file that the run is judged by: encoders, history, predictions."""
+        texts = {METRICS, PRETRAIN, "out/history.csv"}
+        files = {path: _sha256(self.file(path).encode()) for path in texts}
+        stages = YAML(typ="safe", pure=True).load(self.file("dvc.lock"))["stages"]
+        for output in (*stages["pretrain"]["outs"], *stages["evaluate"]["outs"]):
+            if output["path"].endswith(".safetensors"):
+                files[output["path"]] = _sha256(self._cached(output["md5"]))
+            elif output["path"] == str(Path(PREDICTIONS).parent):
+                for entry in json.loads(self._cached(output["md5"])):
+                    if entry["relpath"] == Path(PREDICTIONS).name:
+                        files[PREDICTIONS] = _sha256(self._cached(entry["md5"]))
+        return files
+
+    def _cached(self, md5: str) -> bytes:
+        """The content of an output in DVC's cache; of a folder, its listing."""
+        return (self.cache / md5[:2] / md5[2:]).read_bytes()
 
     def _git(self, *arguments: str) -> str:
         done = subprocess.run(

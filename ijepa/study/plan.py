@@ -74,7 +74,7 @@ def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> li
                 where = _where(experiment, scale, variant.name, point, seed)
                 key = where.rpartition(" ")[2]
                 dotted = changes(experiment, scale, variant, point, seed) | epochs
-                config = configs.parse(_applied(tree, dotted, where), where)
+                config = configs.parse(applied(tree, dotted, where), where)
                 found.append(
                     Run(
                         key,
@@ -112,7 +112,7 @@ def equal_compute(
         seed = experiment.seeds[0]  # no seed costs more than another
         where = _where(experiment, scale, of.name, point, seed)
         return configs.parse(
-            _applied(tree, changes(experiment, scale, of, point, seed), where), where
+            applied(tree, changes(experiment, scale, of, point, seed), where), where
         )
 
     return budget.matched(config(variant), config(experiment.variants[point.equal_compute]))
@@ -125,7 +125,8 @@ def _where(
     return f"experiments/{experiment.name}.yaml at scale {scale.name}: {variant}{at}/{seed}"
 
 
-def _applied(tree: Mapping[str, Any], dotted: Mapping[str, Any], where: str) -> dict[str, Any]:
+def applied(tree: Mapping[str, Any], dotted: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A copy of ``params.yaml``'s content with dotted keys changed."""
     changed = copy.deepcopy(dict(tree))
     presets.apply(changed, dotted, where)
     return changed
@@ -136,9 +137,9 @@ def _prepared(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-def committed_params() -> dict[str, Any]:
-    """``params.yaml`` as of HEAD: what an experiment changes, whatever the working copy says."""
-    text = git("show", "HEAD:params.yaml")
+def committed_params(commit: str = "HEAD") -> dict[str, Any]:
+    """``params.yaml`` of a commit: what an experiment changes, whatever the working copy says."""
+    text = git("show", f"{commit}:params.yaml")
     loaded: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
     return loaded
 

@@ -72,7 +72,8 @@ def ablate(
     if todo:
         plan.refuse_dirty_tree()
         try:
-            _run(todo, jobs, runner, scale, experiments)
+            label = "+".join(e.name for e in experiments) if len(experiments) < 4 else "all"
+            execute(todo, f"{label}.{scale.name}", jobs, runner)
         finally:  # what is finished is kept, however this ends
             _write(tables, scale)
     else:
@@ -101,7 +102,8 @@ def _devices() -> int:
     return max(1, len(local.visible_gpus()))
 
 
-def _result_file(name: str) -> Path:
+def result_file(name: str) -> Path:
+    """What a job of this name leaves."""
     return bench.folder() / "results" / f"{name}.json"
 
 
@@ -109,18 +111,26 @@ def _results(runs: Sequence[Run]) -> Results:
     """What is known of the runs: results of jobs of this checkout, and of the lock files."""
     found = lock.known()
     for run in runs:
-        made = job.read(_result_file(run.name))
+        made = job.read(result_file(run.name))
         if made and (made["signature"], made["code"]) == _key(run):
             found.setdefault(_key(run), made)
     return found
 
 
-def _run(
-    todo: Sequence[Run], jobs: int, runner: str, scale: Scale, experiments: Sequence[Experiment]
+def execute(
+    todo: Sequence[Run], label: str, jobs: int, runner: str = "local", commit: str = "HEAD"
 ) -> None:
-    """Prepare each data set once, then run every job; prints a line for each that ends."""
-    execute = importlib.import_module(f"ijepa.study.{runner}").run
-    commit, cached = plan.git("rev-parse", "HEAD").strip(), bench.cache()
+    """Prepare each data set once, then run every job; prints a line for each that ends.
+
+    Args:
+        todo: the runs; what each leaves is in ``result_file``.
+        label: names the files of the plan and its logs.
+        jobs: runs at once.
+        runner: ``local`` or ``slurm``.
+        commit: whose code runs.
+    """
+    start = importlib.import_module(f"ijepa.study.{runner}").run
+    commit, cached = plan.git("rev-parse", commit).strip(), bench.cache()
     with job.held((bench.folder() / f"bench-{commit[:12]}").with_suffix(".lock")):
         path = bench.make(commit, cached)  # waits for jobs of a runner that was killed
     shared = {
@@ -152,16 +162,15 @@ def _run(
         }
         for run in todo
     ]
-    label = "+".join(e.name for e in experiments) if len(experiments) < 4 else "all"
     for stage, group in (("prepare", list(data.values())), ("runs", runs)):
-        file = bench.folder() / f"{label}.{scale.name}.{stage}.json"
-        logs = bench.folder() / f"{label}.{scale.name}.logs"
+        file = bench.folder() / f"{label}.{stage}.json"
+        logs = bench.folder() / f"{label}.logs"
         for made in group:
-            made["result"] = str(_result_file(str(made["name"])))
+            made["result"] = str(result_file(str(made["name"])))
             made["log"] = str(logs / f"{made['name']}.log")
         write_json(file, {**shared, "jobs": group})
         watch = _Watch(group, jobs, titles={run.name: run.key for run in todo})
-        execute(file, len(group), jobs, watch.look)
+        start(file, len(group), jobs, watch.look)
         if stage == "prepare":
             watch.refuse_failure()
 

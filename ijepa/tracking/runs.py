@@ -36,6 +36,7 @@ class Record:
     host: str
     cpu: str
     gpu: str  # names of the GPUs, or ""
+    numerics: Mapping[str, Any] | None  # environment.arithmetic and processes; None: not recorded
     cost: Mapping[str, Any] | None  # of training: ijepa.meter.Spent; None: not recorded
     versions: Mapping[str, str]
     outs: tuple[Mapping[str, str], ...]  # path, md5 and sha256 of each
@@ -85,6 +86,7 @@ def load(folder: Path) -> Record | None:
         host=host.get("hostname", ""),
         cpu=host.get("cpu", ""),
         gpu=", ".join(gpu.get("model", "") for gpu in gpus),
+        numerics=info.get("numerics"),
         cost=info.get("cost"),
         versions=info.get("versions", {}),
         outs=tuple(info.get("outs", ())),

@@ -1,0 +1,199 @@
+"""``ijepa vouch``: results of older code that today's code gives again, byte for byte.
+
+A refactoring changes the code of every result and the bytes of none. Of the results that share one
+older code, the cheapest are run again that between them make every choice (objective, mask, probe,
+data set, each named option) that any of them makes. Only if all give the same bytes does the lock
+file say that today's code gives what the older one gave, and shown by which runs.
+
+Another processor or library rounds otherwise. Where a run does not give what the lock file has,
+the older code is therefore run here too, at its own commit, and the two are compared.
+"""
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from ijepa import presets
+from ijepa.runtime import environment
+from ijepa.study import job, lock, plan, runner
+from ijepa.study.experiment import load, load_scale
+from ijepa.study.plan import Run
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Locked:
+    """A good result of older code, and the run that today's plan has in its place."""
+
+    experiment: str
+    run: Run
+    result: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    choices: frozenset[tuple[str, str]]
+
+    @property
+    def seconds(self) -> float:
+        """What its stages took."""
+        return float(sum(filter(None, self.provenance["seconds"].values())))
+
+
+Groups = dict[tuple[str, str], list[Locked]]  # by older and today's code
+
+
+def vouch(names: Sequence[str], scale_name: str, jobs: int = 1, dry_run: bool = False) -> int:
+    """Run what is needed and write what it shows into the lock files.
+
+    Args:
+        names: experiments.
+        scale_name: of their lock files.
+        jobs: runs at once.
+        dry_run: print what would run, and run nothing.
+
+    Returns:
+        0, or 1 when some code could not be vouched for.
+
+    Raises:
+        ValueError: an experiment file or the working tree is not fit to run.
+    """
+    groups = outdated(names, scale_name)
+    samples = {codes: cover(group) for codes, group in groups.items()}
+    for (old, new), group in groups.items():
+        shown = ", ".join(one.run.key for one in samples[old, new])
+        print(f"{old[:8]} -> {new[:8]}: {len(group)} results, shown by {shown}")
+    if not groups:
+        print("no result of older code with today's settings")
+    if dry_run or not groups:
+        return 0
+    plan.refuse_dirty_tree()
+    chosen = [one for sample in samples.values() for one in sample]
+    runner.execute([one.run for one in chosen], f"vouch.{scale_name}.new", jobs)
+    today = {one.run.name: job.read(runner.result_file(one.run.name)) for one in chosen}
+    doubtful = [one for one in chosen if differences(one.result, today[one.run.name])]
+    older = _rerun(doubtful, scale_name, jobs)
+    failed = 0
+    for codes, group in groups.items():
+        lines = [
+            f"  {one.run.key}: {line}"
+            for one in samples[codes]
+            for line in differences(older.get(one.run.name, one.result), today[one.run.name])
+        ]
+        words = "differs" if lines else "the same bytes"
+        print("\n".join([f"{codes[0][:8]} -> {codes[1][:8]}: {words}", *lines]))
+        failed += bool(lines)
+        if not lines:
+            _write(codes, group, samples[codes], scale_name, older.keys())
+    return 1 if failed else 0
+
+
+def outdated(names: Sequence[str], scale_name: str) -> Groups:
+    """The good results of older code and today's settings, by older and today's code."""
+    from ijepa import config as configs
+
+    scale, tree = load_scale(scale_name), plan.committed_params()
+    groups: Groups = {}
+    for name in names:
+        content, runs = lock.read(name, scale_name), plan.resolve(load(name), scale, tree)
+        stands = lock.standing(content, runs)
+        for run in runs:
+            result = content["results"].get(run.key)
+            if (
+                result
+                and result["status"] == "done"
+                and result["signature"] == run.signature
+                and stands[run.key] == "older"
+            ):
+                changed = plan.applied(tree, run.changes, run.key)
+                config = configs.as_tree(configs.parse(changed, run.key))
+                one = Locked(name, run, result, content["provenance"][run.key], choices(config))
+                groups.setdefault((result["code"], run.code), []).append(one)
+    return groups
+
+
+def choices(config: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+    """What a run chooses among: names, switches, lists of names, and whether a number is 0."""
+    chosen: dict[str, str] = {}
+    for key, value in presets.leaves(config).items():
+        if isinstance(value, list):
+            chosen |= {f"{key}.{part}": "named" for part in value if isinstance(part, str)}
+        elif isinstance(value, bool | str | None):
+            chosen[key] = str(value)
+        elif key != "seed":
+            chosen[key] = "0" if value == 0 else "not 0"
+    return frozenset(chosen.items())
+
+
+def cover(group: Sequence[Locked]) -> list[Locked]:
+    """The cheapest few that between them make every choice that any of the group makes."""
+    missing = set().union(*(one.choices for one in group))
+    chosen: list[Locked] = []
+    while missing:
+        best = max(group, key=lambda one: len(one.choices & missing) / (1 + one.seconds))
+        chosen.append(best)
+        missing -= best.choices
+    return chosen
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any] | None) -> list[str]:
+    """What two results of one run differ in, of all that both have; one line each."""
+    if after is None or after["status"] != "done":
+        return [f"failed: {after['reason']}" if after else "it did not run to its end"]
+    parts = ("data", "encoder", "metrics", "pretrain", "files")
+    return [
+        f"{part}{where}: {old} before, {new} now"
+        for part in parts
+        for where, old, new in _unequal(before.get(part), after.get(part))
+    ]
+
+
+def _unequal(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two trees differ; a key that only one has is not compared."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted(old.keys() & new.keys()):
+            yield from _unequal(old[key], new[key], f"{where} {key}")
+    elif old is not None and new is not None and old != new:
+        yield where, old, new
+
+
+def _rerun(doubtful: Sequence[Locked], scale_name: str, jobs: int) -> dict[str, Mapping[str, Any]]:
+    """What the older code gives here, by the name of today's run."""
+    results: dict[str, Mapping[str, Any]] = {}
+    today = presets.leaves(plan.committed_params())
+    for commit in sorted({str(one.provenance["baseline"]) for one in doubtful}):
+        before = presets.leaves(plan.committed_params(commit))
+        runs = {}
+        for one in doubtful:
+            if one.provenance["baseline"] == commit:
+                wanted = {**today, **one.run.changes}
+                changes = {k: v for k, v in wanted.items() if k in before and v != before[k]}
+                older = dataclasses.replace(one.run, changes=changes, code=one.result["code"])
+                runs[one.run.name] = older
+        print(f"the recorded bytes are of another machine: running {commit[:8]} here too")
+        label = f"vouch.{scale_name}.{commit[:8]}"
+        runner.execute(list(runs.values()), label, jobs, commit=commit)
+        for name, run in runs.items():
+            result = job.read(runner.result_file(run.name))
+            results[name] = result or {"status": "failed"}
+    return results
+
+
+def _write(
+    codes: tuple[str, str],
+    group: Sequence[Locked],
+    sample: Sequence[Locked],
+    scale_name: str,
+    ran_here: Collection[str],
+) -> None:
+    shown = {
+        f"{one.experiment} {one.run.key}": (
+            f"{one.provenance['baseline']} run here" if one.run.name in ran_here else "as recorded"
+        )
+        for one in sample
+    }
+    voucher = {
+        "code": codes[0],
+        "as": codes[1],
+        "commit": plan.git("rev-parse", "HEAD").strip(),
+        "numerics": environment.numerics(),
+        "shown": shown,
+    }
+    for name in sorted({one.experiment for one in group}):
+        print(lock.vouch(name, scale_name, voucher))
