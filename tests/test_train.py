@@ -11,6 +11,7 @@ import torch
 from conftest import tiny
 from torch import nn
 
+from ijepa import schedule
 from ijepa.objectives import ijepa as ijepa_objective
 from ijepa.runtime import errors
 from ijepa.store.read import Store
@@ -160,6 +161,66 @@ def test_micro_batches_are_hardware(
     monkeypatch.setenv("IJEPA_MICRO_BATCH", "3")  # 3 + 3 + 2 images
     run("micro", **{"train.epochs": 0.25, "train.warmup_epochs": 0})
     assert first_loss() == pytest.approx(whole, rel=1e-6)
+
+
+def test_a_row_holds_the_rates_its_step_was_taken_with(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step k is taken with the schedule's rates at k - 1, and the teacher follows it at k."""
+    change = {"train.weight_decay": [0.04, 0.4], "train.warmup_epochs": 1, "objective.ema": [0, 1]}
+    config, steps, taken = tiny(**change), 24, []
+
+    class Spied(torch.optim.AdamW):
+        def step(self, *args: Any) -> None:  # type: ignore[override]
+            decays, free = self.param_groups
+            assert decays["lr"] == free["lr"]
+            assert free["weight_decay"] == 0
+            taken.append((decays["lr"], decays["weight_decay"]))
+            super().step(*args)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Spied)
+    monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "1000")
+    run(**change)
+    names, *rows = [line.split(",") for line in Path("out/history.csv").read_text().splitlines()]
+    assert len(rows) == len(taken) == steps
+    for k, row in enumerate(rows, 1):
+        value = dict(zip(names, map(float, row), strict=True))
+        lr = schedule.learning_rate(config.train, k - 1, steps)
+        decay = schedule.weight_decay(config.train, k - 1, steps)
+        assert (value["step"], value["images"]) == (k, 8 * k)
+        assert (value["lr"], value["weight_decay"]) == taken[k - 1] == (lr, decay)
+        assert value["ema"] == pytest.approx(k / steps)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_a_logged_loss_is_the_global_batchs_on_any_number_of_processes(
+    world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean of the ranks' mean losses, the sum of their patches, a stop if any wants one."""
+    losses = torch.tensor([1.0, 2.0, 4.0, 9.0]).view(world, -1)  # of four equal shares
+    sent: list[torch.Tensor] = []
+    votes = [loop.StopVote(world) for _ in range(world)]
+
+    def agree() -> list[tuple[float, float, bool]]:
+        return [
+            vote.agree(share.mean().item(), 10.0 * len(share), CPU)
+            for vote, share in zip(votes, losses, strict=True)
+        ]
+
+    monkeypatch.setattr(loop.dist, "all_reduce", lambda mine: sent.append(mine.clone()))
+    agree()
+    assert len(sent) == (world if world > 1 else 0)
+    monkeypatch.setattr(loop.dist, "all_reduce", lambda mine: mine.copy_(sum(sent)))
+    assert agree() == [(4.0, 40.0, False)] * world
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_signal_to_one_rank_stops_all(who: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = torch.tensor([0.5, 10.0, float(who == 1)], dtype=torch.float64)
+    monkeypatch.setattr(loop.dist, "all_reduce", lambda mine: mine.add_(other))
+    vote = loop.StopVote(2)
+    vote.request.made = who == 0
+    assert vote.agree(1.0, 10.0, CPU) == (1.0, 20.0, True)
 
 
 def test_biases_and_norms_do_not_decay() -> None:
