@@ -180,6 +180,36 @@ def test_the_crop_says_nothing_of_the_colours(change: dict[str, Any], store: Sto
         assert torch.equal(batch.views[0][row], augment.photometric(plain, config.train, u[row]))
 
 
+def test_a_crop_is_drawn_from_numbers_that_know_nothing_of_each_other() -> None:
+    """Area, aspect, row, column and flip of 4000 crops that fit at once; four standard errors."""
+    n = 4000
+    config = tiny(**{"train.flip": True})
+    box, flip = batches.crops(config, np.zeros(n, np.int64), np.arange(n), 100, 100, (0.2, 0.5))
+    top, left, height, width = box.T
+    free = top / (101 - height), left / (101 - width)
+    correlation = np.corrcoef([height * width, width / height, *free, flip])
+    assert np.abs(correlation - np.eye(5)).max() < 4 / n**0.5
+
+
+def test_a_view_shows_its_crop_and_each_view_its_own_share_of_the_image() -> None:
+    """Red tells the column and green the row, so a view's colours say where it was cut."""
+    row, column = np.mgrid[:200, :200].astype(np.uint8)
+    image = np.stack([column, row, 0 * row], 2)
+    config = tiny(**{"train.batch_size": 64, "train.flip": False})
+    data = Batches([image] * 64, config)  # type: ignore[arg-type]
+    data.views = (View(32, (0.6, 0.8), masked=True), View(32, (0.1, 0.2), masked=False))
+    batch, place = data[0], np.zeros(64, np.int64)
+    for number, (view, shown) in enumerate(zip(data.views, batch.views, strict=True)):
+        box, _ = batches.crops(config, place, batch.samples, 200, 200, view.crop_scale, number)
+        top, left, height, width = box.T
+        middle = shown.double().mean((2, 3)).numpy()
+        np.testing.assert_allclose(middle[:, 0], left + (width - 1) / 2, rtol=0, atol=1)
+        np.testing.assert_allclose(middle[:, 1], top + (height - 1) / 2, rtol=0, atol=1)
+        low, high = view.crop_scale
+        assert low - 0.02 < (height * width / 200**2).min()
+        assert (height * width / 200**2).max() < high + 0.02
+
+
 def test_flagged_images_are_mirrored_and_no_others(store: Store) -> None:
     images = store.splits["train"]
     never, often = (tiny(**STEP, **{"train.flip": flip}) for flip in (False, True))
