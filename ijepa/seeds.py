@@ -1,5 +1,8 @@
 """Randomness as a pure function of (seed, purpose, index): the only place that seeds anything.
 
+What numbers may be drawn for is a closed set, ``PURPOSES``: two uses of one purpose would share
+their numbers, and a colour would follow from the place of a crop.
+
 No generator state is ever carried from step to step, so workers, ranks and resumed runs draw the
 same numbers. Vectors of per-sample numbers come from ``uniforms``, a counter-based generator
 (Salmon et al. 2011) built on the SplitMix64 finaliser (Steele et al. 2014): NumPy's own
@@ -8,6 +11,7 @@ counter-based generators must be constructed once per key, which is 100 times sl
 
 import hashlib
 import os
+import re
 
 import numpy as np
 import torch
@@ -15,9 +19,34 @@ from numpy.typing import NDArray
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
+PURPOSES = frozenset({  # "#" is a number: of a view, an attempt, a rectangle
+    # which images, in which order, and how a view shows them
+    "subset", "order", "crop", "crop/#", "augment", "augment/#", "health",
+    # masks; plain "mask" makes the seed of another view's
+    "mask", "mask/#", "mask/context_ratio", "mask/size", "mask/official", "mask/official/#/#",
+    "mask/block", "mask/random", "mask/rasterized",
+    "mask/blockwise", "mask/blockwise/#", "mask/blockwise/#/part", "mask/blockwise/rest",
+    # initial weights
+    "init/encoder", "init/predictor", "init/decoder", "init/head",
+    # evaluation
+    "held-out", "linear", "logistic", "few-shot", "attentive", "attentive/init",
+    "finetune", "view", "report/pool",
+    # rendering
+    "scenes/train/labels", "scenes/train/places", "scenes/train/look",
+    "scenes/test/labels", "scenes/test/places", "scenes/test/look",
+})  # fmt: skip
+# A new variant is one file, and a line here would change the code that every result depends on.
+# So what is drawn in ijepa/<family>/<name>.py may also be called <family>/<name>, or that and on.
+_OF_A_VARIANT = re.compile(r"(?:datasets|masks|objectives|probes)/\w+(?:/|$)")
+
 
 def key(seed: int, purpose: str, *index: int) -> int:
-    """A 64-bit key for one purpose, stable across machines and Python versions."""
+    """A 64-bit key for one purpose, stable across machines and Python versions.
+
+    All that draws begins here, so an undeclared purpose stops all.
+    """
+    declared = re.sub(r"(?<=/)\d+(?=/|$)", "#", purpose) in PURPOSES
+    assert declared or _OF_A_VARIANT.match(purpose), f"{purpose!r} is not in seeds.PURPOSES"
     text = "/".join([str(seed), purpose, *map(str, index)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
@@ -36,7 +65,7 @@ def uniforms(
 
     Args:
         seed: the run's seed.
-        purpose: what the numbers are for; different purposes are independent.
+        purpose: what the numbers are for, of ``PURPOSES``; different ones are independent.
         epoch: the epoch, one for all samples or one for each, shape (B,).
         samples: indices of the samples in their data set, shape (B,).
         count: numbers wanted for each sample.

@@ -58,6 +58,22 @@ def test_the_margin_shifts_the_test() -> None:
     assert found.against == np.sum(first - second < 1.5)
 
 
+@pytest.mark.parametrize(("mean", "decision"), [
+    (3.0, HOLDS), (1.5, UNDECIDED), (0.8, FAILS), (-3.0, FAILS),
+])  # fmt: skip
+def test_a_margin_is_a_shift_of_the_second(mean: float, decision: str) -> None:
+    """To exceed 1.5 is to exceed 0 when the second has 1.5 more; better by 0.8 is not enough."""
+    noise = np.array([0.3, -0.2, 0.1, -0.4, 0.25, -0.05])
+    first, second = by_seed(50 + mean + noise), by_seed(np.full(6, 50.0))
+    more = by_seed(np.full(6, 51.5))
+    for pairs in (1, 3):
+        found, *_ = compare([(first, second)] * pairs, margin=1.5)
+        shifted, *_ = compare([(first, more)] * pairs)
+        assert found.decision == shifted.decision == decision
+        assert (found.p, found.adjusted) == pytest.approx((shifted.p, shifted.adjusted))
+        assert (found.against, found.needed) == (shifted.against, shifted.needed)
+
+
 def test_holm_by_hand() -> None:
     # sorted .005 .01 .03 .04 -> x4 .02, x3 .03, x2 .06, x1 .04 -> kept from falling: .06
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])

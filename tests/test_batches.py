@@ -1,11 +1,14 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from conftest import tiny
+from torchvision.transforms.v2 import functional as transforms
 
-from ijepa import views
+from ijepa import seeds, variants, views
 from ijepa.store.read import Store
-from ijepa.training import batches
+from ijepa.training import augment, batches
 from ijepa.training.batches import Batches
 from ijepa.views import View
 
@@ -128,6 +131,97 @@ def test_crops_of_two_views_are_independent() -> None:
         batches.crops(config, *place, 100, 100, (0.2, 0.8), view)[0].prod(1) for view in (0, 1)
     )
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.07  # three standard errors
+
+
+MASKS = [{"mask.name": name} for name in variants.names("masks")]
+MASKS += [
+    {"mask.name": "multiblock", "mask.geometry": "official"},
+    {"mask.name": "multiblock", "mask.context_ratio": 0.15},
+]
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=lambda change: "-".join(map(str, change.values())))
+@pytest.mark.parametrize("objective", ["ijepa", "ibot"])  # one view, and several
+def test_no_two_uses_of_a_step_share_random_numbers(
+    objective: str, mask: dict[str, Any], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From order to colour: what decides one thing of an image decides no other."""
+    config = tiny(**STEP, **mask, **{"objective.name": objective, "train.color_jitter": 0.4})
+    data, drawn, real = Batches(store.splits["train"], config), [], seeds.key
+
+    def key(seed: int, purpose: str, *index: int) -> int:
+        drawn.append((seed, purpose, *index))
+        return real(seed, purpose, *index)
+
+    monkeypatch.setattr(seeds, "key", key)
+    batches.order.cache_clear()
+    assert len(data[60].samples) == 8  # of two epochs
+    assert len(set(drawn)) == len(drawn), "a purpose is drawn for twice"
+    names = {purpose.split("/")[0] for _, purpose, *_ in drawn}
+    assert names == {"order", "crop", "augment", "mask"}
+    assert sum(purpose == "order" for _, purpose, *_ in drawn) == 2
+
+
+@pytest.mark.parametrize("change", [{}, {"train.color_jitter": 0.4, "train.solarize": 0.5}])
+def test_the_crop_says_nothing_of_the_colours(change: dict[str, Any], store: Store) -> None:
+    """A view's augmentation, row by row, is that of its own numbers."""
+    config = tiny(**STEP, **change, **{"train.crop_scale": [1.0, 1.0], "train.flip": False})
+    data = Batches(store.splits["train"], config)
+    batch = data[0]
+    epochs = np.zeros(8, np.int64)
+    u = seeds.uniforms(config.seed, "augment", epochs, batch.samples, augment.DRAWS)
+    crop = seeds.uniforms(config.seed, "crop", epochs, batch.samples, augment.DRAWS)
+    assert not np.isclose(u, crop).any()
+    boxes, _ = batches.crops(config, epochs, batch.samples, 16, 16, (1.0, 1.0))
+    for row, sample in enumerate(batch.samples):
+        top, left, height, width = boxes[row]
+        cut = store.splits["train"][int(sample)][top : top + height, left : left + width]
+        plain = transforms.resize(torch.from_numpy(cut.transpose(2, 0, 1).copy()), [16, 16])
+        assert torch.equal(batch.views[0][row], augment.photometric(plain, config.train, u[row]))
+
+
+def test_a_crop_is_drawn_from_numbers_that_know_nothing_of_each_other() -> None:
+    """Area, aspect, row, column and flip of 4000 crops that fit at once; four standard errors."""
+    n = 4000
+    config = tiny(**{"train.flip": True})
+    box, flip = batches.crops(config, np.zeros(n, np.int64), np.arange(n), 100, 100, (0.2, 0.5))
+    top, left, height, width = box.T
+    free = top / (101 - height), left / (101 - width)
+    correlation = np.corrcoef([height * width, width / height, *free, flip])
+    assert np.abs(correlation - np.eye(5)).max() < 4 / n**0.5
+
+
+def test_a_view_shows_its_crop_and_each_view_its_own_share_of_the_image() -> None:
+    """Red tells the column and green the row, so a view's colours say where it was cut."""
+    row, column = np.mgrid[:200, :200].astype(np.uint8)
+    image = np.stack([column, row, 0 * row], 2)
+    config = tiny(**{"train.batch_size": 64, "train.flip": False})
+    data = Batches([image] * 64, config)  # type: ignore[arg-type]
+    data.views = (View(32, (0.6, 0.8), masked=True), View(32, (0.1, 0.2), masked=False))
+    batch, place = data[0], np.zeros(64, np.int64)
+    for number, (view, shown) in enumerate(zip(data.views, batch.views, strict=True)):
+        box, _ = batches.crops(config, place, batch.samples, 200, 200, view.crop_scale, number)
+        top, left, height, width = box.T
+        middle = shown.double().mean((2, 3)).numpy()
+        np.testing.assert_allclose(middle[:, 0], left + (width - 1) / 2, rtol=0, atol=1)
+        np.testing.assert_allclose(middle[:, 1], top + (height - 1) / 2, rtol=0, atol=1)
+        low, high = view.crop_scale
+        assert low - 0.02 < (height * width / 200**2).min()
+        assert (height * width / 200**2).max() < high + 0.02
+
+
+def test_flagged_images_are_mirrored_and_no_others(store: Store) -> None:
+    images = store.splits["train"]
+    never, often = (tiny(**STEP, **{"train.flip": flip}) for flip in (False, True))
+    plain, some = Batches(images, never)[0], Batches(images, often)[0]
+    place = np.zeros(8, np.int64), plain.samples
+    _, flips = batches.crops(often, *place, 16, 16, often.train.crop_scale)
+    assert 0 < flips.sum() < 8
+    for row, flipped in enumerate(flips):
+        still, shown = plain.views[0][row].int(), some.views[0][row].int()
+        assert (still - still.flip(-1)).abs().max() > 50, "a mirrored image is another"
+        expected = still.flip(-1) if flipped else still
+        assert (shown - expected).abs().max() <= bool(flipped)  # rounding of the mirrored resize
 
 
 def test_centre() -> None:

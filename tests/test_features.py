@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ijepa import backbones, features, seeds, views
+from ijepa import backbones, features, views
 from ijepa.backbones import Backbone
 from ijepa.config import Config
 from ijepa.datasets import Item, Source, Split
@@ -84,7 +84,7 @@ def test_pixels_are_the_image(store: Store, weights: Path) -> None:
 
 
 def test_large_pixels_are_averaged_down(tmp_path: Path, weights: Path) -> None:
-    image = seeds.generator(0, "test").integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     split = Split(1, lambda: iter([Item(image, {"class": 0}, "made")]))
     write_store(Source({"train": split, "test": split}, {"class": ("a",)}, {}), tmp_path / "p")
     backbone = backbones.load("pixels:64", tiny())

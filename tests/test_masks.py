@@ -9,7 +9,7 @@ from conftest import tiny
 
 from ijepa import variants
 from ijepa.config import Config, grid
-from ijepa.masks import Keys, Masks, multiblock
+from ijepa.masks import Keys, Masks, multiblock, subset
 
 PAPER = multiblock.Options(
     geometry="paper",
@@ -153,6 +153,17 @@ def test_paper_geometry_cuts_nothing() -> None:
     assert ratio == pytest.approx(0.47, abs=0.01)
     drawn = multiblock.sample(keys(4000), (14, 14), PAPER)
     assert drawn.context_valid.sum().item() / (4000 * 196) == pytest.approx(0.46, abs=0.01)
+
+
+def test_a_subset_has_as_many_patches_as_wanted_and_all_where_they_are_fewer() -> None:
+    rng = np.random.default_rng(0)
+    chosen, u = rng.random((200, 16)) < 0.5, rng.random((200, 16))
+    for count in (0, 1, 5, 16):
+        part = subset(chosen, count, u)
+        assert not (part & ~chosen).any()
+        assert (part.sum(1) == np.minimum(count, chosen.sum(1))).all()
+    each = rng.integers(0, 17, 200)
+    assert (subset(chosen, each, u).sum(1) == np.minimum(each, chosen.sum(1))).all()
 
 
 def test_rows_and_move() -> None:

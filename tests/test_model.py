@@ -8,7 +8,7 @@ import torch
 from conftest import tiny
 from torch import Tensor, nn
 
-from ijepa import variants
+from ijepa import seeds, variants
 from ijepa.config import Config, grid
 from ijepa.masks import Keys, Masks
 from ijepa.model import vit
@@ -113,6 +113,47 @@ def test_a_block_is_predicted_for_itself_from_context_and_positions() -> None:
     torch.testing.assert_close(predictor(context, one)[:, 0], both[:, 0], rtol=0, atol=2e-6)
     flipped = predictor(context.flip(-1), masks)
     assert (flipped - both).abs().amax() > 1e-3
+
+
+def test_predictions_depend_on_where_context_and_targets_are() -> None:
+    """Tokens are a set: in another order with their positions they say the same, without not."""
+    predictor, draw = make(tiny()).predictor, torch.Generator().manual_seed(1)
+    context = torch.randn(1, 4, 16, generator=draw)
+    seen, asked = torch.tensor([[0, 3, 6, 9]]), torch.tensor([[[10, 11, 14, 15]]])
+    order, swapped = torch.tensor([2, 0, 3, 1]), torch.tensor([1, 3, 0, 2])
+
+    def predict(tokens: Tensor, context: Tensor, targets: Tensor) -> Tensor:
+        masks = Masks(context, context >= 0, targets, targets >= 0)
+        made: Tensor = predictor(tokens, masks)
+        return made
+
+    before = predict(context, seen, asked)
+    same = predict(context[:, order], seen[:, order], asked)
+    torch.testing.assert_close(same, before, rtol=0, atol=2e-6)
+    moved = predict(context, seen, asked[..., swapped])
+    torch.testing.assert_close(moved, before[:, :, swapped], rtol=0, atol=2e-6)
+    for other in (
+        predict(context, seen[:, order], asked),
+        predict(context, seen + 1, asked),
+        moved,
+        predict(context, seen, asked - 9),
+    ):
+        assert (other - before).abs().amax(-1).min() > 1e-4, "each prediction moves"
+
+
+@pytest.mark.parametrize("name", variants.names("objectives"))
+def test_no_two_parts_of_an_objective_start_from_one_stream(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, drawn, real = tiny(**{"objective.name": name}), [], seeds.key
+
+    def key(seed: int, purpose: str, *index: int) -> int:
+        drawn.append(purpose)
+        return real(seed, purpose, *index)
+
+    monkeypatch.setattr(seeds, "key", key)
+    make(config)
+    assert len(set(drawn)) == len(drawn) == 2, drawn  # the encoder, and what reads it
 
 
 def test_gradient_reaches_the_context_encoder_and_never_the_target() -> None:

@@ -24,6 +24,22 @@ def test_constant_learning_rate_after_warm_up() -> None:
     assert schedule.learning_rate(train, 1, 30) < train.lr
 
 
+@pytest.mark.parametrize("after", ["cosine", "constant"])
+def test_warm_up_starts_at_its_start_and_ends_where_the_peak_is(after: str) -> None:
+    """Ten steps of equal height from the first rate up; step 10 is the first with the full one."""
+    change = {"train.epochs": 10, "train.lr_schedule": after}
+    train = tiny(**change, **{"train.warmup_epochs": 1}).train
+    rates = [schedule.learning_rate(train, step, 100) for step in range(101)]
+    height = (train.lr - train.lr_start) / 10
+    assert rates[:11] == pytest.approx([train.lr_start + height * k for k in range(11)])
+    assert rates[10] == max(rates) == train.lr
+    assert rates[100] == (train.lr if after == "constant" else train.lr_final)
+    if after == "cosine":
+        assert rates[55] == pytest.approx((train.lr + train.lr_final) / 2)
+    none = tiny(**change, **{"train.warmup_epochs": 0}).train
+    assert schedule.learning_rate(none, 0, 100) == train.lr
+
+
 def test_weight_decay_linear_in_the_paper_cosine_as_released() -> None:
     change = {"train.weight_decay": [0.04, 0.4]}
     linear = tiny(**change).train

@@ -1,4 +1,8 @@
+from typing import Any
+
 import numpy as np
+import pytest
+import torch
 
 from ijepa import seeds
 
@@ -20,20 +24,14 @@ def test_a_samples_numbers_do_not_depend_on_its_batch() -> None:
     assert (together[:, :4] == shorter).all()
 
 
-def test_golden_numbers_stay() -> None:
-    found = seeds.uniforms(0, "crop", 0, np.array([0, 1]), 2)
-    assert seeds.key(0, "order", 1) == GOLDEN_KEY
-    np.testing.assert_allclose(found.ravel(), GOLDEN_UNIFORMS, rtol=0, atol=1e-12)
-
-
 def test_every_index_matters_and_numbers_are_uniform_and_independent() -> None:
     samples = np.arange(20000)
-    base = seeds.uniforms(0, "a", 0, samples, 2)
+    base = seeds.uniforms(0, "crop", 0, samples, 2)
     for other in (
-        seeds.uniforms(1, "a", 0, samples, 2),
-        seeds.uniforms(0, "b", 0, samples, 2),
-        seeds.uniforms(0, "a", 1, samples, 2),
-        seeds.uniforms(0, "a", 0, samples + 1, 2)[:-1],
+        seeds.uniforms(1, "crop", 0, samples, 2),
+        seeds.uniforms(0, "crop/1", 0, samples, 2),
+        seeds.uniforms(0, "crop", 1, samples, 2),
+        seeds.uniforms(0, "crop", 0, samples + 1, 2)[:-1],
     ):
         correlation = np.corrcoef(base[: len(other), 0], other[:, 0])[0, 1]
         assert abs(correlation) < 0.03  # four standard errors of 20000 independent pairs
@@ -44,6 +42,40 @@ def test_every_index_matters_and_numbers_are_uniform_and_independent() -> None:
 
 
 def test_generators_are_keyed() -> None:
-    first = seeds.generator(0, "order", 1).permutation(50)
-    assert (first == seeds.generator(0, "order", 1).permutation(50)).all()
-    assert (first != seeds.generator(0, "order", 2).permutation(50)).any()
+    def numpys(*keyed: Any) -> list[int]:
+        return seeds.generator(*keyed).permutation(50).tolist()
+
+    def torchs(*keyed: Any) -> list[int]:
+        return torch.randperm(50, generator=seeds.torch_generator(*keyed)).tolist()
+
+    for draw in (numpys, torchs):
+        first = draw(0, "order", 1)
+        assert first == draw(0, "order", 1)
+        for other in ((0, "order", 2), (0, "order"), (0, "order", 1, 0), (1, "order", 1)):
+            assert draw(*other) != first
+
+
+@pytest.mark.parametrize("purpose", [
+    "colour", "crops", "crop/left", "crop/1/2", "init/teacher", "mask/blockwise/part", "masks", "",
+])  # fmt: skip
+def test_nothing_is_drawn_for_a_purpose_that_is_not_declared(purpose: str) -> None:
+    one = np.arange(1)
+    for draw in (
+        lambda: seeds.key(0, purpose),
+        lambda: seeds.uniforms(0, purpose, 0, one, 1),
+        lambda: seeds.generator(0, purpose),
+        lambda: seeds.torch_generator(0, purpose),
+    ):
+        with pytest.raises(AssertionError, match="is not in seeds"):
+            draw()
+
+
+def test_views_and_attempts_are_numbered_and_a_new_variant_declares_nothing() -> None:
+    purposes = ["crop/12", "mask/official/3/14", "masks/mine", "probes/mine/2", "objectives/a/b"]
+    assert len({seeds.key(0, purpose) for purpose in purposes}) == len(purposes)
+
+
+def test_golden_numbers_stay() -> None:
+    found = seeds.uniforms(0, "crop", 0, np.array([0, 1]), 2)
+    assert seeds.key(0, "order", 1) == GOLDEN_KEY
+    np.testing.assert_allclose(found.ravel(), GOLDEN_UNIFORMS, rtol=0, atol=1e-12)

@@ -1,6 +1,7 @@
 """The loop: exact resume, what a checkpoint must hold, and what stops a run."""
 
 import hashlib
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,14 @@ import torch
 from conftest import tiny
 from torch import nn
 
+from ijepa import schedule
+from ijepa.model import vit
 from ijepa.objectives import ijepa as ijepa_objective
 from ijepa.runtime import errors
 from ijepa.store.read import Store
 from ijepa.training import checkpoint, loop
+from ijepa.training.batches import Batches
+from ijepa.views import normalise
 
 CPU = torch.device("cpu")
 
@@ -160,6 +165,185 @@ def test_micro_batches_are_hardware(
     monkeypatch.setenv("IJEPA_MICRO_BATCH", "3")  # 3 + 3 + 2 images
     run("micro", **{"train.epochs": 0.25, "train.warmup_epochs": 0})
     assert first_loss() == pytest.approx(whole, rel=1e-6)
+
+
+def test_a_row_holds_the_rates_its_step_was_taken_with(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step k is taken with the schedule's rates at k - 1, and the teacher follows it at k."""
+    change = {"train.weight_decay": [0.04, 0.4], "train.warmup_epochs": 1, "objective.ema": [0, 1]}
+    config, steps, taken = tiny(**change), 24, []
+
+    class Spied(torch.optim.AdamW):
+        def step(self, *args: Any) -> None:  # type: ignore[override]
+            decays, free = self.param_groups
+            assert decays["lr"] == free["lr"]
+            assert free["weight_decay"] == 0
+            taken.append((decays["lr"], decays["weight_decay"]))
+            super().step(*args)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Spied)
+    monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "1000")
+    run(**change)
+    rows = history()
+    assert len(rows) == len(taken) == steps
+    for k, value in enumerate(rows, 1):
+        lr = schedule.learning_rate(config.train, k - 1, steps)
+        decay = schedule.weight_decay(config.train, k - 1, steps)
+        assert (value["step"], value["images"]) == (k, 8 * k)
+        assert (value["lr"], value["weight_decay"]) == taken[k - 1] == (lr, decay)
+        assert value["ema"] == pytest.approx(k / steps)
+
+
+@pytest.mark.parametrize(("name", "most", "micro"), [
+    ("ijepa", None, None), ("ijepa", None, 3), ("ijepa", 2.0, None), ("ibot", None, 3),
+])  # fmt: skip
+def test_a_step_is_taken_on_its_own_batchs_gradient(
+    run: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    store: Store,
+    name: str,
+    most: float | None,
+    micro: int | None,
+) -> None:
+    """Nothing of the batch before, each image counts alike, and no longer than is allowed."""
+    # the weights stand still; iBOT's centres and temperatures do not, so of it one step
+    change = {"objective.name": name, "train.epochs": 0.125 if name == "ibot" else 0.375}
+    change |= {"train.warmup_epochs": 0, "train.clip_norm": most}
+    config = tiny(**change)
+    taken: list[torch.Tensor] = []
+
+    class Still(torch.optim.AdamW):
+        def step(self, *args: Any) -> None:  # type: ignore[override]
+            assert self.param_groups[0]["betas"] == (0.9, 0.95) == tuple(config.train.betas)
+            taken.append(flat(p.grad for g in self.param_groups for p in g["params"]))
+
+    monkeypatch.setattr(torch.optim, "AdamW", Still)
+    monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "1000")
+    if micro:
+        monkeypatch.setenv("IJEPA_MICRO_BATCH", str(micro))
+    run(**change)
+    for row, found in zip(history(), taken, strict=True):
+        objective = loop.create_objective(config, CPU)
+        batch = Batches(store.splits["train"], config)[int(row["images"]) - 8]
+        loss = objective(*map(normalise, batch.views), *batch.masks)
+        loss.backward()
+        groups = Still(loop.create_optimizer(objective, config).param_groups).param_groups
+        expected = flat(p.grad for g in groups for p in g["params"])
+        length = expected.norm()
+        assert most is None or length > most
+        expected *= min(1.0, (most or length) / length)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(length))
+        assert row["loss"] == pytest.approx(loss.item(), rel=1e-5)
+        shares = [mask.context_valid.float().sum() / (8 * 16) for mask in batch.masks]
+        assert row["context_ratio"] == pytest.approx(float(sum(shares)) / len(shares))
+
+
+def flat(gradients: Any) -> torch.Tensor:
+    return torch.cat([gradient.flatten().clone() for gradient in gradients])
+
+
+def history() -> list[dict[str, float]]:
+    names, *rows = [line.split(",") for line in Path("out/history.csv").read_text().splitlines()]
+    return [dict(zip(names, map(float, row), strict=True)) for row in rows]
+
+
+def test_a_row_is_the_mean_of_its_steps(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "1000")
+    run("each", **{"train.epochs": 1.5})
+    steps = history()
+    monkeypatch.setattr(loop, "row_interval", lambda steps: 5)
+    run("five", **{"train.epochs": 1.5})
+    first, *rows = history()
+    assert [row["step"] for row in (first, *rows)] == [1, 5, 10, 12]
+    assert first == steps[0]
+    for row, window in zip(rows, (steps[1:5], steps[5:10], steps[10:]), strict=True):
+        for name in ("loss", "context_ratio"):
+            assert row[name] == pytest.approx(sum(step[name] for step in window) / len(window))
+        for name in ("lr", "ema", "rankme", "feature_std"):
+            assert row[name] == window[-1][name], "of the row's own step"
+
+
+def test_health_and_the_encoder_written_are_of_the_network_that_is_evaluated(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target encoder of momentum 1 stands still, the context encoder learns."""
+    monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "1000")
+    run(**{"objective.ema": [1, 1], "train.epochs": 1})
+    rows = history()
+    assert len({(row["feature_std"], row["rankme"]) for row in rows}) == 1
+    start = vit.create(16, tiny().model, 0).state_dict()
+    target, context = (
+        vit.load(Path(f"out/{name}.safetensors")).state_dict()
+        for name in ("encoder", "context_encoder")
+    )
+    assert all(torch.equal(target[name], weight) for name, weight in start.items())
+    assert not torch.equal(context["norm.weight"], start["norm.weight"])
+    metrics = json.loads(Path("out/pretrain.json").read_text())
+    assert metrics["flops"] == rows[-1]["flops"] == metrics["flops_per_image"] * 64
+
+
+class Alone(nn.Module):
+    """Stands for DistributedDataParallel: the module itself."""
+
+    def __new__(cls, module: nn.Module) -> Any:
+        return module
+
+
+def test_a_run_of_two_processes_logs_the_whole_batch(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Store
+) -> None:
+    """Rank 0 with another that says the same: its share's loss and context, twice its FLOPs."""
+    change = {"train.epochs": 0.25, "train.warmup_epochs": 0}
+    monkeypatch.setattr(loop.dist, "all_reduce", lambda numbers: numbers.mul_(2))
+    monkeypatch.setattr(loop.dist, "barrier", lambda: None)
+    monkeypatch.setattr(loop, "DistributedDataParallel", Alone)
+    monkeypatch.setattr(loop, "energy", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IJEPA_HOME", str(tmp_path / "two"))
+    config = tiny(**change)
+    loop.train(config, store, CPU, "fp32", 0, 2)
+    first, objective = history()[0], loop.create_objective(config, CPU)
+    share = Batches(store.splits["train"], config, 0, 2)[0]
+    given = [*map(normalise, share.views), *share.masks]
+    assert len(given[0]) == 4
+    assert first["loss"] == pytest.approx(objective(*given).item(), rel=1e-5)
+    (mask,) = share.masks
+    assert first["context_ratio"] == pytest.approx(mask.context_valid.sum().item() / (4 * 16))
+    assert first["flops"] == 2 * objective.flops(*given)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_a_logged_loss_is_the_global_batchs_on_any_number_of_processes(
+    world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean of the ranks' mean losses, the sum of their patches, a stop if any wants one."""
+    losses = torch.tensor([1.0, 2.0, 4.0, 9.0]).view(world, -1)  # of four equal shares
+    sent: list[torch.Tensor] = []
+    votes = [loop.StopVote(world) for _ in range(world)]
+
+    def agree() -> list[tuple[float, float, bool]]:
+        return [
+            vote.agree(share.mean().item(), 10.0 * len(share), CPU)
+            for vote, share in zip(votes, losses, strict=True)
+        ]
+
+    monkeypatch.setattr(loop.dist, "all_reduce", lambda mine: sent.append(mine.clone()))
+    agree()
+    assert len(sent) == (world if world > 1 else 0)
+    monkeypatch.setattr(loop.dist, "all_reduce", lambda mine: mine.copy_(sum(sent)))
+    assert agree() == [(4.0, 40.0, False)] * world
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_signal_to_one_rank_stops_all(who: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = torch.tensor([0.5, 10.0, float(who == 1)], dtype=torch.float64)
+    monkeypatch.setattr(loop.dist, "all_reduce", lambda mine: mine.add_(other))
+    vote = loop.StopVote(2)
+    vote.request.made = who == 0
+    assert vote.agree(1.0, 10.0, CPU) == (1.0, 20.0, True)
 
 
 def test_biases_and_norms_do_not_decay() -> None:
