@@ -6,7 +6,6 @@ part one of several networks in it. ``config`` is the run's; only kinds without 
 Files that others wrote go through ``read``, which runs no code in them, and ``match``.
 """
 
-import hashlib
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -169,12 +168,6 @@ def read(path: Path) -> Any:
         else:
             reason = f"no file of weights, or damaged ({type(error).__name__})"
         raise ValueError(f"{path}: {reason}") from None
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def match(where: str, found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> None:

@@ -17,6 +17,7 @@ from ijepa import backbones
 from ijepa.backbones import IMAGENET, Backbone, Normalisation
 from ijepa.backbones.ijepa import empty, fill, of, with_eps
 from ijepa.config import Config
+from ijepa.runtime.files import sha256
 
 SETTINGS = {  # keys of config.json that describe the network, and what transformers assumes
     "hidden_size": 768,
@@ -63,7 +64,7 @@ def load(place: str, part: str, config: Config) -> Backbone:
     ours = {name: torch.cat([state[one] for one in parts]) for name, parts in theirs.items()}
     processor = folder / "preprocessor_config.json"
     normalisation = _normalisation(processor) if processor.is_file() else IMAGENET
-    hashes = " ".join(backbones.digest(file) for file in (about, *files))
+    hashes = " ".join(sha256(file) for file in (about, *files))
     identity = f"huggingface {hashes} {normalisation}"
     network = with_eps(fill(network, ours), eps)
     return of(network, f"Hugging Face encoder of {place}", identity, normalisation, "huggingface")

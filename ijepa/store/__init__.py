@@ -1,1 +1,1 @@
-"""Prepared data sets: ``write`` packs a source, ``read`` opens it, ``pictures`` decodes an image."""
+"""Prepared data sets: ``write`` packs a source, ``read`` opens it, ``pictures`` decodes."""

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
+from ijepa.runtime import files
 from ijepa.tracking import runs
 
 METRICS, PRETRAIN = "out/metrics.json", "out/pretrain.json"
@@ -40,16 +39,15 @@ def gather(
         return made
     reference = f"refs/exps/{commit[:2]}/{commit[2:]}/{job['name']}"
     show = _Experiment(path, reference)
-    lock = YAML(typ="safe", pure=True).load(show.file("dvc.lock"))["stages"]
+    lock = files.parse_yaml(show.file("dvc.lock"))["stages"]
     made["metrics"] = json.loads(show.file(METRICS))
     made["pretrain"] = json.loads(show.file(PRETRAIN))
-    files = {METRICS: _sha256(show.file(METRICS).encode())}
+    hashes = {METRICS: hashlib.sha256(show.file(METRICS).encode()).hexdigest()}
     md5 = next(out["md5"] for out in lock["pretrain"]["outs"] if out["path"] == ENCODER)
-    files[ENCODER] = made["encoder"] = _sha256(
-        Path(plan["cache"], "files", "md5", md5[:2], md5[2:]).read_bytes()
-    )
+    encoder = Path(plan["cache"], "files", "md5", md5[:2], md5[2:])
+    hashes[ENCODER] = made["encoder"] = files.sha256(encoder)
     found = {
-        stage: next((r for r in runs.find({path: files[path]}) if r.stage == stage), None)
+        stage: next((r for r in runs.find({path: hashes[path]}) if r.stage == stage), None)
         for stage, path in _MADE.items()
     }
     if found["pretrain"]:
@@ -87,10 +85,6 @@ class _Experiment:
             ["git", *arguments], cwd=self.path, capture_output=True, text=True, check=True
         )
         return done.stdout
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def reason(log: Path) -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ijepa.pages.run.words import duration
-from ijepa.runtime import environment, errors
-from ijepa.runtime.files import write_json
+from ijepa.runtime import environment, errors, files
 from ijepa.study import bench, job, lock, plan
 from ijepa.study.experiment import Experiment, Scale, load, load_scale, names
 from ijepa.study.plan import Run
@@ -121,7 +120,7 @@ def _run(
     """Prepare each data set once, then run every job; prints a line for each that ends."""
     execute = importlib.import_module(f"ijepa.study.{runner}").run
     commit, cached = plan.git("rev-parse", "HEAD").strip(), bench.cache()
-    with job.held((bench.folder() / f"bench-{commit[:12]}").with_suffix(".lock")):
+    with files.locked((bench.folder() / f"bench-{commit[:12]}").with_suffix(".lock")):
         path = bench.make(commit, cached)  # waits for jobs of a runner that was killed
     shared = {
         "bench": str(path),
@@ -159,7 +158,7 @@ def _run(
         for made in group:
             made["result"] = str(_result_file(str(made["name"])))
             made["log"] = str(logs / f"{made['name']}.log")
-        write_json(file, {**shared, "jobs": group})
+        files.write_json(file, {**shared, "jobs": group})
         watch = _Watch(group, jobs, titles={run.name: run.key for run in todo})
         execute(file, len(group), jobs, watch.look)
         if stage == "prepare":
