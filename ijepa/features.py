@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -166,16 +167,22 @@ def _batches(
     """Features of the images in ``share``, a batch at a time, each with its first row."""
     device = environment.hardware().device
     rows = range(share.start, min(share.stop, len(part)))
-    loader = DataLoader(
-        part,
-        batch_size=_BATCH,
+    batches = loader(part, rows, _BATCH, device)
+    start = rows.start
+    with torch.inference_mode():
+        for batch in tqdm(batches, bar, unit="batch", leave=False, disable=bar is None):
+            computed: NDArray[np.float16] = compute(batch.to(device)).half().cpu().numpy()
+            yield start, computed
+            start += len(computed)
+
+
+def loader(data: Dataset[Any], rows: range, batch_size: int, device: str) -> "DataLoader[Any]":
+    """Batches of the rows of a data set, in order."""
+    return DataLoader(
+        data,
+        batch_size=batch_size,
         sampler=rows,
         num_workers=environment.number("IJEPA_WORKERS"),
         pin_memory=device == "cuda",
+        generator=torch.Generator(),  # workers' seeds, which nothing uses; not the global state's
     )
-    start = rows.start
-    with torch.inference_mode():
-        for batch in tqdm(loader, bar, unit="batch", leave=False, disable=bar is None):
-            found: NDArray[np.float16] = compute(batch.to(device)).half().cpu().numpy()
-            yield start, found
-            start += len(found)

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     """Run job INDEX of the plan file; 0 when its result is there and good."""
     launch.die_with_parent(signal.SIGTERM)
     launch.adopt_orphans()
-    plan = json.loads(Path(arguments[0]).read_text())
+    plan = files.read_json(Path(arguments[0]))
     job = plan["jobs"][int(arguments[1])]
     shared, result, log = Path(plan["bench"]), Path(job["result"]), Path(job["log"])
     with (
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
 
 def read(path: Path) -> dict[str, Any] | None:
     """A result file's content; None when the job never ended."""
-    return json.loads(path.read_text()) if path.is_file() else None
+    return files.read_json(path) if path.is_file() else None
 
 
 def experiment(plan: Mapping[str, Any], job: Mapping[str, Any], path: Path, log: Path) -> int:

@@ -1,6 +1,5 @@
 """Run the jobs of a plan as an array of a Slurm cluster that shares this checkout's files."""
 
-import json
 import os
 import shlex
 import shutil
@@ -11,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ijepa.runtime import environment, errors, launch
+from ijepa.runtime import environment, errors, files, launch
 
 JOB = (sys.executable, "-m", "ijepa.study.job")
 
@@ -80,7 +79,7 @@ def run(
         ValueError: there is no sbatch, or ``IJEPA_SBATCH`` is not fit to use.
         console.Failure: sbatch refuses the array, or jobs ended and left no result.
     """
-    group = json.loads(plan.read_text())["jobs"][:count]
+    group = files.read_json(plan)["jobs"][:count]
     before = [_stamp(made) for made in group]
     logs = plan.resolve().with_suffix("")
     submission = _submission(plan, count, jobs, command, logs)
