@@ -162,9 +162,10 @@ def preset(name: str) -> tuple[str, dict[str, Any]]:
         ValueError: there is no such preset, or a key or value of it is wrong.
     """
     from ijepa import config, presets
+    from ijepa.runtime import files
 
     about, changes = presets.load(name, PRESETS)
-    where, tree = str(PRESETS / f"{name}.yaml"), presets.read(config.PARAMS)
+    where, tree = str(PRESETS / f"{name}.yaml"), files.read_yaml(config.PARAMS)
     presets.apply(tree, changes, where)
     config.parse(tree, where)
     return about, changes

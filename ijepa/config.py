@@ -7,7 +7,6 @@ its family has it, and only the chosen variant's keys are part of the signature.
 """
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import json
@@ -17,9 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from ijepa import variants
 from ijepa.runtime import errors, files
@@ -131,13 +127,7 @@ def load(path: Path = PARAMS) -> Config:
     Raises:
         ValueError: one line that names file, key, value and what is allowed.
     """
-    try:
-        tree = YAML(typ="safe", pure=True).load(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; run from the repository's root") from None
-    except YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    return parse(tree, str(path))
+    return parse(files.read_yaml(path), str(path))
 
 
 def parse(tree: Any, where: str) -> Config:
@@ -227,9 +217,8 @@ def _build(cls: Any, tree: Any, where: str, prefix: str) -> Any:
     known = set(fields) | _option_names(cls)
     for name in tree:
         if name not in known:
-            close = difflib.get_close_matches(str(name), sorted(known), n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
-            raise ValueError(f"{where}: {prefix}{name}: {tree[name]!r}: unknown key; {hint}")
+            hint = errors.closest(name, known) or f"; known: {', '.join(sorted(known))}"
+            raise ValueError(f"{where}: {prefix}{name}: {tree[name]!r}: unknown key{hint}")
     values = {name: _value(cls, f, tree, where, prefix) for name, f in fields.items()}
     if cls is Evaluate:
         values["options"] = {

@@ -14,11 +14,11 @@ the batches are the same as in one process, so the numbers are too.
 import functools
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from ijepa import variants, views
 from ijepa.backbones import Backbone
-from ijepa.runtime import environment
+from ijepa.runtime import environment, files
 from ijepa.store.read import Store
 
 Choices = Mapping[str, NDArray[np.float16]]
@@ -140,14 +140,9 @@ def _write(path: Path, compute: "functools.partial[Tensor]", part: Part, bar: st
     """Compute the features into a temporary file that takes its name when it is complete."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     device = environment.hardware().device
-    partial = ""
-    try:
+    with files.replacing(path) if rank == 0 else nullcontext(path) as partial:
         if rank == 0:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(
-                dir=path.parent, prefix=path.stem, suffix=".partial"
-            )
-            os.close(handle)
             shape = (len(part), *compute(part[0][None].to(device)).shape[1:])
             np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape).flush()
         if world > 1:
@@ -162,13 +157,8 @@ def _write(path: Path, compute: "functools.partial[Tensor]", part: Part, bar: st
         array.flush()
         if world > 1:
             dist.barrier()  # every share is there
-        if rank == 0:
-            Path(partial).replace(path)
-        if world > 1:
-            dist.barrier()  # nobody looks for the file before it has its name
-    finally:
-        if rank == 0 and partial:
-            Path(partial).unlink(missing_ok=True)
+    if world > 1:
+        dist.barrier()  # nobody looks for the file before it has its name
 
 
 def _batches(
@@ -177,16 +167,22 @@ def _batches(
     """Features of the images in ``share``, a batch at a time, each with its first row."""
     device = environment.hardware().device
     rows = range(share.start, min(share.stop, len(part)))
-    loader = DataLoader(
-        part,
-        batch_size=_BATCH,
+    batches = loader(part, rows, _BATCH, device)
+    start = rows.start
+    with torch.inference_mode():
+        for batch in tqdm(batches, bar, unit="batch", leave=False, disable=bar is None):
+            computed: NDArray[np.float16] = compute(batch.to(device)).half().cpu().numpy()
+            yield start, computed
+            start += len(computed)
+
+
+def loader(data: Dataset[Any], rows: range, batch_size: int, device: str) -> "DataLoader[Any]":
+    """Batches of the rows of a data set, in order."""
+    return DataLoader(
+        data,
+        batch_size=batch_size,
         sampler=rows,
         num_workers=environment.number("IJEPA_WORKERS"),
         pin_memory=device == "cuda",
+        generator=torch.Generator(),  # workers' seeds, which nothing uses; not the global state's
     )
-    start = rows.start
-    with torch.inference_mode():
-        for batch in tqdm(loader, bar, unit="batch", leave=False, disable=bar is None):
-            found: NDArray[np.float16] = compute(batch.to(device)).half().cpu().numpy()
-            yield start, found
-            start += len(found)

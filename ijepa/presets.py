@@ -4,50 +4,15 @@ A preset is a file of ``experiments/presets``: ``about:`` and dotted keys. Nothi
 imported; whether the values are right, and fit together, is for ``ijepa.config.parse``.
 """
 
-import copy
-import difflib
-import functools
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import YAMLError
-
 from ijepa.config import PARAMS
+from ijepa.runtime import errors, files
 
 FOLDER = Path("experiments/presets")
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A YAML 1.2 file that holds a mapping.
-
-    Raises:
-        ValueError: one line: no such file, not YAML, a key written twice, not a mapping.
-    """
-    try:
-        tree = copy.deepcopy(_parse(path.read_text()))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; run from the repository's root") from None
-    except DuplicateKeyError as error:
-        key = re.search(r'duplicate key "(.*?)" with', str(error.problem))
-        where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
-        raise ValueError(f"{path}: {key[1] if key else '?'}: written twice{where}") from None
-    except YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if tree is None:
-        return {}  # comments alone
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path}: {tree!r} is not a mapping")
-    return tree
-
-
-@functools.cache
-def _parse(text: str) -> Any:
-    """A file is read again and again, by every table that names its preset: 20 ms each time."""
-    return YAML(typ="safe", pure=True).load(text)
+read = files.read_yaml
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -68,8 +33,7 @@ def check(changes: Iterable[Any], where: str, known: Iterable[str]) -> None:
     known = set(known)
     for key in changes:
         if key not in known:
-            close = difflib.get_close_matches(str(key), sorted(known), n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = errors.closest(key, known)
             raise ValueError(f"{where}: {key}: {PARAMS} has no such key{hint}")
 
 

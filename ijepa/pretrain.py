@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ijepa import config as configs
 from ijepa.config import Config
-from ijepa.runtime import environment, errors, launch
+from ijepa.runtime import environment, errors, files, launch
 from ijepa.store.read import open_store
 from ijepa.tracking import journal
 from ijepa.training import progress
@@ -51,7 +51,7 @@ def pretrain(config: Config, hardware: environment.Hardware, run: journal.Run) -
         reason = tail.failed or f"training ended with status {status}; its output is above"
         raise errors.Failure(reason, tail.status or 1)
     run.artifact(OUTS[1])
-    return round(float(json.loads(OUTS[2].read_text())["rankme"]), 2)
+    return round(float(files.read_json(OUTS[2])["rankme"]), 2)
 
 
 class Tail:

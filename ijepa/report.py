@@ -3,13 +3,12 @@
 ``python -m ijepa.report --line`` prints the report's last line again.
 """
 
-import json
 import sys
 from pathlib import Path
 
 from ijepa import config as configs
 from ijepa.pages.run import words
-from ijepa.runtime import errors
+from ijepa.runtime import errors, files
 
 FOLDER = Path("out/report")
 PAGES = ("index.html", *(f"table{number}.html" for number in range(1, 6)))
@@ -52,7 +51,7 @@ def line(folder: Path = FOLDER) -> str:
     path = folder / "results.json"
     if not path.is_file():
         raise ValueError(f"{path}: no such file; `dvc repro` makes it")
-    return words.line(json.loads(path.read_text()))
+    return words.line(files.read_json(path))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The bench is clean again after anything, and local jobs end with their runner."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from ijepa.study import bench, job, local, plan
+from ijepa.study import bench, local, plan
 
 # Stands for ijepa.study.job: goes on until it is told to end, or to save.
 JOB = """\
@@ -173,34 +172,6 @@ def test_a_stopped_or_killed_runner_leaves_no_job_behind(
     finally:
         runner.kill()
         jobs.go(0, 1, 2)
-
-
-def test_equal_jobs_run_one_after_the_other(tmp_path: Path) -> None:
-    lock = tmp_path / "results/ijepa-0.lock"
-    order = list[str]()
-    with job.held(lock):
-        other = subprocess.Popen(
-            [sys.executable, "-c", "import sys; from pathlib import Path; from ijepa.study"
-             " import job\nwith job.held(Path(sys.argv[1])): print('in', flush=True)", str(lock)],
-            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        until(lambda: waits(other.pid), "the other process to wait for the lock")
-        order.append("out")
-    order.append(other.communicate()[0].strip())
-    assert (order, other.returncode) == (["out", "in"], 0)
-    with (
-        job.held(lock, shared=True),
-        job.held(lock, shared=True),
-        lock.open() as file,
-        pytest.raises(BlockingIOError),
-    ):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def waits(pid: int) -> bool:
-    """Whether a process waits for a file lock: the kernel lists it with an arrow."""
-    lines = Path("/proc/locks").read_text().splitlines()
-    return any("->" in line and line.split()[5] == str(pid) for line in lines)
 
 
 @pytest.fixture

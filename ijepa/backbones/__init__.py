@@ -6,11 +6,9 @@ part one of several networks in it. ``config`` is the run's; only kinds without 
 Files that others wrote go through ``read``, which runs no code in them, and ``match``.
 """
 
-import hashlib
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,10 +78,7 @@ class Backbone:
         if self.network is None:
             assert self.encode is not None, self.name
             return [self.encode(images)]
-        low = environment.hardware().precision == "bf16"
-        with torch.autocast(images.device.type, torch.bfloat16) if low else nullcontext():
-            found = self.network.layers(self.normalise(images), last)  # type: ignore[operator]
-        return [tokens.float() for tokens in found]
+        return layers(self.network, self.normalise(images), last)
 
     def choices(self, last: int) -> Mapping[str, int]:
         """The pooled features a probe may read: name -> how many of the last columns they are."""
@@ -91,6 +86,20 @@ class Backbone:
             return {"pixels": self.width}
         many = {f"last{last}": last * self.width} if last > 1 else {}
         return {"last": self.width} | many
+
+
+def layers(network: nn.Module, images: Tensor, last: int) -> list[Tensor]:
+    """``network.layers`` in the precision in force, as float32.
+
+    Args:
+        network: a backbone's, or a copy of it that is being trained.
+        images: (B, 3, H, W), normalised.
+        last: number of layers.
+    """
+    low = environment.hardware().precision == "bf16"
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
+        tokens: list[Tensor] = network.layers(images, last)  # type: ignore[operator]
+    return [layer.float() for layer in tokens]
 
 
 def load(spec: str, config: Config) -> Backbone:
@@ -169,12 +178,6 @@ def read(path: Path) -> Any:
         else:
             reason = f"no file of weights, or damaged ({type(error).__name__})"
         raise ValueError(f"{path}: {reason}") from None
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def match(where: str, found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> None:

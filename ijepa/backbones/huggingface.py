@@ -5,7 +5,6 @@ renamed into our ``Encoder``. transformers 4's names are what ``save_pretrained`
 5 too; version 5's own names are read as well.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ijepa import backbones
 from ijepa.backbones import IMAGENET, Backbone, Normalisation
 from ijepa.backbones.ijepa import empty, fill, of, with_eps
 from ijepa.config import Config
+from ijepa.runtime.files import read_json, sha256
 
 SETTINGS = {  # keys of config.json that describe the network, and what transformers assumes
     "hidden_size": 768,
@@ -63,7 +63,7 @@ def load(place: str, part: str, config: Config) -> Backbone:
     ours = {name: torch.cat([state[one] for one in parts]) for name, parts in theirs.items()}
     processor = folder / "preprocessor_config.json"
     normalisation = _normalisation(processor) if processor.is_file() else IMAGENET
-    hashes = " ".join(backbones.digest(file) for file in (about, *files))
+    hashes = " ".join(sha256(file) for file in (about, *files))
     identity = f"huggingface {hashes} {normalisation}"
     network = with_eps(fill(network, ours), eps)
     return of(network, f"Hugging Face encoder of {place}", identity, normalisation, "huggingface")
@@ -169,12 +169,9 @@ def _normalisation(path: Path) -> Normalisation:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        tree = json.loads(path.read_text())
-    except OSError:
-        raise ValueError(f"{path}: no such file, and nothing is downloaded") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: no JSON, or damaged ({error})") from None
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file, and nothing is downloaded")
+    tree = read_json(path)
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: no JSON object")
     return tree

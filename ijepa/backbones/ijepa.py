@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ijepa.backbones import IMAGENET, Backbone, Normalisation, digest
+from ijepa.backbones import IMAGENET, Backbone, Normalisation
 from ijepa.config import Config, Model
 from ijepa.model import vit
-from ijepa.runtime import environment
+from ijepa.runtime import environment, files
 
 
 def load(place: str, part: str, config: Config) -> Backbone:
@@ -28,7 +28,7 @@ def load(place: str, part: str, config: Config) -> Backbone:
         raise ValueError(f"{place}#{part}: holds one encoder; leave #{part} out")
     network, path = vit.load(Path(place)), Path(place)
     name = f"{vit.metadata(path).get('network', 'target')} encoder of {place}"
-    return of(network, name, digest(path))
+    return of(network, name, files.sha256(path))
 
 
 def of(

@@ -17,6 +17,7 @@ from ijepa import backbones
 from ijepa.backbones import Backbone
 from ijepa.backbones.ijepa import empty, fill, of
 from ijepa.config import Config
+from ijepa.runtime import files
 
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}  # by width: Ti, S, B, L, H, g
 NETWORKS = {"encoder": "context", "target_encoder": "target"}  # the file's word -> the paper's
@@ -61,7 +62,7 @@ def load(place: str, part: str, config: Config) -> Backbone:
         raise ValueError(f"{where}: {error}") from None
     backbones.match(where, state, network.state_dict())
     name = f"{NETWORKS[part]} encoder of {place}"
-    return of(fill(network, state), name, f"meta {backbones.digest(path)} {part}", kind="meta")
+    return of(fill(network, state), name, f"meta {files.sha256(path)} {part}", kind="meta")
 
 
 def _shape(where: str, state: Mapping[str, Any], name: str, dimensions: int) -> tuple[int, ...]:

@@ -4,7 +4,6 @@
 file of the user's; timm is never asked for its own, and so never downloads.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 from ijepa import backbones, seeds
 from ijepa.backbones import Backbone
 from ijepa.config import Config
-from ijepa.runtime import environment
+from ijepa.runtime import environment, errors
+from ijepa.runtime.files import sha256
 
 LOCAL = "local-dir:"
 
@@ -68,7 +68,7 @@ def load(place: str, part: str, config: Config) -> Backbone:
     state = {n: t for n, t in content.items() if n in expected or not str(n).startswith(heads)}
     backbones.match(where, state, expected)
     model.load_state_dict(state)
-    hashes = " ".join(backbones.digest(file) for file in files)
+    hashes = " ".join(sha256(file) for file in files)
     known = "" if place.startswith(LOCAL) else place
     return _of(place, model, f"timm {place}", f"timm {timm.__version__} {known} {hashes}")
 
@@ -76,8 +76,7 @@ def load(place: str, part: str, config: Config) -> Backbone:
 def _known(place: str) -> None:
     name = place.partition(".")[0]
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models())
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        hint = errors.closest(name, timm.list_models(), most=3)
         raise ValueError(f"encoder 'timm:{place}': timm {timm.__version__} has no {name!r}{hint}")
 
 

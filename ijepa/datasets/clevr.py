@@ -15,7 +15,6 @@ Images come in the order of the scenes; an image without a scene has no label an
 """
 
 import functools
-import json
 import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ijepa.datasets import DISTANCES, Item, Source, Split, distance_bin
+from ijepa.runtime import files
 from ijepa.strict import text
 
 SPLITS = ("train", "val")  # VTAB and VISSL report val
@@ -69,12 +69,7 @@ def load(options: Options, root: Path) -> Source:
 
 def _scenes(path: Path, images: Path) -> list[_Scene]:
     """The images of a split with their labels, in the order of the file."""
-    try:
-        tree = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON, or damaged: {error}") from None
+    tree = files.read_json(path)
     scenes = tree.get("scenes") if isinstance(tree, dict) else None
     if not isinstance(scenes, list) or not scenes:
         raise ValueError(f"{path}: has no list 'scenes', or an empty one")

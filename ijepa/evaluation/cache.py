@@ -7,8 +7,6 @@ back is exactly what was computed.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from ijepa import variants
 from ijepa.probes import Draw, Result, choose
-from ijepa.runtime import environment
+from ijepa.runtime import environment, files
 
 
 def result(
@@ -58,14 +56,9 @@ def _write(path: Path, found: Mapping[str, Result]) -> None:
             f"{number} test": made.test,
             f"{number} curve": np.array([draw.predictions for draw in made.curve], np.int64),
         }
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            text = {"about": np.array(json.dumps(about))}
-            np.savez_compressed(file, **text, **arrays)  # type: ignore[arg-type]
-        Path(partial).replace(path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    text = {"about": np.array(json.dumps(about))}
+    with files.replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **text, **arrays)  # type: ignore[arg-type]
 
 
 def _read(path: Path) -> Mapping[str, Result]:

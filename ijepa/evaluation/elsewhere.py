@@ -5,12 +5,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from ijepa import config as configs
 from ijepa import presets
 from ijepa.evaluation import run
 from ijepa.evaluation.probing import Job
+from ijepa.runtime import files
 from ijepa.store import cache, read
 
 
@@ -29,8 +28,8 @@ def evaluate(encoder: str, changes: Mapping[str, str], folder: Path | None) -> P
     Raises:
         ValueError: an encoder, a key, a value or the data cannot be used; one line.
     """
-    tree = presets.read(configs.PARAMS)
-    values = {key: YAML(typ="safe", pure=True).load(text) for key, text in changes.items()}
+    tree = files.read_yaml(configs.PARAMS)
+    values = {key: files.parse_yaml(text) for key, text in changes.items()}
     presets.apply(tree, values, "-S")
     config = configs.parse(tree, "-S" if changes else str(configs.PARAMS))
     own = any(key.startswith("data.") for key in changes)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ijepa.evaluation import intervals
 from ijepa.probes import Draw, Result, choose
+from ijepa.runtime import files
 
 # (probe, encoder) -> task -> result
 Results = Mapping[tuple[str, str], Mapping[str, Result]]
@@ -236,12 +237,12 @@ def verify(folder: Path, metrics: Path) -> list[str]:
     for name in ("evaluation.json", "predictions.npz"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name}: no such file; `dvc repro evaluate` makes it")
-    evaluation = json.loads((folder / "evaluation.json").read_text())
+    evaluation = files.read_json(folder / "evaluation.json")
     with np.load(folder / "predictions.npz") as arrays:
         again = summarise(*restore(evaluation, dict(arrays)))
     wrong = list(_differences("evaluation.json", evaluation, json.loads(json.dumps(again))))
     if metrics.is_file():
-        found = json.loads(metrics.read_text())
+        found = files.read_json(metrics)
         wrong += _differences("metrics.json", found, headline(again))
     return wrong
 

@@ -14,6 +14,7 @@ over candidates, which papers quote, beside it. What is drawn at random is a fun
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,6 +26,12 @@ from ijepa.backbones import Backbone
 from ijepa.features import Part
 
 Settings = Mapping[str, str | float]
+
+
+def cosine_decay(step: float, steps: float) -> float:
+    """What a learning rate is multiplied by: from 1 to 0 along half a cosine."""
+    # schedule.cosine rounds otherwise: it would change the last bit of every fourth rate
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 @dataclass(frozen=True, slots=True)

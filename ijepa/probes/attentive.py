@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ijepa import seeds
-from ijepa.probes import Features, Result, Settings, _multinomial, choose
+from ijepa.probes import Features, Result, Settings, _multinomial, choose, cosine_decay
 from ijepa.strict import integer, reals
 
 NEEDS = "tokens"
@@ -143,8 +143,8 @@ def _train(
     ])  # fmt: skip
     batch_size = min(options.batch_size, len(tokens))
     steps = options.epochs * math.ceil(len(tokens) / batch_size)
-    cosine = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: cosine_decay(step, steps)
     )
     for epoch in range(options.epochs):
         generator = seeds.torch_generator(seed, "attentive", epoch)
@@ -159,7 +159,7 @@ def _train(
             optimizer.zero_grad()
             torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            cosine.step()
+            scheduler.step()
 
 
 def _standardised(tokens: _Tokens, standard: tuple[Tensor, Tensor]) -> Tensor:

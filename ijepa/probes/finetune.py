@@ -15,10 +15,8 @@ Dropout is off, as in the paper. What an image looks like is a function of (seed
 """
 
 import copy
-import math
 import re
 from collections.abc import Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +25,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
 from ijepa import seeds
-from ijepa.backbones import Backbone
-from ijepa.features import Part
-from ijepa.probes import Features, Result, Settings, _draws, choose
-from ijepa.runtime import environment
+from ijepa.backbones import Backbone, layers
+from ijepa.features import Part, loader
+from ijepa.probes import Features, Result, Settings, _draws, choose, cosine_decay
 from ijepa.strict import integer, interval, real, reals
 from ijepa.training import batches
 
@@ -113,10 +110,8 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) float32 of images (B, 3, H, W) uint8."""
-        low = environment.hardware().precision == "bf16"
-        with torch.autocast(images.device.type, torch.bfloat16) if low else nullcontext():
-            tokens = self.network.layers(self._normalise(images), 1)[-1]  # type: ignore[operator]
-        logits: Tensor = self.head(tokens.float().mean(1))
+        tokens = layers(self.network, self._normalise(images), 1)[-1]
+        logits: Tensor = self.head(tokens.mean(1))
         return logits
 
 
@@ -230,12 +225,12 @@ def _train(
     def schedule(step: int) -> float:
         if step < warmup:
             return (step + 1) / (warmup + 1)
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+        return cosine_decay(step - warmup, max(1, steps - warmup))
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
     views = Views(part.images, part.labels[task], options, seed)
     losses = []
-    for images, labels in _loader(views, range(steps * batch_size), batch_size, device):
+    for images, labels in loader(views, range(steps * batch_size), batch_size, device):
         loss = functional.cross_entropy(
             model(images.to(device)),
             labels.to(device),
@@ -249,23 +244,12 @@ def _train(
     return torch.stack(losses).tolist()
 
 
-def _loader(data: Dataset[Any], places: range, batch_size: int, device: str) -> "DataLoader[Any]":
-    return DataLoader(
-        data,
-        batch_size=batch_size,
-        sampler=places,
-        num_workers=environment.number("IJEPA_WORKERS"),
-        pin_memory=device == "cuda",
-        generator=torch.Generator(),  # workers' seeds, which nothing uses; not the global state's
-    )
-
-
 @torch.inference_mode()
 def _predict(model: nn.Module, part: Features, device: str) -> NDArray[np.int64]:
     """Class of each image as evaluation shows it, (n,); -1 where the model diverged."""
     assert part.images is not None
     found = []
-    for images in _loader(part.images, range(len(part.images)), _BATCH, device):
+    for images in loader(part.images, range(len(part.images)), _BATCH, device):
         logits = model(images.to(device))
         found.append(torch.where(logits.isfinite().all(1), logits.argmax(1), -1).cpu())
     classes: NDArray[np.int64] = torch.cat(found).numpy()

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ijepa import seeds
-from ijepa.probes import Features, Result, Settings, choose
+from ijepa.probes import Features, Result, Settings, choose, cosine_decay
 from ijepa.strict import integer, reals
 
 NEEDS = "pooled"
@@ -148,7 +148,7 @@ def _train(
             error = _error(logits, [y[rows] for y in labels.values()], classes)
             slope = (batch.T @ error.view(len(rows), -1)).view_as(weight)
             slope.addcmul_(weight, decay)
-            rate = lr * (0.5 * (1 + math.cos(math.pi * step / steps)))
+            rate = lr * cosine_decay(step, steps)
             weight_velocity.mul_(_MOMENTUM).add_(slope)
             weight.addcmul_(weight_velocity, rate * step_size, value=-1)
             bias_velocity.mul_(_MOMENTUM).add_(error.sum(0))

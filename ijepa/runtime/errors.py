@@ -1,8 +1,9 @@
 """What a user sees when something goes wrong: one line, and an exit status that says so."""
 
+import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class Failure(RuntimeError):
@@ -11,6 +12,12 @@ class Failure(RuntimeError):
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
         self.status = status
+
+
+def closest(name: object, known: Iterable[str], most: int = 1) -> str:
+    """``; did you mean NAME?``: the end of a line about a name that is not known, or nothing."""
+    names = difflib.get_close_matches(str(name), sorted(known), n=most)
+    return f"; did you mean {' or '.join(names)}?" if names else ""
 
 
 def run(main: Callable[[], int | None]) -> int:

@@ -7,8 +7,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ijepa.runtime import environment
 
@@ -95,6 +96,41 @@ def adopt_orphans() -> None:
     if sys.platform == "linux":
         set_child_subreaper = 36
         ctypes.CDLL(None).prctl(set_child_subreaper, 1)
+
+
+def _leave(number: int) -> BaseException:
+    return SystemExit(128 + number)
+
+
+@contextlib.contextmanager
+def raising(
+    error: Callable[[int], BaseException] = _leave,
+    numbers: Sequence[signal.Signals] = (signal.SIGTERM,),
+) -> Iterator[None]:
+    """Within it, a signal raises an exception in the main thread, so that what is open is closed.
+
+    Only the first does: it comes again from Slurm, and when a parent dies, while there is work to
+    save. Elsewhere than in the main thread this does nothing: Python lets no other handle signals.
+
+    Args:
+        error: the signal's number -> what is raised; the default ends the process with 128 + it.
+        numbers: the signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: object) -> None:
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)
+        raise error(number)
+
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class StopRequest:

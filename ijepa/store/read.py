@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ijepa.runtime import files
 from ijepa.store import pictures
 
 PREPARED = Path("data/prepared")
@@ -143,10 +144,5 @@ def _check_file(path: Path, entry: Mapping[str, Any], verify: bool) -> None:
     if path.stat().st_size != entry["bytes"]:
         size = path.stat().st_size
         raise ValueError(f"{path}: damaged: {size} bytes, not {entry['bytes']}; {again}")
-    if verify and _file_hash(path) != entry["sha256"]:
+    if verify and files.sha256(path) != entry["sha256"]:
         raise ValueError(f"{path}: damaged: its SHA-256 is not the manifest's; {again}")
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

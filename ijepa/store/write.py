@@ -141,7 +141,7 @@ def _save(path: Path, values: NDArray[np.int64]) -> dict[str, Any]:
     return {
         "file": path.name,
         "bytes": path.stat().st_size,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": files.sha256(path),
     }
 
 

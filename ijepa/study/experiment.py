@@ -22,6 +22,7 @@ from typing import Any
 
 from ijepa import presets, variants
 from ijepa.config import PARAMS
+from ijepa.runtime import errors
 from ijepa.study import claims, fields
 from ijepa.study.claims import Claim
 
@@ -169,7 +170,7 @@ def _open(name: str, folder: Path, what: str) -> tuple[str, dict[str, Any]]:
     path = folder / f"{name}.yaml"
     if not path.is_file():
         there = names(folder)
-        hint = fields.closest(name, there) or f"; there are {', '.join(there)}"
+        hint = errors.closest(name, there) or f"; there are {', '.join(there)}"
         raise ValueError(f"{path}: no such {what}{hint}")
     fields.check_name(name, str(path))
     return str(path), presets.read(path)

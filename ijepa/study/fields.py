@@ -3,13 +3,13 @@
 ``where`` names the place: ``experiments/target_scale.yaml: variants.small``.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from ijepa import presets
+from ijepa.runtime.errors import closest
 from ijepa.strict import WRONG, convert, describe
 
 
@@ -42,12 +42,6 @@ def take(
         elif key in needed:
             raise ValueError(f"{where}: {key}: missing; {wanted} is needed")
     return made
-
-
-def closest(name: Any, known: Collection[str]) -> str:
-    """``; did you mean NAME?``, or nothing."""
-    close = difflib.get_close_matches(str(name), sorted(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def one_of(name: Any, where: str, known: Collection[str]) -> None:

@@ -7,19 +7,17 @@ file. Done work returns at once; interrupted work goes on from its checkpoint. R
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ijepa.runtime import errors, launch
-from ijepa.runtime.files import write_json
+from ijepa.runtime import errors, files, launch
 from ijepa.study import bench, outcome
 
 _GRACE = 120  # seconds that an interrupted stage has to save its checkpoint
@@ -29,37 +27,32 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     """Run job INDEX of the plan file; 0 when its result is there and good."""
     launch.die_with_parent(signal.SIGTERM)
     launch.adopt_orphans()
-    plan = json.loads(Path(arguments[0]).read_text())
+    plan = files.read_json(Path(arguments[0]))
     job = plan["jobs"][int(arguments[1])]
     shared, result, log = Path(plan["bench"]), Path(job["result"]), Path(job["log"])
-    with held(shared.with_suffix(".lock"), shared=True), held(result.with_suffix(".lock")):
+    with (
+        launch.raising(numbers=(signal.SIGTERM, signal.SIGINT)),
+        files.shared(shared.with_suffix(".lock")),  # the runner makes the bench anew, alone
+        files.locked(result.with_suffix(".lock")),  # equal jobs of two plans run one by one
+    ):
         found = read(result)
         if found is None or found["status"] != "done":
             with bench.own(shared, plan["commit"], job["name"]) as path:
                 status = experiment(plan, job, path, log)
                 found = outcome.gather(plan, job, path, status, log)
-            write_json(result, found)
+            files.write_json(result, found)
     return 0 if found["status"] == "done" else 1
 
 
 def read(path: Path) -> dict[str, Any] | None:
     """A result file's content; None when the job never ended."""
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
-@contextlib.contextmanager
-def held(path: Path, shared: bool = False) -> Iterator[None]:
-    """Hold a lock file, waiting for it; equal jobs of two plans run one after the other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield
+    return files.read_json(path) if path.is_file() else None
 
 
 def experiment(plan: Mapping[str, Any], job: Mapping[str, Any], path: Path, log: Path) -> int:
     """Run the job's stages as a DVC experiment; its exit status.
 
-    SIGTERM is handed on to the stage, which saves; then this process ends with 143.
+    A signal of ``main``'s is handed on to the stages as SIGTERM, and waits until they have saved.
     """
     name, target = job["name"], job["target"]
     command = [
@@ -81,16 +74,11 @@ def experiment(plan: Mapping[str, Any], job: Mapping[str, Any], path: Path, log:
             start_new_session=True,
             preexec_fn=launch.die_with_parent,
         )
-
-        def stop(number: int, _frame: object) -> None:
-            for each in (signal.SIGTERM, signal.SIGINT):  # Slurm tells every process, and again
-                signal.signal(each, signal.SIG_IGN)
-            end_group(child.pid)  # not child.wait(): this may run inside of it, and wait for ever
-            raise SystemExit(128 + number)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        return child.wait()
+        try:
+            return child.wait()
+        except SystemExit:
+            end_group(child.pid)
+            raise
 
 
 def end_group(group: int, grace: float = _GRACE) -> None:

@@ -24,27 +24,22 @@ def run(plan: Path, count: int, jobs: int, poll: Callable[[], None]) -> None:
     """
     waiting = list(range(count))
     running: dict[int, subprocess.Popen[bytes]] = {}  # slot -> process
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        while waiting or running:
-            for slot in range(jobs):
-                if slot in running and running[slot].poll() is not None:
-                    del running[slot]
-                if slot not in running and waiting:
-                    running[slot] = _start(plan, waiting.pop(0), slot, jobs)
+    with launch.raising():
+        try:
+            while waiting or running:
+                for slot in range(jobs):
+                    if slot in running and running[slot].poll() is not None:
+                        del running[slot]
+                    if slot not in running and waiting:
+                        running[slot] = _start(plan, waiting.pop(0), slot, jobs)
+                poll()
+                time.sleep(0.1)
+        finally:
+            for process in running.values():
+                process.terminate()
+            for process in running.values():
+                process.wait()
             poll()
-            time.sleep(0.1)
-    finally:
-        for process in running.values():
-            process.terminate()
-        for process in running.values():
-            process.wait()
-        poll()
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _interrupt(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 def _start(plan: Path, index: int, slot: int, jobs: int) -> subprocess.Popen[bytes]:

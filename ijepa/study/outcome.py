@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
+from ijepa.runtime import files
 from ijepa.tracking import runs
 
 METRICS, PRETRAIN = "out/metrics.json", "out/pretrain.json"
@@ -41,15 +40,15 @@ def gather(
     if job["target"] == "prepare":
         return result
     experiment = _Experiment(path, f"refs/exps/{commit[:2]}/{commit[2:]}/{job['name']}", plan)
-    files = experiment.hashes()
+    hashes = experiment.hashes()
     result |= {
         "metrics": json.loads(experiment.file(METRICS)),
         "pretrain": json.loads(experiment.file(PRETRAIN)),
-        "encoder": files[ENCODER],
-        "files": files,
+        "encoder": hashes[ENCODER],
+        "files": hashes,
     }
     wrote = {
-        stage: next((r for r in runs.find({path: files[path]}) if r.stage == stage), None)
+        stage: next((r for r in runs.find({path: hashes[path]}) if r.stage == stage), None)
         for stage, path in _WROTE.items()
     }
     result["provenance"]["commit"] = experiment.commit
@@ -88,31 +87,27 @@ class _Experiment:
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file that the run is judged by: encoders, history, predictions."""
-        texts = {METRICS, PRETRAIN, "out/history.csv"}
-        files = {path: _sha256(self.file(path).encode()) for path in texts}
-        stages = YAML(typ="safe", pure=True).load(self.file("dvc.lock"))["stages"]
+        texts = (METRICS, PRETRAIN, "out/history.csv")
+        hashes = {path: hashlib.sha256(self.file(path).encode()).hexdigest() for path in texts}
+        stages = files.parse_yaml(self.file("dvc.lock"))["stages"]
         for output in (*stages["pretrain"]["outs"], *stages["evaluate"]["outs"]):
-            if output["path"].endswith(".safetensors"):
-                files[output["path"]] = _sha256(self._cached(output["md5"]))
-            elif output["path"] == str(Path(PREDICTIONS).parent):
-                for entry in json.loads(self._cached(output["md5"])):
-                    if entry["relpath"] == Path(PREDICTIONS).name:
-                        files[PREDICTIONS] = _sha256(self._cached(entry["md5"]))
-        return files
+            path, cached = output["path"], self._cached(output["md5"])
+            if path.endswith(".safetensors"):
+                hashes[path] = files.sha256(cached)
+            elif path == str(Path(PREDICTIONS).parent):
+                inside = {one["relpath"]: one["md5"] for one in json.loads(cached.read_bytes())}
+                hashes[PREDICTIONS] = files.sha256(self._cached(inside[Path(PREDICTIONS).name]))
+        return hashes
 
-    def _cached(self, md5: str) -> bytes:
-        """The content of an output in DVC's cache; of a folder, its listing."""
-        return (self.cache / md5[:2] / md5[2:]).read_bytes()
+    def _cached(self, md5: str) -> Path:
+        """Where DVC keeps an output; of a folder, its listing."""
+        return self.cache / md5[:2] / md5[2:]
 
     def _git(self, *arguments: str) -> str:
         done = subprocess.run(
             ["git", *arguments], cwd=self.path, capture_output=True, text=True, check=True
         )
         return done.stdout
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def reason(log: Path) -> str:

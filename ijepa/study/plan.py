@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
-
 from ijepa import presets, variants
+from ijepa.runtime import files
 from ijepa.study.experiment import Experiment, Point, Scale, Variant, changes
 
 if TYPE_CHECKING:
@@ -139,9 +138,8 @@ def _prepared(data: Mapping[str, Any]) -> str:
 
 def committed_params(commit: str = "HEAD") -> dict[str, Any]:
     """``params.yaml`` of a commit: what an experiment changes, whatever the working copy says."""
-    text = git("show", f"{commit}:params.yaml")
-    loaded: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
-    return loaded
+    tree: dict[str, Any] = files.parse_yaml(git("show", f"{commit}:params.yaml"))
+    return tree
 
 
 def code(config: "configs.Config") -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ijepa.pages.run.words import duration
-from ijepa.runtime import environment, errors
-from ijepa.runtime.files import write_json
+from ijepa.runtime import environment, errors, files
 from ijepa.study import bench, job, lock, plan
 from ijepa.study.experiment import Experiment, Scale, load, load_scale, names
 from ijepa.study.plan import Run
@@ -131,7 +130,7 @@ def execute(
     """
     start = importlib.import_module(f"ijepa.study.{runner}").run
     commit, cached = plan.git("rev-parse", commit).strip(), bench.cache()
-    with job.held((bench.folder() / f"bench-{commit[:12]}").with_suffix(".lock")):
+    with files.locked((bench.folder() / f"bench-{commit[:12]}").with_suffix(".lock")):
         path = bench.make(commit, cached)  # waits for jobs of a runner that was killed
     shared = {
         "bench": str(path),
@@ -168,7 +167,7 @@ def execute(
         for made in group:
             made["result"] = str(result_file(str(made["name"])))
             made["log"] = str(logs / f"{made['name']}.log")
-        write_json(file, {**shared, "jobs": group})
+        files.write_json(file, {**shared, "jobs": group})
         watch = _Watch(group, jobs, titles={run.name: run.key for run in todo})
         start(file, len(group), jobs, watch.look)
         if stage == "prepare":

@@ -1,10 +1,8 @@
 """Run the jobs of a plan as an array of a Slurm cluster that shares this checkout's files."""
 
-import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -12,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ijepa.runtime import environment, errors
+from ijepa.runtime import environment, errors, files, launch
 
 JOB = (sys.executable, "-m", "ijepa.study.job")
 
@@ -81,12 +79,11 @@ def run(
         ValueError: there is no sbatch, or ``IJEPA_SBATCH`` is not fit to use.
         console.Failure: sbatch refuses the array, or jobs ended and left no result.
     """
-    group = json.loads(plan.read_text())["jobs"][:count]
+    group = files.read_json(plan)["jobs"][:count]
     before = [_stamp(made) for made in group]
     logs = plan.resolve().with_suffix("")
     submission = _submission(plan, count, jobs, command, logs)
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
+    with launch.raising():
         array = _submit(submission)
         try:
             print(f"Slurm array {array}: `squeue --jobs={array}`, output in {logs}", flush=True)
@@ -96,8 +93,6 @@ def run(
             raise
         finally:
             poll()
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     lost = [
         f"{made['name']} ({array}_{index} {states.get(index, 'never seen')})"
         for index, made in enumerate(group)
@@ -117,10 +112,6 @@ def _stamp(made: Mapping[str, Any]) -> int:
     if not path.parent.is_dir() or path.name not in os.listdir(path.parent):  # noqa: PTH208
         return 0
     return path.stat().st_mtime_ns
-
-
-def _interrupt(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 def _submission(

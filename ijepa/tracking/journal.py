@@ -17,14 +17,13 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ijepa import config as science
-from ijepa.runtime import environment, launch
+from ijepa.runtime import environment, files, launch
 from ijepa.tracking import process, provenance, sync
 from ijepa.tracking.capture import Output, capture
 from ijepa.tracking.series import Series
@@ -108,8 +107,8 @@ class Journal(FileStorageObserver):
             target = self.folder / name
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(filename, f"{target}.tmp")
-                Path(f"{target}.tmp").replace(target)
+                with files.replacing(target) as partial:
+                    shutil.copyfile(filename, partial)
             except OSError as error:  # said at the end, see ``problem``
                 self.problem = f"artifact {name}: {error}"
                 return
@@ -122,10 +121,8 @@ class Journal(FileStorageObserver):
         super().failed_event(fail_time, [provenance.redact(line) for line in fail_trace])
 
     def _put(self, name: str, text: str) -> None:
-        path = self.folder / name
         try:
-            Path(f"{path}.tmp").write_text(text)
-            Path(f"{path}.tmp").replace(path)
+            files.write_text(self.folder / name, text)
         except OSError as error:  # said at the end, see ``problem``
             self.problem = f"{name}: {error}"
         else:
@@ -218,7 +215,7 @@ def record(
     run = _create(stage, config, data, main, journal)
     live = sync.Live(home, int(folder.name))
     try:
-        with _sigterm(), capture(output):
+        with launch.raising(lambda number: Preempted(f"signal {number}")), capture(output):
             run()
     except Preempted:
         raise SystemExit(128 + signal.SIGTERM) from None
@@ -277,25 +274,6 @@ def _create(
         cores=os.cpu_count(),
     )
     return run
-
-
-@contextlib.contextmanager
-def _sigterm() -> Iterator[None]:
-    """Turn SIGTERM into ``Preempted``; only the main thread may do that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        # once: a group's signal comes again from Slurm and when dvc dies, and training is saving
-        signal.signal(number, signal.SIG_IGN)
-        raise Preempted(f"signal {number}")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _claim(runs: Path) -> Path:

@@ -6,7 +6,6 @@ does.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -15,7 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import pymongo
 from pymongo.database import Database
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
 
-from ijepa.runtime import environment
+from ijepa.runtime import environment, files
 from ijepa.tracking import process, provenance
 
 OWNER, AUDITOR = "ijepa", "auditor"  # all rights; reading only, for Omniboard
@@ -125,25 +125,9 @@ def stop(home: Path) -> bool:
         return True
 
 
-@contextlib.contextmanager
-def locked(path: Path, seconds: float) -> Iterator[None]:
-    """Hold an exclusive lock on a file that is made if need be.
-
-    Raises:
-        UnavailableError: another process held it all the time.
-    """
-    with path.open("a") as file:
-
-        def take() -> bool:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-
-        if not _wait(take, seconds):
-            raise UnavailableError(f"another process holds {path}")
-        yield
+def locked(path: Path, seconds: float) -> AbstractContextManager[None]:
+    """Hold a lock file alone; raises ``UnavailableError`` if another process does for longer."""
+    return files.locked(path, seconds, UnavailableError(f"another process holds {path}"))
 
 
 def _wait(done: Callable[[], bool], seconds: float) -> bool:
@@ -271,8 +255,6 @@ def _state(folder: Path) -> dict[str, Any] | None:
 
 def _write(path: Path, state: dict[str, Any]) -> None:
     """Write atomically, readable by the owner alone: the passwords are in it."""
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(state, file)
-    new.replace(path)
+    with files.replacing(path) as partial:
+        partial.touch(0o600)
+        partial.write_text(json.dumps(state))

@@ -1,11 +1,9 @@
 """Show the runs in Omniboard, a web page: on this machine only, by a user who can only read."""
 
-import hashlib
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +12,7 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
-from ijepa.runtime import environment, launch
+from ijepa.runtime import environment, files, launch
 from ijepa.tracking import mongo, runs, sync
 from ijepa.tracking.mongo import UnavailableError
 
@@ -73,9 +71,25 @@ def serve(port: int = 9000) -> int:
     program = install(home)
     arrange(program.parent.parent / "web" / "build" / "index.html")
     log = home / "omniboard" / "server.log"
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # through finally
+    with launch.raising():
+        server = _start(program, uri, port, log)
+        try:
+            address = f"http://127.0.0.1:{_port(server, log)}/"
+            print(
+                f"Omniboard: {address} (this machine only, read-only; Ctrl-C ends it)", flush=True
+            )
+            _watch(server, home)
+        except KeyboardInterrupt:
+            print("stopped")
+        finally:
+            server.terminate()
+            server.wait()
+    return 0
+
+
+def _start(program: Path, uri: str, port: int, log: Path) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
-        server = subprocess.Popen(
+        return subprocess.Popen(
             ["node", "--no-deprecation", "--require", NODE / "loopback.cjs", program],
             # the address holds a password: the environment is not shown to other users, argv is
             env={**os.environ, "MONGO_URI": uri, "PORT": str(port), "NODE_ENV": "production"},
@@ -85,16 +99,6 @@ def serve(port: int = 9000) -> int:
             start_new_session=True,  # Ctrl-C comes to us, and we end it
             preexec_fn=launch.die_with_parent,
         )
-    try:
-        address = f"http://127.0.0.1:{_port(server, log)}/"
-        print(f"Omniboard: {address} (this machine only, read-only; Ctrl-C ends it)", flush=True)
-        _watch(server, home)
-    except KeyboardInterrupt:
-        print("stopped")
-    finally:
-        server.terminate()
-        server.wait()
-    return 0
 
 
 def prepare(home: Path) -> None:
@@ -138,7 +142,7 @@ def install(home: Path) -> Path:
     folder = home / "omniboard"
     folder.mkdir(parents=True, exist_ok=True)
     lock = NODE / "package-lock.json"
-    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    wanted = files.sha256(lock)
     stamp = folder / "installed"
     with mongo.locked(folder / "lock", 900):
         if not stamp.is_file() or stamp.read_text() != wanted:

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote
 
-from ijepa.runtime import environment
+from ijepa.runtime import environment, files
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "pyarrow", "safetensors", "scipy",
             "dvc", "sacred", "pymongo")  # fmt: skip
@@ -76,7 +76,5 @@ def redact(text: str) -> str:
 def hashes(path: Path) -> dict[str, str]:
     """A file's path, its md5 (DVC's name for it) and its SHA-256 (ours)."""
     with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
         md5 = hashlib.file_digest(file, "md5").hexdigest()
-    return {"path": path.as_posix(), "md5": md5, "sha256": sha256}
+    return {"path": path.as_posix(), "md5": md5, "sha256": files.sha256(path)}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ijepa.runtime import environment
+from ijepa.runtime import environment, files
 from ijepa.tracking import process
 
 # The top level of a run's recorded configuration: flat, for Omniboard makes a column of each.
@@ -130,9 +130,7 @@ def heal(folder: Path) -> bool:
     if process.mark(run["meta"]["pid"]) == run["meta"]["process"]:
         return False
     run.update(status="DIED", stop_time=beat)
-    new = folder / "run.json.healed"
-    new.write_text(json.dumps(run, sort_keys=True))
-    new.replace(folder / "run.json")
+    files.write_text(folder / "run.json", json.dumps(run, sort_keys=True))
     return True
 
 

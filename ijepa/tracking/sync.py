@@ -18,6 +18,7 @@ from pymongo import ASCENDING
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from ijepa.runtime import files
 from ijepa.tracking import mongo, provenance, runs
 from ijepa.tracking.mongo import UnavailableError
 
@@ -172,15 +173,12 @@ def _write_series(
 
 def _put(database: Database[dict[str, Any]], path: Path, name: str) -> Any:
     """Store a file under a name once, however often it is asked for; its id."""
+    sha256 = files.sha256(path)
+    for old in database["fs.files"].find({"filename": name, "metadata.sha256": sha256}):
+        chunks = database["fs.chunks"].count_documents({"files_id": old["_id"]})
+        if chunks == -(-old["length"] // old["chunkSize"]):  # else it was cut off: put it again
+            return old["_id"]
     with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        for old in database["fs.files"].find({"filename": name, "metadata.sha256": sha256}):
-            chunks = database["fs.chunks"].count_documents({"files_id": old["_id"]})
-            if chunks == -(
-                -old["length"] // old["chunkSize"]
-            ):  # else it was cut off: put it again
-                return old["_id"]
-        file.seek(0)
         return gridfs.GridFS(database).put(
             file,
             filename=name,

@@ -7,12 +7,10 @@ and locked while a process trains in it; it lies outside DVC's outputs, which DV
 stage.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 import torch
 
+from ijepa.runtime import files
 from ijepa.runtime.errors import Failure
 
 _KEEP = 2  # checkpoints; the one before the newest is what a damaged newest one falls back to
@@ -42,17 +41,8 @@ def locked(path: Path, patience: float = 60) -> Iterator[None]:
     Raises:
         Failure: another process trains this run.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / "lock").open("a") as lock:
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Failure(f"another process is training this run ({path})") from None
-                time.sleep(0.2)
+    refusal = Failure(f"another process is training this run ({path})")
+    with files.locked(path / "lock", patience, refusal):
         for leftover in path.glob("tmp-*"):  # of a process that was killed while writing
             shutil.rmtree(leftover)
         yield
@@ -71,7 +61,7 @@ def save(path: Path, step: int, state: dict[str, Any]) -> None:
     try:
         made.mkdir()
         torch.save(state, made / "state.pt")
-        manifest = {"step": step, "sha256": _sha256(made / "state.pt")}
+        manifest = {"step": step, "sha256": files.sha256(made / "state.pt")}
         (made / "manifest.json").write_text(json.dumps(manifest))
         for file in made.iterdir():
             _sync(file)
@@ -113,7 +103,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
 def _damage(candidate: Path) -> str | None:
     try:
         manifest = json.loads((candidate / "manifest.json").read_text())
-        expected, actual = manifest["sha256"], _sha256(candidate / "state.pt")
+        expected, actual = manifest["sha256"], files.sha256(candidate / "state.pt")
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     if candidate.name != f"step-{manifest.get('step', -1):09d}":
@@ -143,11 +133,6 @@ def collect(home: Path) -> int:
         except Failure:
             print(f"{name}: in use, kept")
     return freed
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:
