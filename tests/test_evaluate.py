@@ -21,7 +21,7 @@ from ijepa.model import vit
 from ijepa.probes import Result, choose
 from ijepa.runtime import environment, errors
 from ijepa.store import cache
-from ijepa.store.read import Store
+from ijepa.store.read import Store, open_store
 from tests.conftest import TINY, params, tiny
 
 
@@ -351,6 +351,21 @@ def test_a_transferred_set_is_prepared_once_whatever_the_views_size(
     for change in ({"data.image_size": 32}, {"data.train_fraction": 0.1}):
         assert cache.prepared(tiny(**folder, **change).data) == first
     assert cache.prepared(tiny(**folder, **{"data.bad_images": "skip"}).data) != first
+
+
+def test_raw_files_that_changed_are_prepared_again(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IJEPA_DATA_ROOT", "raw")
+    for split in ("train", "val"):
+        Path(f"raw/in/{split}/cat").mkdir(parents=True)
+        Image.new("RGB", (20, 24)).save(f"raw/in/{split}/cat/0.png")
+    data = tiny(**{"data.name": "folder", "data.path": "in"}).data
+    first = cache.prepared(data)
+    Image.new("RGB", (20, 24), (9, 9, 9)).save("raw/in/val/cat/0.png")
+    second = cache.prepared(data)
+    assert open_store(first).hash != open_store(second).hash
+    assert cache.prepared(data) == second
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ it needs to count; the images are read when a split is iterated. ``ijepa.store.w
 source into the immutable form that training reads.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,11 +53,13 @@ class Source:
         tasks: the class names of each label, ``{"class": ("cat", "dog"), ...}``. The first task is
             the headline of the report.
         origin: where the data came from (plain JSON, no absolute paths), for the manifest.
+        raw: the files that the images are read from, or folders of them; none where they are made.
     """
 
     splits: Mapping[str, Split]
     tasks: Mapping[str, tuple[str, ...]]
     origin: Mapping[str, Any]
+    raw: Sequence[Path] = ()
 
 
 def distance_bin(depth: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -63,7 +63,7 @@ def load(options: Options, root: Path) -> Source:
 
 def _parquet(folder: Path) -> Source:
     """The pair of parquet files: encoded images in ``img`` or ``image``, and ``label``."""
-    splits = {}
+    splits, raw = {}, []
     for split in ("train", "test"):
         paths = sorted(folder.glob(f"{split}*.parquet"))
         try:
@@ -71,7 +71,8 @@ def _parquet(folder: Path) -> Source:
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{folder}: {split}: not parquet, or damaged ({error})") from None
         splits[split] = Split(count, functools.partial(_rows, paths))
-    return Source(splits, {"class": CLASSES}, {"form": "parquet"})
+        raw += paths
+    return Source(splits, {"class": CLASSES}, {"form": "parquet"}, raw)
 
 
 def _rows(paths: Sequence[Path]) -> Iterator[Item]:
@@ -95,7 +96,7 @@ def _batches(place: Path, suffix: str, read: _Read) -> Source:
         names = [f"{stem}{suffix}" for stem in stems]
         count = sum(len(labels) for _, (_, labels) in _opened(place, names, read))
         splits[split] = Split(count, functools.partial(_items, place, names, read))
-    return Source(splits, {"class": CLASSES}, {"form": place.name})
+    return Source(splits, {"class": CLASSES}, {"form": place.name}, [place])
 
 
 def _items(place: Path, names: Sequence[str], read: _Read) -> Iterator[Item]:

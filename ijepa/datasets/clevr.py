@@ -64,7 +64,7 @@ def load(options: Options, root: Path) -> Source:
         "count": tuple(str(count) for count in COUNTS),
         "distance": tuple(f"{name} units" for name in DISTANCES),
     }
-    return Source(splits, tasks, {"form": "clevr", "path": options.path})
+    return Source(splits, tasks, {"form": "clevr", "path": options.path}, [folder])
 
 
 def _scenes(path: Path, images: Path) -> list[_Scene]:

@@ -55,7 +55,9 @@ def load(options: Options, root: Path) -> Source:
         )
         for name, classes in files.items()
     }
-    return Source(splits, {"class": tuple(train)}, {"form": "folder", "path": options.path})
+    return Source(
+        splits, {"class": tuple(train)}, {"form": "folder", "path": options.path}, [folder]
+    )
 
 
 def _classes(folder: Path) -> dict[str, list[str]]:

@@ -72,7 +72,9 @@ def load(options: Options, root: Path) -> Source:
         for split, paths in files.items()
     }
     names = {split: [path.name for path in paths] for split, paths in files.items()}
-    return Source(splits, tasks, {"form": "parquet", "path": options.path, "files": names})
+    return Source(
+        splits, tasks, {"form": "parquet", "path": options.path, "files": names}, [folder]
+    )
 
 
 def _find(folder: Path, name: str) -> dict[str, list[Path]]:

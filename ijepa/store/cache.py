@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from ijepa import config as configs
@@ -21,15 +22,15 @@ def prepared(data: Data) -> Path:
         ValueError: the raw data is missing or bad.
     """
     root = environment.data_root()
+    source = variants.load("datasets", data.name).load(data.options, root)
     # what changes the files: train_fraction does not, and CLEVR's are 18 GB
     policy = [data.bad_images, data.max_bad_fraction, configs.as_tree(data.options)]
     entries = "store.write", f"datasets.{data.name}"
-    made_by = [variants.code(*entries), variants.libraries(*entries)]
-    name = json.dumps([FORMAT, str(root), *policy, *made_by], sort_keys=True)
+    packer = [FORMAT, variants.code(*entries), variants.libraries(*entries)]
+    name = json.dumps([_stamps(source.raw), policy, packer], sort_keys=True)
     folder = environment.home() / "datasets"
     path = folder / f"{data.name}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     if not path.is_dir():
-        source = variants.load("datasets", data.name).load(data.options, root)
         folder.mkdir(parents=True, exist_ok=True)
         own = path.with_name(f"{path.name}.{os.getpid()}")  # another process may do the same
         print(f"preparing {data.name} in {path}", flush=True)
@@ -41,3 +42,10 @@ def prepared(data: Data) -> Path:
         except OSError:  # it was faster
             shutil.rmtree(own)
     return path
+
+
+def _stamps(raw: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Path, size and time of change of every raw file: what a changed file cannot keep."""
+    files = [file for place in raw for file in (place.rglob("*") if place.is_dir() else [place])]
+    stats = sorted((str(file), file.stat()) for file in files if file.is_file())
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
