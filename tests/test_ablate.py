@@ -90,6 +90,19 @@ class Clone:
             raise
         return runner.returncode, output
 
+    def vouch(self, name: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "ijepa", "vouch", name, "--scale", "smoke"],
+            cwd=self.path, env=self.env, text=True, capture_output=True, timeout=900, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    def replace(self, file: str, old: str, new: str) -> None:
+        """Change a line of code, in a commit."""
+        text = (self.path / file).read_text()
+        assert text.count(old) == 1, old
+        self.commit((file, text.replace(old, new)))
+
     def lock(self, name: str) -> Any:
         return json.loads((self.path / f"experiments/{name}.smoke.lock.json").read_text())
 
@@ -248,3 +261,24 @@ def test_a_mistake_is_one_line_and_runs_nothing(
         file.write_text(text)
     assert re.fullmatch(rf"(smoke: 1 experiments.*\n)?error: {line}\n", output), output
     assert (status, clone.recorded()) == (2, before)
+
+
+def test_a_refactoring_is_vouched_for_and_a_change_is_not(clone: Clone) -> None:
+    before = clone.lock("first")
+    clone.replace("ijepa/schedule.py", "if step < warmup:", "if not step >= warmup:")
+    assert "2 to do, 0 known" in clone.ablate("first", "--dry-run")[1]
+    status, output = clone.vouch("first")
+    assert (status, "the same bytes" in output) == (0, True), output
+    vouched = clone.lock("first")
+    (voucher,) = vouched.pop("vouched")
+    assert vouched == before, "a voucher is added, and no result touched"
+    assert voucher["code"] == before["results"]["m1/0"]["code"] != voucher["as"]
+    assert set(voucher["shown"].values()) == {"as recorded"}
+    assert "0 to do, 2 known" in clone.ablate("first", "--dry-run")[1]
+
+    clone.replace("ijepa/schedule.py", "if not step >= warmup:", "if not step > warmup:")
+    status, output = clone.vouch("first")
+    assert status == 1
+    assert re.search(r"encoder: \w+ before, \w+ now", output), output
+    assert clone.lock("first")["vouched"] == [voucher]
+    assert "2 to do, 0 known" in clone.ablate("first", "--dry-run")[1]
