@@ -141,6 +141,19 @@ def test_predictions_depend_on_where_context_and_targets_are() -> None:
         assert (other - before).abs().amax(-1).min() > 1e-4, "each prediction moves"
 
 
+def test_padding_changes_no_prediction() -> None:
+    predictor, draw = make(tiny()).predictor, torch.Generator().manual_seed(1)
+    context, rubbish = torch.randn(1, 6, 16, generator=draw).split([4, 2], 1)
+    seen, asked = torch.tensor([[1, 3, 6, 9]]), torch.tensor([[[10, 11, 14]]])
+    alone = predictor(context, Masks(seen, seen >= 0, asked, asked >= 0))
+    for padding in (0, 7):
+        more = nn.functional.pad(seen, (0, 2), value=padding)
+        long = nn.functional.pad(asked, (0, 3), value=padding)
+        masks = Masks(more, torch.arange(6)[None] < 4, long, torch.arange(6)[None, None] < 3)
+        padded = predictor(torch.cat([context, 9 * rubbish], 1), masks)
+        torch.testing.assert_close(padded[:, :, :3], alone, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize("name", variants.names("objectives"))
 def test_no_two_parts_of_an_objective_start_from_one_stream(
     name: str, monkeypatch: pytest.MonkeyPatch

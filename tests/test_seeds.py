@@ -41,6 +41,26 @@ def test_every_index_matters_and_numbers_are_uniform_and_independent() -> None:
     assert ((counts - expected) ** 2 / expected).sum() < 94.0  # chi-square, 49 df, p = 1e-4
 
 
+def test_words_are_mixed_as_splitmix64_does() -> None:
+    """Its published first five numbers for the seed 1234567 (Rosetta Code, Splitmix64)."""
+    with np.errstate(over="ignore"):
+        states = np.uint64(1234567) + seeds._GOLDEN * np.arange(1, 6, dtype=np.uint64)
+        assert seeds._mix(states).tolist() == [
+            6457827717110365317, 3203168211198807973, 9817491932198370423,
+            4593380528125082431, 16408922859458223821,
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("epochs", "samples", "count"), [(300, 3000, 1), (50, 200, 20)])
+def test_no_two_epochs_samples_and_columns_share_a_number(
+    epochs: int, samples: int, count: int
+) -> None:
+    """Epoch 1 of image 7 is not epoch 0 of image 8; of 53 bits, chance repeats none of these."""
+    epoch, sample = (index.ravel() for index in np.indices((epochs, samples)))
+    drawn = seeds.uniforms(2, "crop", epoch, sample, count)
+    assert len(np.unique(drawn)) == epochs * samples * count
+
+
 def test_generators_are_keyed() -> None:
     def numpys(*keyed: Any) -> list[int]:
         return seeds.generator(*keyed).permutation(50).tolist()
