@@ -27,42 +27,42 @@ def gather(
         parts of a lock file's two entries (``ijepa.study.lock``).
     """
     commit = plan["commit"]
-    made: dict[str, Any] = {
+    result: dict[str, Any] = {
         "status": "done", "reason": None, "signature": job["signature"], "code": job["code"],
         "data": None, "encoder": None, "metrics": None, "pretrain": None,
         "provenance": {"name": job["name"], "commit": None, "baseline": commit,
                        "runs": {}, "seconds": {}, "machine": None, "cost": None},
     }  # fmt: skip
     if status:
-        return made | {"status": "failed", "reason": reason(log)}
+        return result | {"status": "failed", "reason": reason(log)}
     if job["target"] == "prepare":
-        return made
+        return result
     reference = f"refs/exps/{commit[:2]}/{commit[2:]}/{job['name']}"
     show = _Experiment(path, reference)
     lock = files.parse_yaml(show.file("dvc.lock"))["stages"]
-    made["metrics"] = json.loads(show.file(METRICS))
-    made["pretrain"] = json.loads(show.file(PRETRAIN))
+    result["metrics"] = json.loads(show.file(METRICS))
+    result["pretrain"] = json.loads(show.file(PRETRAIN))
     hashes = {METRICS: hashlib.sha256(show.file(METRICS).encode()).hexdigest()}
     md5 = next(out["md5"] for out in lock["pretrain"]["outs"] if out["path"] == ENCODER)
     encoder = Path(plan["cache"], "files", "md5", md5[:2], md5[2:])
-    hashes[ENCODER] = made["encoder"] = files.sha256(encoder)
-    found = {
+    hashes[ENCODER] = result["encoder"] = files.sha256(encoder)
+    records = {
         stage: next((r for r in runs.find({path: hashes[path]}) if r.stage == stage), None)
         for stage, path in _MADE.items()
     }
-    if found["pretrain"]:
-        made["data"] = found["pretrain"].data
-        prepared = (r for r in runs.listing() if r.stage == "prepare" and r.data == made["data"])
-        found = {"prepare": next(prepared, None), **found}
-    machine = found["pretrain"]
-    made["provenance"] |= {
+    if records["pretrain"]:
+        result["data"] = records["pretrain"].data
+        prepared = (r for r in runs.listing() if r.stage == "prepare" and r.data == result["data"])
+        records = {"prepare": next(prepared, None), **records}
+    machine = records["pretrain"]
+    result["provenance"] |= {
         "commit": show.commit,
-        "runs": {stage: record.id for stage, record in found.items() if record},
-        "seconds": {stage: record.seconds for stage, record in found.items() if record},
+        "runs": {stage: record.id for stage, record in records.items() if record},
+        "seconds": {stage: record.seconds for stage, record in records.items() if record},
         "machine": (machine.gpu or machine.cpu) if machine else None,
         "cost": machine.cost if machine else None,  # ijepa.meter.Spent, as far as it was recorded
     }
-    return made
+    return result
 
 
 class _Experiment:
@@ -91,7 +91,7 @@ def reason(log: Path) -> str:
     """Why an experiment failed, in one line: what the stage said, or else DVC."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
     for pattern in (r"error: (.*)", r"([\w.]+Error(?:: .*)?)", r"ERROR: (.*)", r"(.+)"):
-        found = [match[1] for line in lines if (match := re.fullmatch(pattern, line))]
-        if found:
-            return found[-1]
+        matches = [match[1] for line in lines if (match := re.fullmatch(pattern, line))]
+        if matches:
+            return matches[-1]
     return f"no output; {log}"
