@@ -52,9 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace], int | None], about: str) -> Any:
-        made = commands.add_parser(name, help=about, description=about)
-        made.set_defaults(command=run)
-        return made
+        command = commands.add_parser(name, help=about, description=about)
+        command.set_defaults(command=run)
+        return command
 
     add("env", _env, "print the IJEPA_* variables: hardware and places, never science")
     preset = add("preset", _preset, "list the presets, or print one as arguments of `dvc exp run`")
@@ -203,24 +203,24 @@ def _report(args: argparse.Namespace) -> int:
     from ijepa.pages.study import readme, report
     from ijepa.study import lock
 
-    found = [
+    tables = [
         (name, scale)
         for name, scale in lock.listing()
         if name in (args.ablation or [name]) and scale == (args.scale or scale)
     ]
-    missing = set(args.ablation) - {name for name, _ in found}
-    if missing or not found:
+    missing = set(args.ablation) - {name for name, _ in tables}
+    if missing or not tables:
         wanted = ", ".join(sorted(missing)) or "any experiment"
         raise ValueError(f"no lock file of {wanted}; `ijepa ablate NAME --scale SCALE` makes it")
     if args.check:
-        changed = report.check(found)
+        changed = report.check(tables)
         if not readme.is_current():
             changed.append(str(readme.README))
         for path in changed:
             print(f"{path}: not what the lock file gives")
-        print(f"{len(found)} reports: " + (f"{len(changed)} files differ" if changed else "same"))
+        print(f"{len(tables)} reports: " + (f"{len(changed)} files differ" if changed else "same"))
         return 1 if changed else 0
-    for name, scale in found:
+    for name, scale in tables:
         print(report.build(name, scale))
     print(report.index())
     if readme.write():
@@ -282,8 +282,8 @@ def _runs(args: argparse.Namespace) -> int:
             print(f"run {folder}: cannot be read, left out", file=sys.stderr)
         return 1 if done.unreadable else 0
     if args.action == "list":
-        found = runs.listing()
-        print(runs.table(found) if found else "no runs yet; `dvc repro` makes some")
+        records = runs.listing()
+        print(runs.table(records) if records else "no runs yet; `dvc repro` makes some")
         return 0
     if args.id is None:
         raise ValueError("runs show: which one? `ijepa runs list` has the ids")

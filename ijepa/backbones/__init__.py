@@ -124,8 +124,8 @@ def load(spec: str, config: Config) -> Backbone:
         raise ValueError(
             f"encoder {spec!r}: not a .safetensors file, nor KIND:PLACE with KIND one of {kinds}"
         ) from None
-    made: Backbone = module.load(place, part, config)
-    return made
+    backbone: Backbone = module.load(place, part, config)
+    return backbone
 
 
 def compared(spec: str, config: Config) -> dict[str, Backbone]:
@@ -144,13 +144,13 @@ def compared(spec: str, config: Config) -> dict[str, Backbone]:
             f"evaluate.last_layers: {last} is more than the {trained.depth} layers of"
             f" {trained.name}"
         )
-    found = {"trained": trained}
+    backbones = {"trained": trained}
     if trained.fresh is not None:
-        found["random_init"] = trained.fresh(config.seed)
-    found["pixels"] = variants.load("backbones", "pixels").of(trained.image_size)
+        backbones["random_init"] = trained.fresh(config.seed)
+    backbones["pixels"] = variants.load("backbones", "pixels").of(trained.image_size)
     return {  # random_init or pixels may be of interest themselves: no baseline of its own
         name: backbone
-        for name, backbone in found.items()
+        for name, backbone in backbones.items()
         if name == "trained" or backbone.identity != trained.identity
     }
 
@@ -180,25 +180,25 @@ def read(path: Path) -> Any:
         raise ValueError(f"{path}: {reason}") from None
 
 
-def match(where: str, found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> None:
+def match(where: str, held: Mapping[str, Any], expected: Mapping[str, Tensor]) -> None:
     """Refuse weights that are not, name by name and shape by shape, what a network needs.
 
     Args:
         where: the file, for the message.
-        found: what it holds.
+        held: what it holds.
         expected: tensors of the right names, shapes and kinds; their values do not matter.
 
     Raises:
         ValueError: a name is missing or extra, or a shape differs; one line with the first few.
     """
     differing = [
-        f"{name} ({_shape(found[name])}, not {_shape(tensor)})"
+        f"{name} ({_shape(held[name])}, not {_shape(tensor)})"
         for name, tensor in expected.items()
-        if name in found and _shape(found[name]) != _shape(tensor)
+        if name in held and _shape(held[name]) != _shape(tensor)
     ]
     wrong = {
-        "missing": [name for name in expected if name not in found],
-        "extra": [name for name in found if name not in expected],
+        "missing": [name for name in expected if name not in held],
+        "extra": [name for name in held if name not in expected],
         "of another shape": differing,
     }
     if any(wrong.values()):

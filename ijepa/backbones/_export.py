@@ -120,13 +120,13 @@ def origin(spec: str, backbone: Backbone) -> dict[str, str]:
     code exports are equal files.
     """
     kind, colon, place = spec.partition(":") if ":" in spec else ("", "", spec)
-    found = {"network": meta.NETWORKS.get(spec.partition("#")[2], "not said")}
+    facts = {"network": meta.NETWORKS.get(spec.partition("#")[2], "not said")}
     if kind == "ijepa" or (not colon and place.endswith(".safetensors")):
-        found = vit.metadata(Path(place))
-        found = {key: value for key, value in found.items() if isinstance(value, str)}
+        facts = vit.metadata(Path(place))
+        facts = {key: value for key, value in facts.items() if isinstance(value, str)}
     commit, changed = provenance.commit()
     code = {"commit": commit + " with changes" * changed} if commit else {}
-    return found | {"source": backbone.identity} | code
+    return facts | {"source": backbone.identity} | code
 
 
 def timm_config(network: Encoder, backbone: Backbone) -> dict[str, Any]:

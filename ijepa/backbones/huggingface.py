@@ -134,18 +134,18 @@ def _settings(path: Path) -> tuple[int, int, int, int, int, int, float]:
     for key, value in FIXED.items():
         if config.get(key, value) != value:
             raise ValueError(f"{path}: {key}: {config[key]!r} is not {value!r}, all we have")
-    found = SETTINGS | {key: config[key] for key in SETTINGS if key in config}
+    chosen = SETTINGS | {key: config[key] for key in SETTINGS if key in config}
     for key in ("image_size", "patch_size"):
-        value = found[key]
+        value = chosen[key]
         if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
-            found[key] = value[0]
-    for key, value in found.items():
+            chosen[key] = value[0]
+    for key, value in chosen.items():
         if type(value) is not int or not 0 < value < 1 << 16:
             raise ValueError(f"{path}: {key}: {value!r} is not a whole number > 0")
     eps = config.get("layer_norm_eps", EPS)
     if not isinstance(eps, float) or not 0 < eps < 1:
         raise ValueError(f"{path}: layer_norm_eps: {eps!r} is not a number in (0, 1)")
-    width, depth, heads, hidden, size, patch_size = found.values()
+    width, depth, heads, hidden, size, patch_size = chosen.values()
     return size, patch_size, width, depth, heads, hidden, eps
 
 
@@ -155,7 +155,7 @@ def _normalisation(path: Path) -> Normalisation:
     if config.get("do_normalize", True) is False:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     keys = ("image_mean", "image_std")
-    found = []
+    channels = []
     for key, default in zip(keys, IMAGENET, strict=True):
         values = config.get(key, default)
         if (
@@ -164,8 +164,8 @@ def _normalisation(path: Path) -> Normalisation:
             or not all(isinstance(v, int | float) and (v > 0 or key == keys[0]) for v in values)
         ):
             raise ValueError(f"{path}: {key}: {values!r} is not one number for each colour")
-        found.append((float(values[0]), float(values[1]), float(values[2])))
-    return found[0], found[1]
+        channels.append((float(values[0]), float(values[1]), float(values[2])))
+    return channels[0], channels[1]
 
 
 def _json(path: Path) -> dict[str, Any]:

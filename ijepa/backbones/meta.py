@@ -55,7 +55,7 @@ def load(place: str, part: str, config: Config) -> Backbone:
     grid = math.isqrt(patches)
     if grid * grid != patches or side != patch_size:
         raise ValueError(f"{where}: {patches} patches of {side}×{patch_size} make no square image")
-    numbers = {found[1] for name in state if (found := re.match(r"blocks\.(\d+)\.", name))}
+    numbers = {block[1] for name in state if (block := re.match(r"blocks\.(\d+)\.", name))}
     try:
         network = empty(grid * patch_size, patch_size, width, len(numbers), HEADS[width], hidden)
     except ValueError as error:

@@ -36,10 +36,10 @@ class Tokens(nn.Module):
             images: normalised, (B, 3, H, W).
             last: number of layers.
         """
-        found: list[Tensor] = self.model.forward_intermediates(  # type: ignore[operator]
+        tokens: list[Tensor] = self.model.forward_intermediates(  # type: ignore[operator]
             images, indices=last, norm=True, output_fmt="NLC", intermediates_only=True
         )
-        return found
+        return tokens
 
 
 def load(place: str, part: str, config: Config) -> Backbone:
@@ -85,20 +85,20 @@ def _folder(folder: Path, part: str) -> list[Path]:
     if part:
         raise ValueError(f"timm:{LOCAL}{folder}#{part}: holds one model; leave #{part} out")
     names = ("model.safetensors", "pytorch_model.bin")
-    found = [folder / name for name in names if (folder / name).is_file()]
-    if not found or not (folder / "config.json").is_file():
+    weights = [folder / name for name in names if (folder / name).is_file()]
+    if not weights or not (folder / "config.json").is_file():
         raise ValueError(f"{folder}: needs config.json and {' or '.join(names)}")
-    return [folder / "config.json", found[0]]
+    return [folder / "config.json", weights[0]]
 
 
 def _model(place: str) -> nn.Module:
     """The model with timm's own initialisation, without its classifier."""
     try:
-        made: nn.Module = timm.create_model(place, pretrained=False, num_classes=0)
+        model: nn.Module = timm.create_model(place, pretrained=False, num_classes=0)
     except Exception as error:  # a constructor's arguments come from a file: anything can go wrong
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"encoder 'timm:{place}': timm cannot build it ({reason})") from None
-    return made.eval()
+    return model.eval()
 
 
 def _classifiers(model: nn.Module) -> tuple[str, ...]:
@@ -130,9 +130,9 @@ def _of(place: str, model: nn.Module, name: str, identity: str) -> Backbone:
         with torch.random.fork_rng(devices=[]):
             drawn = seeds.torch_generator(seed, "init/encoder").initial_seed()
             torch.default_generator.manual_seed(drawn)
-            made = _model(place)
+            untrained = _model(place)
         about = f"timm {timm.__version__} {place} {identity} random init {seed}"
-        return _of(place, made, f"random init, seed {seed}", about)
+        return _of(place, untrained, f"random init, seed {seed}", about)
 
     return Backbone(
         kind="timm",

@@ -74,7 +74,7 @@ def _scenes(path: Path, images: Path) -> list[_Scene]:
     if not isinstance(scenes, list) or not scenes:
         raise ValueError(f"{path}: has no list 'scenes', or an empty one")
     first: dict[str, int] = {}  # image file -> its scene
-    found, there = [], {place.name for place in images.iterdir()}
+    labelled, there = [], {place.name for place in images.iterdir()}
     for number, scene in enumerate(scenes):
         try:
             file, count, distance = _labels(scene)
@@ -85,8 +85,8 @@ def _scenes(path: Path, images: Path) -> list[_Scene]:
         except ValueError as error:
             raise ValueError(f"{path}: scene {number}: {error}") from None
         first[file] = number
-        found.append((file, count, distance))
-    return found
+        labelled.append((file, count, distance))
+    return labelled
 
 
 def _labels(scene: Any) -> _Scene:

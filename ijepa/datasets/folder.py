@@ -35,9 +35,9 @@ def load(options: Options, root: Path) -> Source:
     folder = root / options.path
     if not folder.is_dir():
         raise ValueError(f"data.path: {options.path}: no such folder in IJEPA_DATA_ROOT {root}")
-    found = {name: _classes(folder / name) for name in ("train", "val", "test")}
+    trees = {name: _classes(folder / name) for name in ("train", "val", "test")}
     # ImageNet's test images have no class folders: nothing can be measured on them
-    files = {name: classes for name, classes in found.items() if classes}
+    files = {name: classes for name, classes in trees.items() if classes}
     if "train" not in files or len(files) == 1:
         raise ValueError(f"data.path: {options.path}: {_what_is_wrong(folder, files)}")
     train = files["train"]

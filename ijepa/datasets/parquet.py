@@ -79,12 +79,12 @@ def load(options: Options, root: Path) -> Source:
 
 def _find(folder: Path, name: str) -> dict[str, list[Path]]:
     """The files of each split, train first, each split's in the order of their names."""
-    found: dict[str, list[Path]] = {"train": [], "val": [], "test": []}
+    splits: dict[str, list[Path]] = {"train": [], "val": [], "test": []}
     for path in sorted(folder.glob("*.parquet")):
         word = re.split(r"[-_.]", path.name)[0].lower()
         if word in _SPLITS:
-            found[_SPLITS[word]].append(path)
-    if not found["train"] or not (found["val"] or found["test"]):
+            splits[_SPLITS[word]].append(path)
+    if not splits["train"] or not (splits["val"] or splits["test"]):
         inside = sorted(
             {str(path.parent.relative_to(folder)) for path in folder.rglob("*.parquet")}
         )
@@ -94,7 +94,7 @@ def _find(folder: Path, name: str) -> dict[str, list[Path]]:
             f"data.path: {name}: {folder} needs train-*.parquet and test-*.parquet or"
             f" validation-*.parquet{hint}"
         )
-    return {split: paths for split, paths in found.items() if paths}
+    return {split: paths for split, paths in splits.items() if paths}
 
 
 def _open(path: Path) -> tuple[pq.ParquetFile, str]:

@@ -36,25 +36,25 @@ def result(
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
     if path.is_file():
         return _read(path)
-    found = compute()
+    results = compute()
     folder.mkdir(parents=True, exist_ok=True)
-    _write(path, found)
-    return found
+    _write(path, results)
+    return results
 
 
-def _write(path: Path, found: Mapping[str, Result]) -> None:
+def _write(path: Path, results: Mapping[str, Result]) -> None:
     about: dict[str, Any] = {}
     arrays: dict[str, NDArray[np.int64]] = {}
-    for number, (task, made) in enumerate(found.items()):
+    for number, (task, result) in enumerate(results.items()):
         about[task] = {
-            "candidates": [dict(settings) for settings in made.candidates],
-            "curve": [[draw.labels, draw.draw] for draw in made.curve],
+            "candidates": [dict(settings) for settings in result.candidates],
+            "curve": [[draw.labels, draw.draw] for draw in result.curve],
         }
         arrays |= {
-            f"{number} held_out": made.held_out,
-            f"{number} held_out_labels": made.held_out_labels,
-            f"{number} test": made.test,
-            f"{number} curve": np.array([draw.predictions for draw in made.curve], np.int64),
+            f"{number} held_out": result.held_out,
+            f"{number} held_out_labels": result.held_out_labels,
+            f"{number} test": result.test,
+            f"{number} curve": np.array([draw.predictions for draw in result.curve], np.int64),
         }
     text = {"about": np.array(json.dumps(about))}
     with files.replacing(path) as partial, partial.open("wb") as file:
@@ -65,16 +65,16 @@ def _read(path: Path) -> Mapping[str, Result]:
     with np.load(path) as arrays:
         return {
             task: choose(
-                tuple(made["candidates"]),
+                tuple(saved["candidates"]),
                 arrays[f"{number} held_out"],
                 arrays[f"{number} held_out_labels"],
                 arrays[f"{number} test"],
                 tuple(
                     Draw(labels, draw, predictions)
                     for (labels, draw), predictions in zip(
-                        made["curve"], arrays[f"{number} curve"], strict=True
+                        saved["curve"], arrays[f"{number} curve"], strict=True
                     )
                 ),
             )
-            for number, (task, made) in enumerate(json.loads(str(arrays["about"])).items())
+            for number, (task, saved) in enumerate(json.loads(str(arrays["about"])).items())
         }

@@ -54,16 +54,16 @@ class Job:
 
     def sets(self) -> list[tuple[str, Store]]:
         """The data sets: the run's own, and those it is transferred to."""
-        found = [("", open_store(self.prepared))]
+        prepared = [("", open_store(self.prepared))]
         for number, data in enumerate(self.config.evaluate.transfer):
             try:
-                found.append((data.name, open_store(copies.prepared(data))))
+                prepared.append((data.name, open_store(copies.prepared(data))))
             except ValueError as error:  # it speaks of the data section, which this is not
                 key, text = f"evaluate.transfer[{number}]", str(error)
                 raise ValueError(
                     f"{key}.{text[5:]}" if text.startswith("data.") else f"{key}: {text}"
                 ) from None
-        return found
+        return prepared
 
 
 def outcomes(job: Job, report: Callable[[str], None], progress: bool = False) -> list[Outcome]:
@@ -89,7 +89,7 @@ def outcomes(job: Job, report: Callable[[str], None], progress: bool = False) ->
             )
         if status:
             raise errors.Failure(f"the probes ended with status {status}", status)
-    found, backbones = [], job.backbones()
+    outcomes, backbones = [], job.backbones()
     for name, backbone in backbones.items():
         choices = backbone.choices(job.config.evaluate.last_layers).items()
         report(f"{name}: {backbone.name}; {', '.join(f'{c}: {n} features' for c, n in choices)}")
@@ -105,8 +105,10 @@ def outcomes(job: Job, report: Callable[[str], None], progress: bool = False) ->
                 report(f"  {name}, {probe}, {where}: {100 * right:.1f} %")
         counts = {"train": len(parts[0]), "held_out": len(parts[1])}
         counts["test"] = len(prepared.splits[prepared.report_split])
-        found.append(Outcome(data, prepared.report_split, counts, prepared.tasks, labels, results))
-    return found
+        outcomes.append(
+            Outcome(data, prepared.report_split, counts, prepared.tasks, labels, results)
+        )
+    return outcomes
 
 
 def pairs(config: Config, backbones: Mapping[str, Backbone]) -> Iterator[tuple[str, str]]:
@@ -177,10 +179,10 @@ def fit(
         )
         fitting, held_out = (train.take(np.searchsorted(used[0].rows, rows)) for rows in parts)
         module = variants.load("probes", probe)
-        found: Mapping[str, Result] = module.fit_score(
+        results: Mapping[str, Result] = module.fit_score(
             fitting, held_out, test, options, job.config.seed, device
         )
-        return found
+        return results
 
     identity = [
         *(features.cache_file(kind, backbone, last, part).stem for part in used),

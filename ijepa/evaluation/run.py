@@ -20,7 +20,7 @@ def evaluate(job: Job, folder: Path, metrics: Path, progress: bool = False) -> d
         The content of ``evaluation.json``.
     """
     torch.set_num_threads(environment.hardware().threads)
-    found = probing.outcomes(job, lambda text: print(text, flush=True), progress)
+    outcomes = probing.outcomes(job, lambda text: print(text, flush=True), progress)
     backbones = job.backbones()
     about = {
         "encoder": backbones["trained"].name,
@@ -29,9 +29,9 @@ def evaluate(job: Job, folder: Path, metrics: Path, progress: bool = False) -> d
         "precision": environment.hardware().precision,
         "pixels_side": min(backbones["trained"].image_size, pixels.SIDE),
     }
-    evaluation = scores.summarise(about, found)
+    evaluation = scores.summarise(about, outcomes)
     folder.mkdir(parents=True, exist_ok=True)
-    scores.write_predictions(folder / "predictions.npz", found)
+    scores.write_predictions(folder / "predictions.npz", outcomes)
     write_json(folder / "evaluation.json", evaluation)
     write_json(metrics, scores.headline(evaluation))
     print(table(evaluation))
@@ -46,10 +46,10 @@ def table(evaluation: Mapping[str, Any]) -> str:
         f" {evaluation['n']['test']} images",
         f"{'':24}" + "".join(f"{name:>16}" for name in (*names, "chance")),
     ]
-    for task, made in evaluation["tasks"].items():
+    for task, summary in evaluation["tasks"].items():
         for name in evaluation["probes"]:
-            cells = [_cell(made[name].get(e)) for e in evaluation["encoders"]]
-            row = "".join(f"{cell:>16}" for cell in (*cells, f"{made['chance']:.1f}"))
+            cells = [_cell(summary[name].get(e)) for e in evaluation["encoders"]]
+            row = "".join(f"{cell:>16}" for cell in (*cells, f"{summary['chance']:.1f}"))
             lines.append(f"{f'{task}, {name}':24}{row}")
     if any("curve" in r for t in evaluation["tasks"].values() for p in evaluation["probes"]
            for r in t[p].values()):  # fmt: skip
@@ -57,10 +57,10 @@ def table(evaluation: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _cell(found: Mapping[str, Any] | None) -> str:
-    if found is None:  # pixels have no network to train
+def _cell(cell: Mapping[str, Any] | None) -> str:
+    if cell is None:  # pixels have no network to train
         return "–"
-    if "curve" in found:
-        point = found["curve"][-1]  # of the most labels
+    if "curve" in cell:
+        point = cell["curve"][-1]  # of the most labels
         return f"{point['accuracy']:.1f} ± {point['std'] or 0:.1f} *"
-    return f"{found['accuracy']:.1f} ± {(found['high'] - found['low']) / 2:.1f}"
+    return f"{cell['accuracy']:.1f} ± {(cell['high'] - cell['low']) / 2:.1f}"

@@ -60,7 +60,7 @@ def summarise(about: Mapping[str, Any], outcomes: list[Outcome]) -> dict[str, An
 
 def _task(about: Mapping[str, Any], outcome: Outcome, task: str) -> dict[str, Any]:
     truth = outcome.labels[task]
-    made: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "data": outcome.name,
         "split": outcome.split,
         "n": dict(outcome.counts),
@@ -69,17 +69,18 @@ def _task(about: Mapping[str, Any], outcome: Outcome, task: str) -> dict[str, An
         "differences": {},
     }
     for probe in about["probes"]:
-        found = {
+        results = {
             encoder: outcome.results[probe, encoder][task]
             for encoder in about["encoders"]
             if (probe, encoder) in outcome.results
         }
-        made[probe] = {encoder: _cell(result, truth) for encoder, result in found.items()}
-        first, *baselines = found
-        made["differences"][probe] = {
-            baseline: difference(found[first], found[baseline], truth) for baseline in baselines
+        summary[probe] = {encoder: _cell(result, truth) for encoder, result in results.items()}
+        first, *baselines = results
+        summary["differences"][probe] = {
+            baseline: difference(results[first], results[baseline], truth)
+            for baseline in baselines
         }
-    return made
+    return summary
 
 
 def percent(share: float) -> float:
@@ -111,14 +112,14 @@ def _cell(result: Result, truth: NDArray[np.int64]) -> dict[str, Any]:
 def _curve(result: Result, truth: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
     """Accuracy over draws for each number of labelled images; the spread is between draws."""
     for labels in sorted({draw.labels for draw in result.curve}):
-        found = np.array([
+        shares = np.array([
             (draw.predictions == truth).mean() for draw in result.curve if draw.labels == labels
         ])  # fmt: skip
         yield {
             "labels": labels,
-            "accuracy": percent(found.mean()),
-            "std": percent(found.std(ddof=1)) if len(found) > 1 else None,
-            "draws": [percent(share) for share in found],
+            "accuracy": percent(shares.mean()),
+            "std": percent(shares.std(ddof=1)) if len(shares) > 1 else None,
+            "draws": [percent(share) for share in shares],
         }
 
 
@@ -143,12 +144,12 @@ def headline(evaluation: Mapping[str, Any]) -> dict[str, dict[str, dict[str, flo
     return {
         task: {
             probe: {
-                **{e: round(cell["accuracy"], 2) for e, cell in made[probe].items()},
-                "held_out": round(made[probe][evaluation["encoders"][0]]["held_out"], 2),
+                **{e: round(cell["accuracy"], 2) for e, cell in summary[probe].items()},
+                "held_out": round(summary[probe][evaluation["encoders"][0]]["held_out"], 2),
             }
             for probe in evaluation["probes"]
         }
-        for task, made in evaluation["tasks"].items()
+        for task, summary in evaluation["tasks"].items()
     }
 
 
@@ -185,22 +186,22 @@ def restore(
         ValueError: the files do not belong together, or lack something; one line.
     """
     about = {k: v for k, v in evaluation.items() if k not in ("split", "n", "tasks")}
-    found: dict[str, Outcome] = {}
+    outcomes: dict[str, Outcome] = {}
     try:
-        for key, made in evaluation["tasks"].items():
-            name, task = made["data"], key.removeprefix(f"{made['data']}/")
-            if name not in found:
-                found[name] = Outcome(name, made["split"], made["n"], {}, {}, {})
-            outcome = found[name]
-            outcome.tasks[task] = tuple(made["classes"])  # type: ignore[index]
+        for key, summary in evaluation["tasks"].items():
+            name, task = summary["data"], key.removeprefix(f"{summary['data']}/")
+            if name not in outcomes:
+                outcomes[name] = Outcome(name, summary["split"], summary["n"], {}, {}, {})
+            outcome = outcomes[name]
+            outcome.tasks[task] = tuple(summary["classes"])  # type: ignore[index]
             outcome.labels[task] = arrays[f"{key}/labels"]  # type: ignore[index]
             for probe in about["probes"]:
-                for encoder, cell in made[probe].items():
+                for encoder, cell in summary[probe].items():
                     result = _result(f"{key}/{probe}/{encoder}", cell, arrays)
                     outcome.results.setdefault((probe, encoder), {})[task] = result  # type: ignore[attr-defined]
     except KeyError as error:
         raise ValueError(f"predictions.npz and evaluation.json: no {error}") from None
-    return about, list(found.values())
+    return about, list(outcomes.values())
 
 
 def _result(key: str, cell: Mapping[str, Any], arrays: Mapping[str, NDArray[np.int64]]) -> Result:
@@ -242,8 +243,8 @@ def verify(folder: Path, metrics: Path) -> list[str]:
         again = summarise(*restore(evaluation, dict(arrays)))
     wrong = list(_differences("evaluation.json", evaluation, json.loads(json.dumps(again))))
     if metrics.is_file():
-        found = files.read_json(metrics)
-        wrong += _differences("metrics.json", found, headline(again))
+        written = files.read_json(metrics)
+        wrong += _differences("metrics.json", written, headline(again))
     return wrong
 
 

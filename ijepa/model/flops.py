@@ -89,5 +89,5 @@ def predictor(model: Model, context: int, targets: int, blocks: int, out_width: 
     width, length = model.predictor_width, context + targets
     whole = (model.predictor_depth - 1) * block(width, model.mlp_ratio, length)
     last = block(width, model.mlp_ratio, length, queries=targets)
-    each = whole + last + linear(targets, width, out_width)
-    return linear(context, model.width, width) + blocks * each
+    once = whole + last + linear(targets, width, out_width)
+    return linear(context, model.width, width) + blocks * once

@@ -34,14 +34,14 @@ def blocks(
 
     ``layer_scale`` is the first value of LayerScale (arXiv 2103.17239), which data2vec has.
     """
-    made = nn.ModuleList(
+    stack = nn.ModuleList(
         Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, init_values=layer_scale)
         for _ in range(depth)
     )
-    for part in made.modules():
+    for part in stack.modules():
         if isinstance(part, nn.LayerNorm):
             part.eps = 1e-6
-    return made
+    return stack
 
 
 def key_bias(valid: Tensor, dtype: torch.dtype) -> Tensor:
@@ -125,12 +125,12 @@ class Encoder(nn.Module):
             ``last`` tensors (B, N, D), the earliest block first.
         """
         x = self.patch_embed(images) + self.pos_embed
-        found = []
+        layers = []
         for number, block in enumerate(self.blocks):
             x = block(x)
             if number >= self.depth - last:
-                found.append(self.norm(x))
-        return found
+                layers.append(self.norm(x))
+        return layers
 
 
 def initialise(module: nn.Module, init: str, generator: torch.Generator) -> None:

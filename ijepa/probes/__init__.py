@@ -110,8 +110,8 @@ class Result:
     @property
     def predictions(self) -> NDArray[np.int64]:
         """The winner's predictions of the test images, (n,)."""
-        found: NDArray[np.int64] = self.test[self.winner]
-        return found
+        predictions: NDArray[np.int64] = self.test[self.winner]
+        return predictions
 
     @property
     def selection(self) -> NDArray[np.float64]:

@@ -18,11 +18,11 @@ def places(labels: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.in
     Returns:
         Numbers from 0, (n,).
     """
-    found = np.empty(len(labels), np.int64)
+    places = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        found[members] = np.arange(len(members))
-    return found
+        places[members] = np.arange(len(members))
+    return places
 
 
 def fraction(
@@ -54,6 +54,6 @@ def folds(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         labels: class of each image, (n,).
         count: number of folds, at most n.
     """
-    found = np.empty(len(labels), np.int64)
-    found[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % count
-    return found
+    folds = np.empty(len(labels), np.int64)
+    folds[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % count
+    return folds

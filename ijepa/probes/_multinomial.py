@@ -52,8 +52,8 @@ class Models:
                 self.scale
             )
             parts.append((rows @ self.weight + self.bias[:, None]).argmax(2).cpu().numpy())
-        found: NDArray[np.int64] = self.classes[np.concatenate(parts, axis=1)]
-        return found
+        predictions: NDArray[np.int64] = self.classes[np.concatenate(parts, axis=1)]
+        return predictions
 
 
 def standard(inputs: NDArray[np.floating], device: str) -> tuple[Tensor, Tensor]:
@@ -92,12 +92,12 @@ def fit(
     truth = torch.from_numpy(numbers).to(mean.device)
     weight = rows.new_zeros(len(l2), rows.shape[1], len(classes))
     bias = rows.new_zeros(len(l2), len(classes))
-    found = rows.new_zeros(rotated.shape[1], len(classes))
+    solution = rows.new_zeros(rotated.shape[1], len(classes))
     with _threads(rotated.numel() * len(classes)):
         # from the strongest penalty on, each starts where the one before ended
         for number in sorted(range(len(l2)), key=lambda i: -l2[i]):
-            found = _minimum(rotated, truth, l2[number], found)
-            weight[number], bias[number] = axes.T @ found[:-1], found[-1]
+            solution = _minimum(rotated, truth, l2[number], solution)
+            weight[number], bias[number] = axes.T @ solution[:-1], solution[-1]
     return Models(mean, scale, weight, bias, classes)
 
 

@@ -179,4 +179,4 @@ def _predict(
             logits = torch.stack([pool(batch) for pool in candidates])
             classes = torch.where(logits.isfinite().all(2), logits.argmax(2), -1)
             parts[task].append(classes.cpu())
-    return {task: torch.cat(found, dim=1).numpy() for task, found in parts.items()}
+    return {task: torch.cat(batches, dim=1).numpy() for task, batches in parts.items()}

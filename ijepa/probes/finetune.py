@@ -179,7 +179,7 @@ def rates(names: Iterable[str], decay: float) -> dict[str, float]:
     Raises:
         ValueError: no name has a block's number, such as ``blocks.0.``.
     """
-    found, number = {}, 0
+    factors, number = {}, 0
     names = list(names)
     blocks = [int(m[1]) for m in map(_BLOCK.search, names) if m]
     if not blocks:
@@ -191,8 +191,8 @@ def rates(names: Iterable[str], decay: float) -> dict[str, float]:
     for name in names:
         match = _BLOCK.search(name)
         number = int(match[1]) + 1 if match else (top if number else 0)
-        found[name] = decay ** (top - number)
-    return found
+        factors[name] = decay ** (top - number)
+    return factors
 
 
 def _groups(model: nn.Module, options: Options, lr: float) -> list[dict[str, Any]]:
@@ -248,9 +248,9 @@ def _train(
 def _predict(model: nn.Module, part: Features, device: str) -> NDArray[np.int64]:
     """Class of each image as evaluation shows it, (n,); -1 where the model diverged."""
     assert part.images is not None
-    found = []
+    parts = []
     for images in loader(part.images, range(len(part.images)), _BATCH, device):
         logits = model(images.to(device))
-        found.append(torch.where(logits.isfinite().all(1), logits.argmax(1), -1).cpu())
-    classes: NDArray[np.int64] = torch.cat(found).numpy()
+        parts.append(torch.where(logits.isfinite().all(1), logits.argmax(1), -1).cpu())
+    classes: NDArray[np.int64] = torch.cat(parts).numpy()
     return classes

@@ -51,13 +51,13 @@ def fit_score(
     count = len(next(iter(train.labels.values())))
     if options.k > count:
         raise ValueError(f"evaluate.knn.k: {options.k} is more than the {count} training images")
-    found: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
+    predictions: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
     for choice in train.choices:
         selecting, reported = (
             _vote(train, queries, choice, options, device) for queries in (held_out, test)
         )
         for task in train.labels:
-            found.setdefault(task, []).append((selecting[task], reported[task]))
+            predictions.setdefault(task, []).append((selecting[task], reported[task]))
     return {
         task: choose(
             tuple({"features": choice} for choice in train.choices),
@@ -65,7 +65,7 @@ def fit_score(
             held_out.labels[task],
             np.stack([second for _, second in pairs]),
         )
-        for task, pairs in found.items()
+        for task, pairs in predictions.items()
     }
 
 
@@ -87,7 +87,7 @@ def _vote(
         for task, y in labels.items():
             votes = weight.new_zeros(len(weight), int(y.max()) + 1)
             parts[task].append(votes.scatter_add_(1, y[index], weight).argmax(1).cpu())
-    return {task: torch.cat(found).numpy() for task, found in parts.items()}
+    return {task: torch.cat(batches).numpy() for task, batches in parts.items()}
 
 
 def _unit(array: NDArray[np.floating], device: str) -> Tensor:

@@ -83,7 +83,7 @@ def fit_score(
     ]
     labels = {task: torch.from_numpy(y).to(device) for task, y in train.labels.items()}
     candidates: list[Settings] = []
-    found: dict[str, list[_Pair]] = {task: [] for task in labels}
+    predictions: dict[str, list[_Pair]] = {task: [] for task in labels}
     for (choice, array), norm in product(train.choices.items(), options.norm):
         inputs = _tensor(array, device)
         scale, mean = torch.std_mean(inputs, dim=0, correction=0)
@@ -95,7 +95,7 @@ def fit_score(
         del inputs
         candidates += [{"features": choice, "norm": norm, **point} for point in grid]
         for task, (weight, bias) in heads.items():
-            found[task].append((
+            predictions[task].append((
                 _predict(held_out.choices[choice], mean, scale, weight, bias),
                 _predict(test.choices[choice], mean, scale, weight, bias),
             ))  # fmt: skip
@@ -106,7 +106,7 @@ def fit_score(
             held_out.labels[task],
             np.concatenate([second for _, second in pairs]),
         )
-        for task, pairs in found.items()
+        for task, pairs in predictions.items()
     }
 
 
@@ -182,6 +182,6 @@ def _predict(
         parts.append(logits.argmax(2))
     finite = weight.isfinite().all(0).all(1) & bias.isfinite().all(1)
     classes = torch.where(finite, torch.cat(parts), -1).T
-    found: NDArray[np.int64] = classes.cpu().numpy()
-    assert found.shape == (heads, len(features)), found.shape
-    return found
+    predictions: NDArray[np.int64] = classes.cpu().numpy()
+    assert predictions.shape == (heads, len(features)), predictions.shape
+    return predictions

@@ -85,12 +85,12 @@ def _task(
     tested: list[NDArray[np.int64]] = []
     for choice, array in train.choices.items():
         inputs = _rows(array, held_out.choices[choice], rows)
-        found = np.empty((len(penalties), len(rows)), np.int64)
+        predictions = np.empty((len(penalties), len(rows)), np.int64)
         for fold in range(folds.max() + 1):
             out = folds == fold
             model = _fit(inputs[~out], labels[~out], penalties, device)
-            found[:, out] = model.predict(inputs[out])
-        validated.append(found)
+            predictions[:, out] = model.predict(inputs[out])
+        validated.append(predictions)
         tested.append(_fit(inputs, labels, penalties, device).predict(test.choices[choice]))
         candidates += [{"features": choice, "l2": penalty} for penalty in penalties]
     return choose(tuple(candidates), np.concatenate(validated), labels, np.concatenate(tested))

@@ -141,13 +141,13 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.made = False
+        self.pending = False
         self.since = 0.0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._remember)
 
     def _remember(self, number: int, _frame: object) -> None:
-        if self.made and time.monotonic() - self.since > 5:
+        if self.pending and time.monotonic() - self.since > 5:
             os._exit(128 + number)
-        if not self.made:
-            self.made, self.since = True, time.monotonic()
+        if not self.pending:
+            self.pending, self.since = True, time.monotonic()

@@ -29,19 +29,19 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     launch.adopt_orphans()
     plan = files.read_json(Path(arguments[0]))
     job = plan["jobs"][int(arguments[1])]
-    shared, result, log = Path(plan["bench"]), Path(job["result"]), Path(job["log"])
+    shared, file, log = Path(plan["bench"]), Path(job["result"]), Path(job["log"])
     with (
         launch.raising(numbers=(signal.SIGTERM, signal.SIGINT)),
         files.shared(shared.with_suffix(".lock")),  # the runner makes the bench anew, alone
-        files.locked(result.with_suffix(".lock")),  # equal jobs of two plans run one by one
+        files.locked(file.with_suffix(".lock")),  # equal jobs of two plans run one by one
     ):
-        found = read(result)
-        if found is None or found["status"] != "done":
+        result = read(file)
+        if result is None or result["status"] != "done":
             with bench.own(shared, plan["commit"], job["name"]) as path:
                 status = experiment(plan, job, path, log)
-                found = outcome.gather(plan, job, path, status, log)
-            files.write_json(result, found)
-    return 0 if found["status"] == "done" else 1
+                result = outcome.gather(plan, job, path, status, log)
+            files.write_json(file, result)
+    return 0 if result["status"] == "done" else 1
 
 
 def read(path: Path) -> dict[str, Any] | None:

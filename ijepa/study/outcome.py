@@ -47,16 +47,16 @@ def gather(
         "encoder": hashes[ENCODER],
         "files": hashes,
     }
-    wrote = {
+    records = {
         stage: next((r for r in runs.find({path: hashes[path]}) if r.stage == stage), None)
         for stage, path in _WROTE.items()
     }
     result["provenance"]["commit"] = experiment.commit
-    trained = wrote["pretrain"]
+    trained = records["pretrain"]
     if trained:
         result["data"] = trained.data
         prepared = (r for r in runs.listing() if r.stage == "prepare" and r.data == trained.data)
-        wrote = {"prepare": next(prepared, None), **wrote}
+        records = {"prepare": next(prepared, None), **records}
         versions = {name: trained.versions.get(name) for name in _COMPUTES}
         result["provenance"] |= {
             "machine": trained.gpu or trained.cpu,
@@ -64,8 +64,8 @@ def gather(
             "cost": trained.cost,  # ijepa.training.meter.Spent, as far as it was recorded
         }
     result["provenance"] |= {
-        "runs": {stage: record.id for stage, record in wrote.items() if record},
-        "seconds": {stage: record.seconds for stage, record in wrote.items() if record},
+        "runs": {stage: record.id for stage, record in records.items() if record},
+        "seconds": {stage: record.seconds for stage, record in records.items() if record},
     }
     return result
 
@@ -114,7 +114,7 @@ def reason(log: Path) -> str:
     """Why an experiment failed, in one line: what the stage said, or else DVC."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
     for pattern in (r"error: (.*)", r"([\w.]+Error(?:: .*)?)", r"ERROR: (.*)", r"(.+)"):
-        found = [match[1] for line in lines if (match := re.fullmatch(pattern, line))]
-        if found:
-            return found[-1]
+        matches = [match[1] for line in lines if (match := re.fullmatch(pattern, line))]
+        if matches:
+            return matches[-1]
     return f"no output; {log}"

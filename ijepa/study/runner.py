@@ -108,12 +108,12 @@ def result_file(name: str) -> Path:
 
 def _results(runs: Sequence[Run]) -> Results:
     """What is known of the runs: results of jobs of this checkout, and of the lock files."""
-    found = lock.known()
+    results = lock.known()
     for run in runs:
-        made = job.read(result_file(run.name))
-        if made and (made["signature"], made["code"]) == _key(run):
-            found.setdefault(_key(run), made)
-    return found
+        result = job.read(result_file(run.name))
+        if result and (result["signature"], result["code"]) == _key(run):
+            results.setdefault(_key(run), result)
+    return results
 
 
 def execute(
@@ -164,9 +164,9 @@ def execute(
     for stage, group in (("prepare", list(data.values())), ("runs", runs)):
         file = bench.folder() / f"{label}.{stage}.json"
         logs = bench.folder() / f"{label}.logs"
-        for made in group:
-            made["result"] = str(result_file(str(made["name"])))
-            made["log"] = str(logs / f"{made['name']}.log")
+        for spec in group:
+            spec["result"] = str(result_file(str(spec["name"])))
+            spec["log"] = str(logs / f"{spec['name']}.log")
         files.write_json(file, {**shared, "jobs": group})
         watch = _Watch(group, jobs, titles={run.name: run.key for run in todo})
         start(file, len(group), jobs, watch.look)
@@ -182,42 +182,42 @@ class _Watch:
     ) -> None:
         self.group, self.jobs, self.titles = group, jobs, titles
         self.start, self.ended = time.time(), dict[str, dict[str, Any]]()
-        self.seen = {made["name"]: self._stamp(made) for made in group}
-        for made in group:  # data that was prepared before: the job will find it
-            found = job.read(Path(made["result"]))
-            if found and found["status"] == "done":
-                self.ended[made["name"]] = found
+        self.seen = {spec["name"]: self._stamp(spec) for spec in group}
+        for spec in group:  # data that was prepared before: the job will find it
+            result = job.read(Path(spec["result"]))
+            if result and result["status"] == "done":
+                self.ended[spec["name"]] = result
 
-    def _stamp(self, made: Mapping[str, Any]) -> int:
-        path = Path(made["result"])
+    def _stamp(self, spec: Mapping[str, Any]) -> int:
+        path = Path(spec["result"])
         return path.stat().st_mtime_ns if path.is_file() else 0
 
     def look(self) -> None:
-        for made in self.group:
-            name = made["name"]
-            if name in self.ended or self._stamp(made) == self.seen[name]:
+        for spec in self.group:
+            name = spec["name"]
+            if name in self.ended or self._stamp(spec) == self.seen[name]:
                 continue
-            found = job.read(Path(made["result"]))
-            assert found is not None
-            self.ended[name] = found
-            self._line(made, found)
+            result = job.read(Path(spec["result"]))
+            assert result is not None
+            self.ended[name] = result
+            self._line(spec, result)
 
-    def _line(self, made: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        name, count = made["name"], len(self.group)
+    def _line(self, spec: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        name, count = spec["name"], len(self.group)
         passed = time.time() - self.start
         left = passed / len(self.ended) * (count - len(self.ended))
         what = self.titles.get(name, name)
         words = (
-            "done" if found["status"] == "done" else f"FAILED: {found['reason']} ({made['log']})"
+            "done" if result["status"] == "done" else f"FAILED: {result['reason']} ({spec['log']})"
         )
         rest = f"; {count - len(self.ended)} left, about {duration(left)}" if left else ""
         print(f"[{len(self.ended)}/{count}] {what}: {words}{rest}", flush=True)
 
     def refuse_failure(self) -> None:
-        for made in self.group:
-            found = self.ended.get(made["name"])
-            if found and found["status"] != "done":
-                raise errors.Failure(f"prepare: {found['reason']} ({made['log']})")
+        for spec in self.group:
+            result = self.ended.get(spec["name"])
+            if result and result["status"] != "done":
+                raise errors.Failure(f"prepare: {result['reason']} ({spec['log']})")
 
 
 def _summary(

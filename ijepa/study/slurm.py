@@ -80,7 +80,7 @@ def run(
         console.Failure: sbatch refuses the array, or jobs ended and left no result.
     """
     group = files.read_json(plan)["jobs"][:count]
-    before = [_stamp(made) for made in group]
+    before = [_stamp(job) for job in group]
     logs = plan.resolve().with_suffix("")
     submission = _submission(plan, count, jobs, command, logs)
     with launch.raising():
@@ -94,9 +94,9 @@ def run(
         finally:
             poll()
     lost = [
-        f"{made['name']} ({array}_{index} {states.get(index, 'never seen')})"
-        for index, made in enumerate(group)
-        if not (now := _stamp(made)) or (now == before[index] and states.get(index) != "COMPLETED")
+        f"{job['name']} ({array}_{index} {states.get(index, 'never seen')})"
+        for index, job in enumerate(group)
+        if not (now := _stamp(job)) or (now == before[index] and states.get(index) != "COMPLETED")
     ]
     if lost:
         raise errors.Failure(
@@ -105,9 +105,9 @@ def run(
         )
 
 
-def _stamp(made: Mapping[str, Any]) -> int:
+def _stamp(job: Mapping[str, Any]) -> int:
     """When a job's result was written, in ns; 0 without one."""
-    path = Path(made["result"])
+    path = Path(job["result"])
     # Listing the folder makes a network file system look for news; asking for a name may not.
     if not path.parent.is_dir() or path.name not in os.listdir(path.parent):  # noqa: PTH208
         return 0
@@ -185,11 +185,11 @@ def _queue(array: str) -> dict[int, tuple[str, str]] | None:
     )  # fmt: skip
     if done.returncode:
         return {} if "Invalid job id" in done.stderr else None
-    found = {}
+    queue = {}
     for line in done.stdout.splitlines():
         index, state, reason = line.split("|", 2)
-        found[int(index)] = (state, reason)
-    return found
+        queue[int(index)] = (state, reason)
+    return queue
 
 
 def _cancel(array: str) -> None:

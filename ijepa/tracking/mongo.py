@@ -203,19 +203,19 @@ def _start(folder: Path, state: dict[str, Any], *options: str) -> dict[str, Any]
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder,
                 start_new_session=True,  # it outlives the stage, and Ctrl-C is not meant for it
             )  # fmt: skip
-        found: list[bytes] = []
+        ports: list[bytes] = []
 
-        def settled(server: Any = server, found: list[bytes] = found) -> bool:
-            found[:] = re.findall(rb"listening on [\d.]+:(\d+)", log.read_bytes())
-            return bool(found) or server.poll() is not None
+        def settled(server: Any = server, ports: list[bytes] = ports) -> bool:
+            ports[:] = re.findall(rb"listening on [\d.]+:(\d+)", log.read_bytes())
+            return bool(ports) or server.poll() is not None
 
         _wait(settled, 20)
-        if found:
+        if ports:
             server.returncode = 0  # it outlives us on purpose; Python warns of forgotten children
-            made = {**state, "port": int(found[0]), "pid": server.pid,
+            started = {**state, "port": int(ports[0]), "pid": server.pid,
                     "process": process.mark(server.pid)}  # fmt: skip
-            _write(folder / "server.json", made)
-            return made
+            _write(folder / "server.json", started)
+            return started
         server.kill()
         server.wait()
     raise UnavailableError(f"the embedded MongoDB does not start: see {log}")

@@ -193,8 +193,8 @@ def _port(server: subprocess.Popen[bytes], log: Path) -> int:
     """The port that Omniboard took: the next one when the wanted one is in use."""
     end = time.monotonic() + 60
     while time.monotonic() < end and server.poll() is None:
-        if found := re.search(rb"listening on port (\d+)", log.read_bytes()):
-            return int(found[1])
+        if line := re.search(rb"listening on port (\d+)", log.read_bytes()):
+            return int(line[1])
         time.sleep(0.1)
     raise ValueError(f"Omniboard did not start: see {log}")
 

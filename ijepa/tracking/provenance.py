@@ -51,11 +51,11 @@ def dvc() -> dict[str, str]:
 
 def software() -> dict[str, str]:
     """Versions of the packages that can change a number, found without importing them."""
-    found = {}
+    versions = {}
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def settings() -> dict[str, str]:

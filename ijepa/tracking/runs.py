@@ -97,8 +97,8 @@ def load(folder: Path) -> Record | None:
 
 def listing(home: Path | None = None) -> list[Record]:
     """All runs, newest first."""
-    found = (load(folder) for folder in reversed(folders(home or environment.home())))
-    return [record for record in found if record is not None]
+    records = (load(folder) for folder in reversed(folders(home or environment.home())))
+    return [record for record in records if record is not None]
 
 
 def find(outs: Mapping[str, str], home: Path | None = None) -> list[Record]:

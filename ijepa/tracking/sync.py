@@ -136,19 +136,19 @@ def _identify(database: Database[dict[str, Any]], wanted: int, uuid: str) -> int
             wanted += 1
         else:
             return wanted
-    found: int = known["_id"]
-    return found
+    identity: int = known["_id"]
+    return identity
 
 
 def _counts(database: Database[dict[str, Any]], run_id: int) -> dict[str, int]:
     """The points that the database really has of each metric."""
-    found = database.metrics.aggregate(
+    counts = database.metrics.aggregate(
         [
             {"$match": {"run_id": run_id}},
             {"$project": {"name": 1, "points": {"$size": "$values"}}},
         ]
     )
-    return {row["name"]: row["points"] for row in found}
+    return {row["name"]: row["points"] for row in counts}
 
 
 def _stored(database: Database[dict[str, Any]], artifacts: list[dict[str, Any]]) -> int:

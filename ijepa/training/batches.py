@@ -187,7 +187,7 @@ class Batches(Dataset[Batch]):
         u = seeds.uniforms(
             self.config.seed, purpose("augment", number), epochs, samples, augment.DRAWS
         )
-        made = []
+        pixels = []
         for row, picture in enumerate(pictures):
             top, left, height, width = boxes[row].tolist()
             cut = picture[top : top + height, left : left + width]
@@ -199,8 +199,8 @@ class Batches(Dataset[Batch]):
                 InterpolationMode.BILINEAR,
                 antialias=True,
             )
-            made.append(augment.photometric(chw, train, u[row]) if augmented else chw)
-        return torch.stack(made)
+            pixels.append(augment.photometric(chw, train, u[row]) if augmented else chw)
+        return torch.stack(pixels)
 
 
 def loader(

@@ -55,20 +55,20 @@ def save(path: Path, step: int, state: dict[str, Any]) -> None:
     Raises:
         Failure: the disk refused; nothing that was good is lost.
     """
-    made, final = path / f"tmp-{os.getpid()}", path / f"step-{step:09d}"
+    unfinished, final = path / f"tmp-{os.getpid()}", path / f"step-{step:09d}"
     if final.exists():
         return  # the same step of the same run: the same state
     try:
-        made.mkdir()
-        torch.save(state, made / "state.pt")
-        manifest = {"step": step, "sha256": files.sha256(made / "state.pt")}
-        (made / "manifest.json").write_text(json.dumps(manifest))
-        for file in made.iterdir():
+        unfinished.mkdir()
+        torch.save(state, unfinished / "state.pt")
+        manifest = {"step": step, "sha256": files.sha256(unfinished / "state.pt")}
+        (unfinished / "manifest.json").write_text(json.dumps(manifest))
+        for file in unfinished.iterdir():
             _sync(file)
-        made.rename(final)
+        unfinished.rename(final)
         _sync(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise Failure(
             f"{final}: checkpoint not written ({error}); earlier ones are intact"
         ) from error
@@ -84,8 +84,8 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
     Raises:
         Failure: there are checkpoints and all are damaged; training never restarts silently.
     """
-    found = sorted(path.glob("step-*"), reverse=True)
-    for candidate in found:
+    candidates = sorted(path.glob("step-*"), reverse=True)
+    for candidate in candidates:
         damage = _damage(candidate)
         if damage is None:
             state: dict[str, Any] = torch.load(
@@ -93,7 +93,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
             )
             return state
         print(f"damaged checkpoint {candidate.name}: {damage}; trying the one before", flush=True)
-    if found:
+    if candidates:
         raise Failure(
             f"{path}: every checkpoint is damaged; remove the folder to train from step 0"
         )

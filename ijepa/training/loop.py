@@ -191,7 +191,7 @@ def forward_backward(
     for start in range(0, share, micro):
         stop = min(start + micro, share)
         views = [normalise(view[start:stop].to(device, non_blocking=True)) for view in batch.views]
-        masks = [each.rows(start, stop).to(device) for each in batch.masks]
+        masks = [mask.rows(start, stop).to(device) for mask in batch.masks]
         with contextlib.ExitStack() as stack:
             if stop < share and isinstance(model, DistributedDataParallel):
                 stack.enter_context(model.no_sync())
@@ -199,7 +199,7 @@ def forward_backward(
                 loss = model(*views, *masks)
             (loss * ((stop - start) / share)).backward()
         total += loss.detach() * ((stop - start) / share)
-    context = sum(int(each.context_valid.sum()) for each in batch.masks) / len(batch.masks)
+    context = sum(int(mask.context_valid.sum()) for mask in batch.masks) / len(batch.masks)
     return total.item(), context
 
 
@@ -214,7 +214,7 @@ class StopVote:
     ) -> tuple[float, float, bool]:
         """The global batch's mean loss and context patches, and whether to stop now."""
         numbers: Tensor = torch.tensor(
-            [loss / self.world, context, self.request.made], dtype=torch.float64, device=device
+            [loss / self.world, context, self.request.pending], dtype=torch.float64, device=device
         )
         if self.world > 1:
             dist.all_reduce(numbers)

@@ -104,10 +104,10 @@ class Nvml:
         total = 0
         for handle in self.handles:
             millijoules = ctypes.c_ulonglong()
-            found = self.library.nvmlDeviceGetTotalEnergyConsumption(
+            status = self.library.nvmlDeviceGetTotalEnergyConsumption(
                 handle, ctypes.byref(millijoules)
             )
-            self._check(found)
+            self._check(status)
             total += millijoules.value
         return total
 
@@ -124,8 +124,8 @@ def energy(device: torch.device, devices: int) -> Rapl | Nvml | None:
     # no counter, no right to read it, a driver without the function: unknown, never an error
     with contextlib.suppress(OSError, ValueError, AttributeError):
         if device.type == "cuda":
-            found = [torch.cuda.get_device_properties(i).uuid for i in range(devices)]
-            return Nvml([str(uuid) for uuid in found])
+            uuids = [torch.cuda.get_device_properties(i).uuid for i in range(devices)]
+            return Nvml([str(uuid) for uuid in uuids])
         return Rapl()
     return None
 
