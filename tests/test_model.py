@@ -59,6 +59,17 @@ def test_hidden_patches_do_not_reach_the_context_encoder() -> None:
     assert not torch.equal(encoder(images(1)), encoder(changed))
 
 
+def test_patches_that_are_kept_keep_their_positions() -> None:
+    """All patches in another order are the whole image; a part of them tells where it lies."""
+    encoder, order = vit.create(16, tiny().model, 0), torch.arange(16).flip(0)
+    whole = encoder(images(2))
+    shuffled = encoder(images(2), keep=order.expand(2, 16))
+    torch.testing.assert_close(shuffled, whole[:, order], rtol=0, atol=5e-6)
+    same = images(1)[..., :4, :4].repeat(1, 1, 4, 4)  # one picture in every patch
+    first, last = (encoder(same, keep=torch.tensor([keep])) for keep in ([0, 1], [14, 15]))
+    assert (first - last).abs().amax(-1).min() > 1e-2
+
+
 def test_layers_are_the_last_ones_and_end_with_the_output() -> None:
     encoder = vit.create(16, tiny(**{"model.depth": 4}).model, 0)
     every = encoder.layers(images(), 4)
