@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from ijepa import seeds
 from ijepa.backbones import ijepa as ours
 from ijepa.features import Part
 from ijepa.model import vit
@@ -95,6 +96,21 @@ def swap(part: Features) -> dict[str, Array]:
     return {"class": 1 - part.labels["class"], "other": part.labels["other"]}
 
 
+def test_no_two_draws_of_the_attentive_probe_share_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, drawn = seeds.key, []
+
+    def key(seed: int, purpose: str, *index: int) -> int:
+        drawn.append((purpose, *index))
+        return real(seed, purpose, *index)
+
+    monkeypatch.setattr(seeds, "key", key)
+    parts = [Tokens(p.choices, {"class": p.labels["class"]}) for p in hidden()]
+    attend(parts, epochs=3)
+    assert len(set(drawn)) == len(drawn) == 4, "the query, and the order of each epoch"
+
+
 def test_attentive_heads_divide_the_width() -> None:
     with pytest.raises(ValueError, match=r"evaluate.attentive.heads: 3 does not divide .* 8"):
         attend(hidden(), heads=3)
@@ -168,6 +184,55 @@ def test_a_view_is_a_function_of_seed_epoch_and_image(store: Store) -> None:
         shown = [views[48 * epoch + place][1] for place in range(48)]
         assert sum(shown) == part.labels["class"].sum()
     assert not torch.equal(views[48 + 5][0], first[0])
+
+
+def test_a_view_comes_with_the_class_of_its_image(store: Store) -> None:
+    """The brighter half of an image is its class; the crop is all of it."""
+    part = pictures(store)[0]
+    assert part.images is not None
+    whole = recipe(crop_scale=(1.0, 1.0))
+    views = finetune.Views(part.images, part.labels["class"], whole, 0)
+    for image, label in map(views.__getitem__, range(48)):
+        left, right = image.float().view(3, 16, 2, 8).mean((0, 1, 3))
+        assert label == (right > left)
+
+
+def test_the_rate_rises_over_the_warm_up_and_falls_to_zero(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """6 steps of warm-up, so that the seventh has the full rate, and a cosine over 12."""
+    part, taken = pictures(store)[0], []
+
+    class Spied(torch.optim.AdamW):
+        def step(self, *args: Any) -> None:  # type: ignore[override]
+            taken.append(max(group["lr"] for group in self.param_groups))
+            super().step(*args)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Spied)
+    assert part.backbone is not None
+    model = finetune.Classifier(part.backbone, 2)
+    finetune._train(model, part, "class", recipe(epochs=3, lr=(1e-3,)), 1e-3, 0, "cpu")
+    rising = [(step + 1) / 7 for step in range(6)]
+    falling = [0.5 * (1 + np.cos(np.pi * step / 12)) for step in range(12)]
+    assert taken == pytest.approx([1e-3 * rate for rate in rising + falling])
+
+
+def test_a_smoothed_label_bounds_the_loss_from_below(store: Store) -> None:
+    """Of two classes and smoothing 0.8: the entropy of (0.6, 0.4)."""
+    part, least = pictures(store)[0], -(0.6 * np.log(0.6) + 0.4 * np.log(0.4))
+    assert part.backbone is not None
+    model, options = finetune.Classifier(part.backbone, 2), recipe(label_smoothing=0.8)
+    losses = finetune._train(model, part, "class", options, 3e-3, 0, "cpu")
+    assert least - 1e-6 < min(losses) < losses[0] == pytest.approx(np.log(2))
+
+
+def test_held_out_images_are_predicted_themselves(store: Store) -> None:
+    """Here they lie in another order than those that fit."""
+    parts = pictures(store)
+    parts[1] = parts[1].take(np.argsort(parts[1].labels["class"], kind="stable"))
+    result = finetune.fit_score(*parts, recipe(), 0, "cpu")["class"]
+    assert result.held_out_labels.tolist() == [0] * 8 + [1] * 8
+    assert result.selection[0] > 0.8
 
 
 def test_finetuning_a_fraction_looks_at_no_other_label(store: Store) -> None:

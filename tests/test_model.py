@@ -1,5 +1,6 @@
 """Encoder, predictor, target encoder and objective against the equations of the paper."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -58,10 +59,25 @@ def test_hidden_patches_do_not_reach_the_context_encoder() -> None:
     assert not torch.equal(encoder(images(1)), encoder(changed))
 
 
-def test_layers_end_with_the_output() -> None:
-    encoder = vit.create(16, tiny().model, 0)
-    torch.testing.assert_close(encoder.layers(images(), 2)[-1], encoder(images()))
-    assert len(encoder.layers(images(), 1)) == 1
+def test_patches_that_are_kept_keep_their_positions() -> None:
+    """All patches in another order are the whole image; a part of them tells where it lies."""
+    encoder, order = vit.create(16, tiny().model, 0), torch.arange(16).flip(0)
+    whole = encoder(images(2))
+    shuffled = encoder(images(2), keep=order.expand(2, 16))
+    torch.testing.assert_close(shuffled, whole[:, order], rtol=0, atol=5e-6)
+    same = images(1)[..., :4, :4].repeat(1, 1, 4, 4)  # one picture in every patch
+    first, last = (encoder(same, keep=torch.tensor([keep])) for keep in ([0, 1], [14, 15]))
+    assert (first - last).abs().amax(-1).min() > 1e-2
+
+
+def test_layers_are_the_last_ones_and_end_with_the_output() -> None:
+    encoder = vit.create(16, tiny(**{"model.depth": 4}).model, 0)
+    every = encoder.layers(images(), 4)
+    torch.testing.assert_close(every[-1], encoder(images()))
+    for last in range(1, 5):
+        for found, expected in zip(encoder.layers(images(), last), every[-last:], strict=True):
+            assert torch.equal(found, expected)
+    assert all((a - b).abs().max() > 1e-3 for a, b in itertools.pairwise(every))
 
 
 def test_seed_decides_the_initialisation() -> None:
@@ -82,6 +98,15 @@ def test_initial_standard_deviations(init: str, patch: float, linear: float) -> 
     encoder = vit.create(16, tiny(**{"model.init": init}).model, 0)
     assert encoder.patch_embed.proj.weight.std().item() == pytest.approx(patch, rel=0.06)
     assert encoder.blocks[0].mlp.fc1.weight.std().item() == pytest.approx(linear, rel=0.06)
+
+
+@pytest.mark.parametrize("name", variants.names("objectives"))
+def test_a_mask_token_starts_as_small_as_released(name: str) -> None:
+    wide = {"model.width": 256, "model.predictor_width": 256, "objective.decoder_width": 256}
+    objective = make(tiny(**wide, **{"objective.name": name}))
+    (token,) = (p for key, p in objective.named_parameters() if key.endswith("mask_token"))
+    expected = 0.0 if name == "ibot" else 0.02
+    assert token.std().item() == pytest.approx(expected, rel=0.15)
 
 
 def test_positions_are_fixed_and_distinct() -> None:

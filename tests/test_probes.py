@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from ijepa import variants
 from ijepa.config import Config
 from ijepa.evaluation import probing, scores
-from ijepa.probes import Features, Result, knn, linear
+from ijepa.probes import Features, Result, choose, knn, linear
 from tests.conftest import tiny
 
 Array = NDArray[Any]
@@ -68,6 +68,15 @@ def test_linear_reaches_the_optimum_of_logistic_regression(norm: str, decay: flo
     assert (result.predictions == expected).mean() > 0.99
     assert abs(accuracy(result, parts[2]) - (expected == labels[2]).mean()) < 0.003
     assert accuracy(result, parts[2]) > 0.5  # chance 0.2
+
+
+def test_the_first_of_the_best_on_held_out_images_wins() -> None:
+    held_out = np.array([[0, 0, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1], [-1, -1, -1, -1]])
+    names = tuple({"features": str(number)} for number in range(4))
+    result = choose(names, held_out, np.array([0, 1, 1, 0]), held_out[:, :2])
+    assert result.selection.tolist() == [0.5, 0.75, 0.75, 0.0]
+    assert (result.winner, result.selected["features"]) == (1, "1")
+    assert result.predictions.tolist() == [0, 1]
 
 
 def test_the_maximum_over_candidates_is_never_below_the_selected_one() -> None:
@@ -240,6 +249,38 @@ def test_every_probe_keeps_the_contract(name: str) -> None:
     assert result.test.shape == (len(result.candidates), SIZES[2])
     assert result.held_out.shape == (len(result.candidates), len(result.held_out_labels))
     assert all((parts[2].labels[task] == y).all() for task, y in before.items())
+
+
+@pytest.mark.parametrize("name", POOLED)
+def test_no_probe_looks_at_a_test_label(name: str) -> None:
+    config: Config = tiny(**{"evaluate.probes": [name]})
+    probe, chosen = variants.load("probes", name), config.evaluate.options[name]
+    rng = np.random.default_rng(0)
+    parts = [
+        Features({"last": x, "last4": rng.normal(size=x.shape)}, {"class": y})
+        for x, y in zip(*problem(12, 6, 3), strict=True)
+    ]
+    blind = Features(parts[2].choices, {"class": rng.permutation(parts[2].labels["class"])})
+    found, again = (
+        probe.fit_score(*parts[:2], test, chosen, 3, "cpu")["class"] for test in (parts[2], blind)
+    )
+    assert again.winner == found.winner
+    for field in ("held_out", "held_out_labels", "test"):
+        assert np.array_equal(getattr(again, field), getattr(found, field)), field
+
+
+def test_every_epoch_of_the_linear_probe_has_an_order_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn, real = [], torch.randperm
+
+    def randperm(count: int, generator: torch.Generator) -> torch.Tensor:
+        drawn.append(real(count, generator=generator))
+        return drawn[-1]
+
+    monkeypatch.setattr(torch, "randperm", randperm)
+    fit(splits(*problem(13, 4, 2)), options(epochs=4))
+    assert len({tuple(order.tolist()) for order in drawn}) == len(drawn) == 4
 
 
 @pytest.mark.parametrize(
