@@ -174,6 +174,46 @@ def test_a_stopped_or_killed_runner_leaves_no_job_behind(
         jobs.go(0, 1, 2)
 
 
+FAKE_DVC = """
+import pathlib, signal, sys, time
+def save(*_):
+    pathlib.Path("saved").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+pathlib.Path("started").touch()
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_that_is_told_to_stop_waits_until_its_stage_has_saved(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "dvc").mkdir()
+    (tmp_path / "dvc/__init__.py").touch()
+    (tmp_path / "dvc/__main__.py").write_text(FAKE_DVC)
+    script = (
+        "import signal, sys; from pathlib import Path\n"
+        "from ijepa.runtime import launch; from ijepa.study import job\n"
+        "with launch.raising(numbers=(signal.SIGTERM, signal.SIGINT)):\n"
+        "    plan, one = {'variables': {}}, {'name': 'a', 'target': 'b', 'changes': {}}\n"
+        "    path = Path(sys.argv[1])\n"
+        "    job.experiment(plan, one, path, path / 'log')\n"
+    )
+    runner = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    try:
+        until((tmp_path / "started").exists, "the stage")
+        runner.send_signal(number)
+        runner.send_signal(number)
+        assert runner.wait(60) == 128 + number
+        assert (tmp_path / "saved").exists()
+    finally:
+        runner.kill()
+        runner.wait()
+
+
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A repository to stand in, with DVC's folder; its HEAD."""

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,9 +30,12 @@ def process(body: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
+    hung = threading.Timer(120, child.kill)  # a lock that never comes shall fail, not hang
+    hung.start()
     try:
         yield child
     finally:
+        hung.cancel()
         child.kill()
         child.communicate()
 

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from ijepa import variants
+from ijepa import schedule, variants
 from ijepa.config import Config
 from ijepa.evaluation import probing, scores
-from ijepa.probes import Features, Result, choose, knn, linear
+from ijepa.probes import Features, Result, choose, cosine_decay, knn, linear
 from tests.conftest import tiny
 
 Array = NDArray[Any]
@@ -291,3 +291,9 @@ def test_linear_options_are_checked(key: str, value: Any) -> None:
     good = {"norm": ["batch"], "lr": [0.1], "weight_decay": [0.0], "epochs": 1, "batch_size": 8}
     with pytest.raises(ValueError, match=rf"evaluate.linear.{key}: .* is not"):
         tiny(**{"evaluate.linear": {**good, key: value}})
+
+
+def test_a_rate_falls_to_nothing_along_half_a_cosine() -> None:
+    assert [cosine_decay(step, 4) for step in (0, 2, 4)] == pytest.approx([1, 0.5, 0])
+    falling = [schedule.cosine((1, 0), step / 7) for step in range(8)]
+    assert [cosine_decay(step, 7) for step in range(8)] == pytest.approx(falling, abs=1e-15)

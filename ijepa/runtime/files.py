@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +81,12 @@ def shared(path: Path) -> Iterator[None]:
     # filelock's ReadWriteLock waits inside of SQLite, where no signal reaches the process
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:  # +: over NFS a shared lock needs a file that can be read
-        fcntl.flock(file, fcntl.LOCK_SH)
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:  # not LOCK_SH alone: a signal just before it would not be seen
+                time.sleep(0.05)
         yield
 
 
