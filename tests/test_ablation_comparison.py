@@ -9,7 +9,8 @@ import pytest
 from conftest import ROOT
 
 from ijepa import cli
-from ijepa.pages.study import axes, charts, pages, readme, report, tables, words
+from ijepa.pages import look as axes
+from ijepa.pages.study import charts, pages, readme, report, tables, words
 from ijepa.study import collect as collecting
 from ijepa.study import costs, experiment
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from ijepa.pages.run import style
+from ijepa.pages import style
 from ijepa.pages.run.words import spoken
 
 # column of history.csv -> title, label of the axis

@@ -15,7 +15,7 @@ from PIL import Image
 from ijepa import variants
 from ijepa.config import Config, as_tree, grid
 from ijepa.masks import Keys, Masks
-from ijepa.pages.run import style
+from ijepa.pages import style
 from ijepa.pages.run.views import Views
 from ijepa.pages.run.words import spoken
 from ijepa.store import read as store

@@ -14,7 +14,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from ijepa.config import Config
-from ijepa.pages.run import paper, style, words
+from ijepa.pages import style
+from ijepa.pages.run import paper, words
 
 _NEITHER = "no record here"
 

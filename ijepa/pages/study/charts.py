@@ -10,10 +10,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ijepa.pages.run import style
+from ijepa.pages import style
+from ijepa.pages.look import logarithmic, looks, wrapped
 from ijepa.pages.run.words import number
 from ijepa.pages.study import captions, comparisons, words
-from ijepa.pages.study.axes import logarithmic, looks, wrapped
 from ijepa.study.statistics import FAILS, HOLDS, UNDECIDED
 
 Tree = Mapping[str, Any]

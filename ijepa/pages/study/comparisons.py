@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ijepa.pages.run import style
+from ijepa.pages import style
+from ijepa.pages.look import logarithmic, looks, wrapped
 from ijepa.pages.study import captions, words
-from ijepa.pages.study.axes import logarithmic, looks, wrapped
 from ijepa.study import costs
 
 Tree = Mapping[str, Any]

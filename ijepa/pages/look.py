@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from ijepa.pages.run import style
+from ijepa.pages import style
 
 _COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, "#CC79A7", "#56B4E9", "#6B5B2E")
 _MARKERS = "osD^vPX"
