@@ -1,8 +1,10 @@
-"""What the figures of an ablation share: colours, marks, labels and logarithmic ticks."""
+"""What figures share: panels and their legend, colours, marks, labels and logarithmic ticks."""
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
@@ -11,12 +13,53 @@ from ijepa.pages import style
 
 _COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, "#CC79A7", "#56B4E9", "#6B5B2E")
 _MARKERS = "osD^vPX"
+_CHANCE = "chance"
 
 
 def looks(count: int) -> list[tuple[str, str]]:
     """Colour and mark of each of so many variants; no two are alike up to 49."""
     colours, marks = len(_COLOURS), len(_MARKERS)
     return [(_COLOURS[i % colours], _MARKERS[(i + i // colours) % marks]) for i in range(count)]
+
+
+@contextmanager
+def panels(
+    path: Path, count: int, columns: int, width: float, height: float
+) -> Iterator[list[Axes]]:
+    """A figure of ``count`` panels of accuracies, saved as ``path``, over one legend for all.
+
+    Args:
+        path: where to, without a suffix.
+        count: how many panels.
+        columns: side by side, at most.
+        width: of one, in inches.
+        height: of one, in inches.
+    """
+    columns = min(columns, count)
+    lines = math.ceil(count / columns)
+    size = (0.6 + width * columns + (1.2 if columns == 1 else 0), 0.5 + height * lines)
+    with style.figure(path, size) as figure:
+        axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+        yield axes[:count]
+        for empty in axes[count:]:
+            empty.set_visible(False)
+        for first in axes[:count:columns]:
+            first.set_ylabel("accuracy (%)")
+        handles = {
+            label: handle
+            for panel in axes[:count]
+            for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+        }
+        order = sorted(handles, key=lambda label: label == _CHANCE)  # it comes last
+        figure.legend(
+            [handles[label] for label in order], order, loc="outside lower center",
+            ncols=len(order),
+        )  # fmt: skip
+
+
+def chance(axes: Axes, level: float) -> None:
+    """The level of chance, as a dashed line."""
+    axes.axhline(level, color=style.RED, ls=(0, (4, 2)), lw=1.2, label=_CHANCE)
 
 
 def wrapped(text: str, width: int = 30) -> str:

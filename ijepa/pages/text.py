@@ -23,6 +23,13 @@ def spoken(name: str) -> str:
     return NAMES.get(name, name.replace("_", " "))
 
 
+def method(probe: str, share: float = 1.0, shots: int | None = None) -> str:
+    """A probe as a reader says it, with the share of the labels, or the shots, it was given."""
+    if shots:
+        return f"{shots}-shot, first draw"  # of the most; the curve has them all
+    return f"{100 * share:g} % labels, {spoken(probe)}" if share < 1 else spoken(probe)
+
+
 def number(value: float | None, digits: int = 1, signed: bool = False) -> str:
     """A number, or what stands for one that is missing."""
     if value is None:
