@@ -51,4 +51,4 @@ def _restore(kind: Any, tree: Any) -> Any:
     if origin is tuple:
         kinds = args if Ellipsis not in args else args[:1] * len(tree)
         return tuple(_restore(part, value) for part, value in zip(kinds, tree, strict=True))
-    return float(tree) if kind is float else tree
+    return tree
