@@ -245,11 +245,11 @@ def _export(args: argparse.Namespace) -> None:
 
 def _masks(args: argparse.Namespace) -> None:
     from ijepa import config
-    from ijepa.pages.run import figures
+    from ijepa.pages.figures import masks
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
     stem = args.out.with_suffix("")
-    real = figures.mask_gallery(config.load(), stem)
+    real = masks.draw(config.load(), stem, 8)
     print(f"{stem}.png, {stem}.svg" + ("" if real else " (grey: no prepared data set yet)"))
 
 
