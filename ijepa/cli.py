@@ -188,7 +188,7 @@ def _ablate(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from ijepa.pages.study import readme, report
+    from ijepa.pages import index, study
     from ijepa.study import lock
 
     found = [
@@ -201,18 +201,14 @@ def _report(args: argparse.Namespace) -> int:
         wanted = ", ".join(sorted(missing)) or "any experiment"
         raise ValueError(f"no lock file of {wanted}; `ijepa ablate NAME --scale SCALE` makes it")
     if args.check:
-        changed = report.check(found)
-        if not readme.is_current():
-            changed.append(str(readme.README))
+        changed = index.check(found)
         for path in changed:
             print(f"{path}: not what the lock file gives")
         print(f"{len(found)} reports: " + (f"{len(changed)} files differ" if changed else "same"))
         return 1 if changed else 0
     for name, scale in found:
-        print(report.build(name, scale))
-    print(report.index())
-    if readme.write():
-        print(readme.README)
+        print(study.build(name, scale))
+    print(index.write())
     return 0
 
 

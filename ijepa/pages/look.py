@@ -1,12 +1,15 @@
 """What figures share: panels and their legend, colours, marks, labels and logarithmic ticks."""
 
+import itertools
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from ijepa.pages import style
@@ -45,16 +48,10 @@ def panels(
             empty.set_visible(False)
         for first in axes[:count:columns]:
             first.set_ylabel("accuracy (%)")
-        handles = {
-            label: handle
-            for panel in axes[:count]
-            for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-        }
-        order = sorted(handles, key=lambda label: label == _CHANCE)  # it comes last
-        figure.legend(
-            [handles[label] for label in order], order, loc="outside lower center",
-            ncols=len(order),
-        )  # fmt: skip
+        labels = [label for panel in axes for label in panel.get_legend_handles_labels()[1]]
+        legend(
+            figure, axes[:count], sorted(dict.fromkeys(labels), key=lambda label: label == _CHANCE)
+        )
 
 
 def chance(axes: Axes, level: float) -> None:
@@ -106,3 +103,40 @@ def _scientific(value: float) -> str:
     digits = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     times = f"{value / 10.0**power:.3g}×"
     return f"{times if times != '1×' else ''}10{digits}"
+
+
+def apart(xs: Sequence[float]) -> list[float]:
+    """Places on a logarithmic axis, those that would cover each other moved apart."""
+    order = sorted(range(len(xs)), key=lambda i: xs[i])
+    moved = [math.log(x) for x in xs]
+    step = 0.09 * (max(moved) - min(moved)) if moved and max(moved) > min(moved) else 0.1
+    for before, i in itertools.pairwise(order):
+        moved[i] = max(moved[i], moved[before] + step)
+    return [math.exp(x) for x in moved]
+
+
+def nothing(axes: Axes, y: float, text: str) -> None:
+    """What stands in a row that has no number."""
+    axes.text(
+        0.02, y, text, transform=axes.get_yaxis_transform(), va="center", color="#666666",
+        style="italic",
+    )  # fmt: skip
+
+
+def legend(figure: Figure, panels: Iterable[Axes], order: Sequence[str]) -> None:
+    """One legend below all panels, each name once."""
+    shown: dict[str, Any] = {}
+    for axes in panels:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            shown.setdefault(name, handle)
+    labels = [name for name in order if name in shown]
+    if labels:
+        columns = columns_of(figure.get_figwidth(), labels)
+        handles = [shown[name] for name in labels]
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def columns_of(width: float, labels: Sequence[str]) -> int:
+    """Of a legend below a figure so many inches wide."""
+    longest = max(len(line) for name in labels for line in name.splitlines())
+    return max(1, min(4, int(12 * width) // (longest + 8)))

@@ -1,5 +1,6 @@
 """Templates -> files: the one environment of all pages."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,17 @@ def write(path: Path, template: str, **content: Any) -> Path:
     """Render a template of ``ijepa/pages/templates`` as a file; returns its path."""
     save(path, _environment().get_template(template).render(content))
     return path
+
+
+def paragraphs(template: str, **content: Any) -> list[tuple[str, str]]:
+    """Title and text of each part of a template of plain text whose titles begin with ``## ``.
+
+    One text serves HTML and Markdown. Lines are joined; a part without text is left out.
+    """
+    whole = _environment().get_template(template).render(content)
+    parts = (part.partition("\n") for part in whole.split("## ")[1:])
+    texts = [(title.strip(), re.sub(r"[ \n]+", " ", body).strip()) for title, _, body in parts]
+    return [(title, body) for title, body in texts if body]
 
 
 def save(path: Path, content: str) -> None:

@@ -234,13 +234,14 @@ def stages(results: Results) -> Table:
     """The run that made each stage's files."""
     columns = ["stage", "run", "status", "started", "wall time", "commit", "machine"]
     rows = []
-    for stage, run in results.provenance.stages.items():
+    for stage in results.provenance.stages:
+        run = stage.run
         if run is None:
-            rows.append(Row([stage, UNRECORDED, *[""] * 5]))
+            rows.append(Row([stage.name, UNRECORDED, *[""] * 5]))
             continue
         changes = " + changes" if run.dirty else ""
         commit = Cell(f"{run.commit[:12] or UNRECORDED}{changes}", run.commit, code=True)
         started, machine = run.start or NOTHING, run.machine or NOTHING
         time = Cell(duration(run.seconds), run.seconds)
-        rows.append(Row([stage, str(run.id), run.status, started, time, commit, machine]))
+        rows.append(Row([stage.name, str(run.id), run.status, started, time, commit, machine]))
     return Table(columns, rows, text=("run", "status", "started", "commit", "machine"))

@@ -18,7 +18,7 @@ OUTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Maker:
     """A run of the journal, without paths and the machine's name."""
 
     id: int
@@ -33,20 +33,28 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage, and the newest run that made exactly its files; None: there is no record."""
+
+    name: str
+    run: Maker | None
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Of one run.
 
     Attributes:
         data: the hash of the prepared data set.
         files: path of each result of a stage -> SHA-256.
-        stages: stage -> the newest run that made exactly these files; None: no record.
+        stages: in the order of the pipeline.
         versions: of libraries, by the newest of these runs that trained or evaluated.
         cost: what the training took; None where the journal does not have it.
     """
 
     data: str | None
     files: dict[str, str]
-    stages: dict[str, Made | None]
+    stages: tuple[Stage, ...]
     versions: dict[str, str] | None
     cost: Spent | None
 
@@ -63,7 +71,9 @@ def gather(data: Store | None) -> Provenance:
     return Provenance(
         data=data.hash if data else None,
         files={path: sha for outs in files.values() for path, sha in outs.items()},
-        stages={stage: _made(record) if record else None for stage, record in records.items()},
+        stages=tuple(
+            Stage(s, _maker(record) if record else None) for s, record in records.items()
+        ),
         versions=dict(software.versions) if software and software.versions else None,
         cost=Spent(**trained.cost) if trained and trained.cost else None,
     )
@@ -83,10 +93,10 @@ def _newest(stage: str, outs: Mapping[str, str]) -> runs.Record | None:
     return None
 
 
-def _made(record: runs.Record) -> Made:
+def _maker(record: runs.Record) -> Maker:
     cores = (runs.read(record.folder / "info.json") or {}).get("cores")
     machine = [f"{cores} cores" if cores else "", record.cpu, record.gpu]
-    return Made(
+    return Maker(
         id=record.id,
         status=record.status,
         start=f"{record.start[:16].replace('T', ' ')} UTC",

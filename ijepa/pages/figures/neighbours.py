@@ -22,7 +22,11 @@ def words(results: Results) -> Words:
     """Its title, alternative text and caption."""
     seen = results.representation
     assert seen
-    counts = "; ".join(f"{spoken(n)} {count} of {seen.shown}" for n, count in seen.same.items())
+    counts = "; ".join(
+        f"{spoken(name)} {seen.same[name]} of {seen.shown}"
+        for name in style.ENCODERS
+        if name in seen.same
+    )
     return Words(
         "Nearest neighbours",
         f"{len(seen.ids)} query images ({', '.join(seen.labels)}), each beside its nearest images."

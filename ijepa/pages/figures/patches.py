@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ijepa.pages import style
 from ijepa.pages.figure import Words
 from ijepa.pages.sheet import Sheet, side_near, tile
 from ijepa.pages.text import spoken
@@ -23,7 +24,11 @@ def words(results: Results) -> Words:
     """Its title, alternative text and caption."""
     seen = results.representation
     assert seen
-    shares = "; ".join(f"{spoken(name)} {sum(part):.0%}" for name, part in seen.explained.items())
+    shares = "; ".join(
+        f"{spoken(name)} {sum(seen.explained[name]):.0%}"
+        for name in style.ENCODERS
+        if name in seen.explained
+    )
     return Words(
         "Principal components of patch features",
         f"{len(seen.ids)} images ({', '.join(seen.labels)}) above colour maps of their patch"
