@@ -163,7 +163,7 @@ def _accuracy(row: Accuracy, first: bool) -> Row:
         Cell(interval(row.low, row.high)),
         Cell(number(row.max), row.max, mark="soft"),
         *(["", "", ""] if trained else against),
-    ])  # fmt: skip
+    ], kind="" if first else "more")  # fmt: skip
 
 
 def chosen(results: Results) -> Table:
@@ -172,7 +172,10 @@ def chosen(results: Results) -> Table:
     for task in _by_task(results):
         rows.append(Row([spoken(task[0].task)], kind="group"))
         rows += [
-            Row([*_names(row, first), _settings(row), Cell(number(row.held_out), row.held_out)])
+            Row(
+                [*_names(row, first), _settings(row), Cell(number(row.held_out), row.held_out)],
+                kind="" if first else "more",
+            )
             for row, first in _probes(task)
         ]
     columns = ["probe", "features from", "chosen", "held-out accuracy (%)"]
