@@ -79,7 +79,7 @@ def write(study: Study, folder: Path) -> Path:
         "runs": study_tables.runs(study),
         "settings": study_tables.settings(study),
         "figures": figure.shown(FIGURES, study),
-        "protocol": page.paragraphs("study_protocol.txt.j2", s=study, verdict=verdict),
+        "protocol": page.paragraphs("study.protocol.j2", s=study, verdict=verdict),
         "folder": folder,
         "one_seed": any(cell.spread.n == 1 for cell in study.cells),
     }
