@@ -16,6 +16,7 @@ BASELINES = (
     ("pixels", "raw pixels", "X", (0, (1, 2))),
 )
 SOFT = "#555555"
+_MANY = 12  # variants
 
 
 def seeds(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:
@@ -62,8 +63,9 @@ def names(study: Study) -> list[str]:
 
 
 def with_legend(size: tuple[float, float], study: Study) -> tuple[float, float]:
-    """The size of a figure with a legend below."""
+    """The size of a figure with a legend below; many names need a wide one."""
     width, height = size
     labels = [name for name, *_ in variants(study)]
+    width = max(width, 9.0) if len(labels) > _MANY else width
     lines = len(BASELINES) + sum(name.count("\n") + 1 for name in labels)
     return width, height + 0.2 * math.ceil(lines / columns_of(width, labels)) + 0.2

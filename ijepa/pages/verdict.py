@@ -1,8 +1,8 @@
 """What the comparisons of a study mean, in words: the same on its page, in Markdown and LaTeX."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ijepa.pages.text import interval, number, points, probability, spoken
+from ijepa.pages.text import NOTHING, interval, number, points, probability, spoken
 from ijepa.study.numbers import Cell, Pair, Study
 from ijepa.study.statistics import ENOUGH, FAILS, HOLDS, MOST, NOTHING_CLAIMED, UNDECIDED, Spread
 
@@ -173,11 +173,10 @@ def health(cell: Cell) -> str:
     words = [str(text).partition(":")[0] for text in cell.health if text]
     names = list(dict.fromkeys(words))
     if len(names) < 2:
-        return "".join(names)
+        return "".join(names) or NOTHING
     return f"{words.count('healthy')} of {len(words)} healthy"
 
 
-def listed(study: Study, values: Sequence[float | None], digits: int = 1) -> str:
+def listed(study: Study, value: Callable[[Cell], float | None], digits: int = 1) -> str:
     """``row value; row value``: a number of each cell, for who cannot see a figure."""
-    pairs = zip(study.cells, values, strict=True)
-    return "; ".join(f"{row(study, cell)} {number(value, digits)}" for cell, value in pairs)
+    return "; ".join(f"{row(study, cell)} {number(value(cell), digits)}" for cell in study.cells)

@@ -25,7 +25,7 @@ def words(study: Study) -> Words:
     """The accuracies and the published numbers."""
     paper = [cell for cell in study.cells if cell.paper is not None]
     published = "; ".join(f"{study.label(cell.variant)} {number(cell.paper)}" for cell in paper)
-    here = verdict.listed(study, [cell.spread.mean for cell in study.cells])
+    here = verdict.listed(study, lambda cell: cell.spread.mean)
     return Words(
         "Accuracy of the variants" + (", here and in the paper" if paper else ""),
         f"Accuracies in percent. Here: {here}."
@@ -113,9 +113,9 @@ def _differences(axes: Axes, cells: Sequence[Cell]) -> list[float]:
     axes.axvline(0, color=style.INK, lw=0.9)
     inside: list[float] = []
     for y, cell in enumerate(cells):
-        if cell.difference is None:
+        if cell.difference is None and cell.spread.n:
             axes.plot(0, y, "s", color=style.INK, ms=4)
-        elif cell.difference.seeds:
+        elif cell.difference and cell.difference.seeds:
             values = cell.difference.differences
             marks.seeds(axes, values, [y + _BELOW] * len(values))
             marks.interval(axes, cell.difference.spread, y, style.BLUE)

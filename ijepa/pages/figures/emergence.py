@@ -58,11 +58,14 @@ def draw(study: Study, path: Path) -> None:
     width = max(2.9 * columns, 4.4) + 0.4
     with style.figure(path, (width, 3.2 * lines + 0.2)) as figure:
         panels = figure.subplots(lines, columns, squeeze=False, sharey=True, sharex=True).ravel()
-        inside = [0.0]
+        inside, xs = [0.0], list[float]()
         for axes, (better, worse) in zip(panels, claimed, strict=False):
             sides = study.label(better), f"over {study.label(worse)}"
             axes.set_title("\n".join(look.wrapped(side, 36) for side in sides))
-            inside += _panel(axes, study, better, worse)
+            places, values = _panel(axes, study, better, worse)
+            xs += places
+            inside += values
+        look.logarithmic(panels[0], xs)  # of all: the panels share it
         for axes in panels[len(claimed) :]:
             axes.set_visible(False)
         high = max(inside) - min(inside) or 1.0
@@ -73,8 +76,8 @@ def draw(study: Study, path: Path) -> None:
         figure.supxlabel(look.wrapped(str(axis(study)), int(13 * width)), fontsize=8.5)
 
 
-def _panel(axes: Axes, study: Study, better: str, worse: str) -> list[float]:
-    """Draw a pair's points; returns what must lie within the frame."""
+def _panel(axes: Axes, study: Study, better: str, worse: str) -> tuple[list[float], list[float]]:
+    """Draw a pair's points; returns where they are, and what must lie within the frame."""
     places = {point.name: point.x for point in study.points}
     pairs = [p for p in study.pairs if (p.better, p.worse) == (better, worse)]
     pairs = [p for p in pairs if p.comparison.seeds]
@@ -90,9 +93,8 @@ def _panel(axes: Axes, study: Study, better: str, worse: str) -> list[float]:
             textcoords="offset points", ha="right", va="bottom",
         )  # fmt: skip
         inside += [*pair.comparison.differences, *marks.limits(pair.comparison.spread)]
-    look.logarithmic(axes, xs)
     axes.margins(x=0.16)
-    return inside
+    return xs, inside
 
 
 def _mark(axes: Axes, x: float, pair: Pair) -> None:
