@@ -81,16 +81,16 @@ def ticks(xs: Sequence[float]) -> list[float]:
     for steps in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
         powers = range(math.floor(low) - 1, math.ceil(high) + 1)
         round_ = [step * 10.0**power for power in powers for step in steps]
-        found = [x for x in round_ if low - pad <= math.log10(x) <= high + pad]
-        if len(found) > 1:
-            return _apart(found, 0.19 * (high - low + 2 * pad))
+        inside = [x for x in round_ if low - pad <= math.log10(x) <= high + pad]
+        if len(inside) > 1:
+            return _sparse(inside, 0.19 * (high - low + 2 * pad))
     return sorted({min(xs), max(xs)})
 
 
-def _apart(found: Sequence[float], least: float) -> list[float]:
+def _sparse(xs: Sequence[float], least: float) -> list[float]:
     """Those whose labels do not meet, from the left; ``least`` in powers of ten."""
-    kept = [found[0]]
-    for x in found[1:]:
+    kept = [xs[0]]
+    for x in xs[1:]:
         if math.log10(x / kept[-1]) >= least:
             kept.append(x)
     return kept
