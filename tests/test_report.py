@@ -15,10 +15,12 @@ from typing import Any
 import evaluated_run
 import numpy as np
 import pytest
+from conftest import ROOT
 from evaluated_run import CLASSES, enter
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
+from ruamel.yaml import YAML
 
 from ijepa import config as configs
 from ijepa import report, results
@@ -28,6 +30,7 @@ from ijepa.masks.multiblock import sample
 from ijepa.pages import page
 from ijepa.pages import run as pages
 from ijepa.pages.figures import confusion, few_label, masks, probes, training
+from ijepa.pages.text import interval
 from ijepa.results import Results
 from ijepa.results.accuracy import Accuracy, Curve, Point
 from ijepa.results.training import Training
@@ -196,6 +199,7 @@ def test_pages_show_the_numbers_of_the_json(built: Path, planted: Results) -> No
         assert shown[4] == f"{row.max:.1f}"
         if row.encoder != "trained":
             assert abs(float(shown[5].replace("−", "-")) - (row.difference or 0)) <= 0.05 + 1e-9
+            assert shown[6] == interval(row.difference_low, row.difference_high, signed=True)
             assert shown[7].split()[-1] == row.verdict
 
 
@@ -228,6 +232,29 @@ def test_what_is_missing_is_said(inside: Path, undrawn: None) -> None:
     assert "There is no health record" in text
     assert text.count(pages.UNRECORDED) >= 3
     assert "Left out" in (inside / "r" / "index.html").read_text()
+
+
+def test_neighbours_of_a_class_are_counted(planted: Results, run: Path) -> None:
+    seen = planted.representation
+    assert seen
+    split = open_store(run / "data" / "prepared").splits["test"]
+    labels = split.labels["kind"]
+    assert seen.shown == len(seen.ids) * 5
+    for name, neighbours in seen.neighbours.items():
+        alike = [
+            labels[near] == labels[q]
+            for q, n in zip(seen.ids, neighbours, strict=True)
+            for near in n
+        ]
+        assert seen.same[name] == sum(alike)
+
+
+def test_the_stage_depends_on_words_and_published_numbers() -> None:
+    """Which no import reaches."""
+    stage = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]["report"]
+    folder = ROOT / "ijepa" / "pages"
+    for path in (p for p in folder.rglob("*") if p.is_file() and not p.suffix.startswith(".py")):
+        assert any(path.is_relative_to(ROOT / dep) for dep in stage["deps"]), path
 
 
 def test_a_figure_that_is_not_drawn_again_is_gone(inside: Path, undrawn: None) -> None:
@@ -273,6 +300,8 @@ def test_the_headline_claims_what_the_intervals_decide(planted: Results) -> None
     tree = dataclasses.replace(planted, table=rows, headline=("class", "linear"))
     text = said(tree)["headline"]
     assert text.index("worse than") < text.index("58.1") < text.index("not told apart from")
+    assert "52.1 %" in text
+    assert "(95 % interval 50.0 to 53.5; chance 10.0 %)" in text
     assert "−6.0 points, −7.0 to −5.0" in text
     assert "better" not in text
     assert "0 are won, 1 lost and 1 undecided" in said(tree)["score"]

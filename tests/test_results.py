@@ -16,6 +16,7 @@ from ijepa import results
 from ijepa.config import Config
 from ijepa.masks import Keys
 from ijepa.masks.multiblock import sample
+from ijepa.model import vit
 from ijepa.results import Results, accuracy, masks, provenance, representation
 from ijepa.store.read import open_store
 from ijepa.tracking import journal
@@ -80,6 +81,8 @@ def test_confusions_are_of_the_first_task_and_of_what_has_an_order(inside: Path)
     assert [matrix.task for matrix in matrices] == ["kind", "count", "distance"]
     assert [matrix.distance is None for matrix in matrices] == [True, False, False]
     for matrix in matrices:
+        labels = open_store().splits["test"].labels[matrix.task]
+        assert np.sum(matrix.counts, axis=1).tolist() == np.bincount(labels).tolist()
         right = 100 * np.trace(np.array(matrix.counts)) / np.sum(matrix.counts)
         assert right == pytest.approx(tasks[matrix.task]["linear"]["trained"]["accuracy"], 1e-5)
 
@@ -130,6 +133,11 @@ def test_what_is_written_is_read_again(inside: Path) -> None:
     (inside / "one.json").write_text('{"run": {}}')
     with pytest.raises(ValueError, match="not of this version"):
         results.read(inside / "one.json")
+
+
+def test_learned_numbers_are_those_of_the_network(inside: Path) -> None:
+    network = vit.load(results.ENCODER)
+    assert gathered().run.weights == sum(p.numel() for p in network.parameters())
 
 
 def test_what_is_missing_is_named(inside: Path) -> None:
