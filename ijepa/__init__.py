@@ -22,7 +22,8 @@ Where to start
                                                                          ``features``
     predictions      features and labels -> classes of the test images   ``probing``, ``probes/``
     metrics          predictions -> accuracies with intervals            ``scores``
-    report           results -> one page, figures, Markdown, JSON        ``reporting/``
+    report           the stages' files -> numbers -> one page, figures,  ``results/``,
+                     Markdown                                            ``pages/``
     ===============  ==================================================  =====================
 
     ``prepare``, ``pretrain``, ``evaluate`` and ``report`` are the four DVC stages (``dvc.yaml``).

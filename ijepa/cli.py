@@ -200,8 +200,8 @@ def _vouch(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from ijepa.pages.study import readme, report
-    from ijepa.study import lock
+    from ijepa.pages import index, study
+    from ijepa.study import lock, vouch
 
     tables = [
         (name, scale)
@@ -212,19 +212,16 @@ def _report(args: argparse.Namespace) -> int:
     if missing or not tables:
         wanted = ", ".join(sorted(missing)) or "any experiment"
         raise ValueError(f"no lock file of {wanted}; `ijepa ablate NAME --scale SCALE` makes it")
+    standing = {table: vouch.standing(*table) for table in tables}
     if args.check:
-        changed = report.check(tables)
-        if not readme.is_current():
-            changed.append(str(readme.README))
+        changed = index.check(tables, standing=standing)
         for path in changed:
             print(f"{path}: not what the lock file gives")
         print(f"{len(tables)} reports: " + (f"{len(changed)} files differ" if changed else "same"))
         return 1 if changed else 0
     for name, scale in tables:
-        print(report.build(name, scale))
-    print(report.index())
-    if readme.write():
-        print(readme.README)
+        print(study.build(name, scale, standing=standing[name, scale]))
+    print(index.write())
     return 0
 
 
@@ -257,11 +254,11 @@ def _export(args: argparse.Namespace) -> None:
 
 def _masks(args: argparse.Namespace) -> None:
     from ijepa import config
-    from ijepa.pages.run import figures
+    from ijepa.pages.figures import masks
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
     stem = args.out.with_suffix("")
-    real = figures.mask_gallery(config.load(), stem)
+    real = masks.draw(config.load(), stem, 8)
     print(f"{stem}.png, {stem}.svg" + ("" if real else " (grey: no prepared data set yet)"))
 
 

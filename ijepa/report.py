@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 
 from ijepa import config as configs
-from ijepa.pages.run import words
+from ijepa.pages import text
 from ijepa.runtime import errors, files
 
 FOLDER = Path("out/report")
-PAGES = ("index.html", *(f"table{number}.html" for number in range(1, 6)))
-OUTS = tuple(FOLDER / name for name in (*PAGES, "report.md", "results.json"))
+OUTS = tuple(FOLDER / name for name in ("index.html", "report.md", "results.json"))
 
 
 def main() -> None:
@@ -26,18 +25,18 @@ def main() -> None:
 
 def report() -> None:
     """Build the report of the run in the working directory, and record that."""
-    from ijepa.pages.run import build  # torch and matplotlib: seconds that --line need not wait
+    from ijepa.pages import run as page  # torch and matplotlib: seconds that --line need not wait
     from ijepa.tracking import journal
 
     settings = configs.load()
 
     def body(run: journal.Run) -> float | None:
-        results = build.build(settings, FOLDER)
+        results = page.build(settings, FOLDER)
         for path in OUTS:
             run.artifact(path)
         for path in sorted((FOLDER / "figures").glob("*.png")):
             run.artifact(path)
-        return words.result(results)
+        return results.accuracy
 
     journal.record("report", settings, body, outs=OUTS)
 
@@ -51,7 +50,21 @@ def line(folder: Path = FOLDER) -> str:
     path = folder / "results.json"
     if not path.is_file():
         raise ValueError(f"{path}: no such file; `dvc repro` makes it")
-    return words.line(files.read_json(path))
+    results = files.read_json(path)  # untyped: the types import torch
+    task, probe = results["headline"]
+    rows = {r["encoder"]: r for r in results["table"] if (r["task"], r["probe"]) == (task, probe)}
+    trained = rows.pop("trained", None)
+    if trained is None:
+        said = f" (no accuracy of {task} {probe})"
+    else:
+        others = ", ".join(
+            f"{name.replace('_', ' ')} {text.number(row['accuracy'])}"
+            for name, row in rows.items()
+        )
+        accuracy = text.plus_minus(trained["accuracy"], trained["low"], trained["high"])
+        said = f" — {text.spoken(task)} {text.spoken(probe)} {accuracy} %"
+        said += f" ({others})" if others else ""
+    return f"report: {folder / 'index.html'}{said}; Omniboard: make omniboard"
 
 
 if __name__ == "__main__":

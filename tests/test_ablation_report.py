@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,9 +18,11 @@ from markupsafe import Markup
 from PIL import Image
 from scipy import stats
 
-from ijepa.pages.study import captions, charts, pages, report, tables
-from ijepa.study import experiment, lock
-from ijepa.study.collect import collect
+from ijepa.pages import figure, index, study, study_tables, verdict
+from ijepa.pages.figures import accuracy, emergence
+from ijepa.runtime.records import plain
+from ijepa.study import experiment, lock, summary
+from ijepa.study.numbers import Study
 
 LABELS = (
     "multi-block",
@@ -97,17 +100,13 @@ class Bench:
         path = self.experiments / f"{name}.{scale}.lock.json"
         path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
-    def build(self, name: str = "made", scale: str = "laptop") -> dict[str, Any]:
-        page = report.build(name, scale, self.folder(name, scale), self.experiments)
+    def build(self, name: str = "made", scale: str = "laptop", **how: Any) -> Study:
+        page = study.build(name, scale, self.folder(name, scale), self.experiments, **how)
         assert page == self.folder(name, scale) / "index.html"
-        results: dict[str, Any] = json.loads((page.parent / "results.json").read_text())
-        return results
+        return study.read(page.parent)
 
-    def collect(self, name: str = "made", scale: str = "laptop") -> dict[str, Any]:
-        """The content of a report, without its drawing."""
-        locked = lock.read(name, scale, self.experiments)
-        chosen = experiment.load(name, self.experiments)
-        return collect(chosen, locked, experiment.load_scale(scale, self.experiments))
+    def numbers(self, name: str = "made", scale: str = "laptop") -> Study:
+        return summary.read(name, scale, self.experiments)
 
     def folder(self, name: str = "made", scale: str = "laptop") -> Path:
         return self.reports / "ablations" / f"{name}.{scale}"
@@ -177,7 +176,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     bench.experiment("grown", 2, points=POINTS, table=None, title="Where it appears")
     bench.lock("grown", "smoke", lambda variant, _: MEANS[variant])
     bench.build("grown", "smoke")
-    report.index(bench.reports)
+    index.write(bench.reports)
     return bench
 
 
@@ -199,7 +198,7 @@ def texts(folder: Path) -> dict[str, str]:
 def test_numbers_are_those_of_the_lock_file(bench: Bench) -> None:
     bench.experiment()
     bench.lock("made", "gpu", lambda variant, _: MEANS[variant], spread=2.0)
-    found = bench.collect("made", "gpu")
+    numbers = bench.numbers("made", "gpu")
     results = lock.read("made", "gpu", bench.experiments)["results"]
     values = {
         v: [results[f"{v}/{seed}"]["metrics"]["class"]["linear"]["trained"] for seed in range(6)]
@@ -207,25 +206,26 @@ def test_numbers_are_those_of_the_lock_file(bench: Bench) -> None:
     }
     tests = {v: stats.ttest_rel(values[v], values["v0"]) for v in ("v1", "v2", "v3")}
     corrected = holm([tests[v].pvalue for v in tests])
-    for cell in found["cells"]:
-        mine = values[cell["variant"]]
-        assert cell["n"] == 6
-        assert cell["mean"] == pytest.approx(np.mean(mine), rel=1e-5)
-        assert cell["std"] == pytest.approx(np.std(mine, ddof=1), rel=1e-5)
-        if cell["variant"] != "v0":
-            test = tests[cell["variant"]]
-            limits = test.confidence_interval()
-            difference = cell["difference"]
-            assert difference["p"] == pytest.approx(test.pvalue, rel=1e-4)
-            assert (difference["low"], difference["high"]) == pytest.approx(
-                tuple(limits), rel=1e-4
-            )
-            assert difference["adjusted"] == pytest.approx(corrected[cell["variant"]], rel=1e-4)
-    assert [cell["gap"] for cell in found["cells"]] == [0.0, -38.7, -34.0, -36.6]
-    first = found["cells"][0]
-    assert (first["random_init"], first["pixels"], first["difference"]) == (32.5, 28.5, None)
-    assert first["knn"] == pytest.approx(first["mean"] - 8, abs=1e-3)
-    assert first["context_ratio"] == pytest.approx(0.205)
+    for cell in numbers.cells:
+        mine = values[cell.variant]
+        assert cell.spread.n == 6
+        assert cell.spread.mean == pytest.approx(np.mean(mine))
+        assert cell.spread.std == pytest.approx(np.std(mine, ddof=1))
+        if cell.difference is not None:
+            test, spread = tests[cell.variant], cell.difference.spread
+            assert cell.difference.p == pytest.approx(test.pvalue)
+            assert (spread.low, spread.high) == pytest.approx(tuple(test.confidence_interval()))
+            assert cell.difference.adjusted == pytest.approx(corrected[cell.variant])
+    assert [cell.gap for cell in numbers.cells] == pytest.approx([0.0, -38.7, -34.0, -36.6])
+    first = numbers.cells[0]
+    assert (first.random_init, first.pixels, first.difference) == (32.5, 28.5, None)
+    assert first.spread.mean is not None
+    assert first.knn == pytest.approx(first.spread.mean - 8)
+    assert first.context_ratio == pytest.approx(0.205)
+    rows = [r for r in numbers.rows if (r.variant, r.encoder) == ("v0", "trained")]
+    assert [r.value for r in rows if r.metric == "class.linear.trained"] == values["v0"]
+    runs = [run for run in numbers.runs if run.variant == "v0"]
+    assert [numbers.value(run) for run in runs] == values["v0"]
 
 
 def holm(ps: list[float]) -> dict[str, float]:
@@ -235,9 +235,9 @@ def holm(ps: list[float]) -> dict[str, float]:
 
 
 def test_what_is_failed_missing_or_single_is_said_everywhere(built: Bench) -> None:
-    found = built.collect()
-    assert [cell["n"] for cell in found["cells"]] == [3, 2, 1, 0]
-    states = {run["key"]: run["status"] for run in found["runs"]}
+    numbers = built.numbers()
+    assert [cell.spread.n for cell in numbers.cells] == [3, 2, 1, 0]
+    states = {run.key: run.status for run in numbers.runs}
     assert len(states) == 12
     assert (states["v1/1"], states["v2/0"], states["v2/1"]) == ("failed", "missing", "done")
     pages = texts(built.folder())
@@ -248,9 +248,9 @@ def test_what_is_failed_missing_or_single_is_said_everywhere(built: Bench) -> No
         assert "seeds 0, 2 missing" in text
         assert text.count("out of memory") >= 3
     for name in ("index.html", "report.md"):
-        assert "Of 12 planned runs 6 are done, 4 failed and 2 missing." in pages[name]
-        assert "† One seed" in pages[name]
-    assert "1†" in pages["index.html"]
+        assert verdict.coverage(numbers) in pages[name]
+        assert "1†" in pages[name]
+    assert "6 are done, 4 failed and 2 missing" in verdict.coverage(numbers)
     assert "random &lt;0.6&gt;" in pages["index.html"]
 
 
@@ -261,20 +261,20 @@ def test_a_run_without_the_metric_is_a_failed_one(bench: Bench) -> None:
 
     bench.experiment()
     bench.lock("made", "smoke", decided, change=change)
-    found = bench.collect("made", "smoke")
-    assert found["cells"][0]["n"] == 0
-    assert {r["reason"] for r in found["runs"] if r["variant"] == "v0"} == {
-        "its metrics have no number for class.linear.trained"
-    }
+    numbers = bench.numbers("made", "smoke")
+    assert numbers.cells[0].spread.n == 0
+    runs = [run for run in numbers.runs if run.variant == "v0"]
+    assert {run.status for run in runs} == {"failed"}
+    assert all("class.linear.trained" in str(run.reason) for run in runs)
 
 
 def test_results_that_no_plan_asks_for_are_named(bench: Bench) -> None:
     bench.experiment()
     bench.lock("made", "smoke", decided)
     bench.experiment(count=3)
-    found = bench.collect("made", "smoke")
-    assert found["strays"] == ["v3/0", "v3/1"]
-    assert "2 results of no run of this plan: v3/0, v3/1" in found["verdict"]["coverage"]
+    numbers = bench.numbers("made", "smoke")
+    assert numbers.strays == ("v3/0", "v3/1")
+    assert "v3/0, v3/1" in verdict.coverage(numbers)
 
 
 def equal(results: dict[str, Result]) -> None:
@@ -282,65 +282,69 @@ def equal(results: dict[str, Result]) -> None:
         result["metrics"]["class"]["linear"]["trained"] = 50.0
 
 
-def test_verdicts_in_words(bench: Bench) -> None:
-    def say(scale: str, claim: dict[str, Any], means: Callable[[str, str | None], float]) -> str:
+def test_the_verdict_is_on_all_pairs_and_its_words_have_its_numbers(bench: Bench) -> None:
+    def judge(scale: str, claim: dict[str, Any], **how: Any) -> tuple[Study, str]:
         bench.experiment(claim={"text": "Yes.", "by": "us", "margin": 0, **claim})
-        bench.lock("made", scale, means)
-        return str(bench.collect("made", scale)["verdict"]["sentence"])
+        bench.lock("made", scale, **{"means": decided, **how})
+        numbers = bench.numbers("made", scale)
+        return numbers, verdict.sentence(numbers)
 
-    text = say("gpu", {"best": "v0"}, decided)
-    assert text.startswith("The claim holds at gpu scale and n = 6: all 3 differences are decided")
-    text = say("gpu", {"order": ["v1", "v0"]}, decided)
-    assert re.fullmatch(
-        r"The claim does not hold at gpu scale and n = 6: “rasterized \(quadrants\) & more_of_it”"
-        r" over “multi-block” is −\d+\.\d points \(95 % interval \[−.*, −.*\], adjusted p <"
-        r" 0\.001\)\.",
-        text,
-    )
+    numbers, text = judge("gpu", {"best": "v0"})
+    assert numbers.verdict.decision == "holds"
+    assert "n = 6: all 3 differences" in text
+    numbers, text = judge("gpu", {"order": ["v1", "v0"]})
+    assert numbers.verdict.decision == "does not hold"
+    mean = numbers.pairs[0].comparison.spread.mean or 0.0
+    assert f"“{LABELS[1]}” over “{LABELS[0]}” is −{-mean:.1f} points" in text
     values = iter([50.0, 50.3, 51.0, 49.0, 50.0, 49.4])  # v0 at three seeds, v1 at three seeds
 
     def change(results: dict[str, Result]) -> None:
         for key in ("v0/0", "v0/1", "v0/2", "v1/0", "v1/1", "v1/2"):
             results[key]["metrics"]["class"]["linear"]["trained"] = next(values)
 
-    bench.experiment(claim={"text": "Yes.", "by": "us", "margin": 0, "pairs": [["v1", "v0"]]})
-    bench.lock("made", "laptop", decided, change=change)
-    found = bench.collect()["verdict"]
+    numbers, text = judge("laptop", {"pairs": [["v1", "v0"]]}, change=change)
     # differences -1, -0.3, -1.6: mean -0.967, std 0.651; 6 seeds: 2.571 x 0.651 / 6^0.5 = 0.683
-    assert found["needed"] == 6
-    assert found["sentence"] == (
-        "The claim is undecided at laptop scale and n = 3; the difference points the other way in"
-        " all 3 seeds; about 6 seeds would decide it."
-    )
-    text = say("laptop", {"order": ["v0", "v1", "v2"]}, lambda v, _: MEANS[v])
-    assert "of 2 differences point" in text
-    bench.lock("made", "laptop", lambda *_: 50.0, change=equal)
-    text = bench.collect()["verdict"]["sentence"]
-    assert "0 of 2 differences point the claimed way on average; more than 1,000 seeds" in text
-    bench.experiment(claim={"text": "Yes.", "by": "us", "margin": 0, "order": ["v0", "v1"]})
-    assert "the difference is 0 in all 3 seeds" in bench.collect()["verdict"]["sentence"]
+    assert (numbers.verdict.decision, numbers.verdict.needed) == ("undecided", 6)
+    assert "the other way in all 3 seeds; about 6 seeds" in text
+    numbers, text = judge("laptop", {"order": ["v0", "v1", "v2"]}, change=equal)
+    assert numbers.verdict.needed is None
+    assert "0 of 2 differences" in text
+    assert "more than 1,000 seeds" in text
     bench.experiment("nothing")
-    assert (
-        "there is no seed to compare a pair with"
-        in bench.collect("nothing")["verdict"]["sentence"]
-    )
+    assert "no seed to compare" in verdict.sentence(bench.numbers("nothing"))
 
 
 def test_the_margin_is_asked_for_of_the_claim_and_not_of_the_reference(bench: Bench) -> None:
     claim = {"text": "Yes.", "by": "us", "margin": 14.0, "best": "v0"}
     bench.experiment(claim=claim)
     bench.lock("made", "gpu", decided)
-    found = bench.collect("made", "gpu")
-    assert found["verdict"]["decision"] == "does not hold"  # ten points, fourteen were asked for
-    assert all(c["difference"]["adjusted"] < 0.05 for c in found["cells"][1:])
-    assert "and more than 14 is claimed" in found["verdict"]["sentence"]
-    assert "> 14" in str(tables.pairs(found))
+    numbers = bench.numbers("made", "gpu")
+    assert numbers.verdict.decision == "does not hold"  # ten points, fourteen were asked for
+    differences = [cell.difference for cell in numbers.cells if cell.difference]
+    assert all((one.adjusted or 1) < 0.05 for one in differences)
+    assert "more than 14 is claimed" in verdict.sentence(numbers)
+    assert "> 14" in study_tables.pairs(numbers).markdown()
+
+
+def test_of_which_code_the_results_are_is_said_where_somebody_looked(bench: Bench) -> None:
+    bench.experiment()
+    bench.lock("made", "smoke", decided)
+    keys = [run.key for run in bench.numbers("made", "smoke").runs]
+    assert verdict.standing(bench.numbers("made", "smoke")) == ""
+    standing = dict.fromkeys(keys, "today") | {keys[0]: "vouched", keys[1]: "older"}
+    numbers = bench.build("made", "smoke", standing=standing)
+    text = "Of 8 results 6 are of today&#39;s code, 1 is vouched for, 1 is of older code."
+    page = (bench.folder("made", "smoke") / "index.html").read_text()
+    assert text in page
+    assert text in index.write(bench.reports).read_text()
+    assert {run.key: run.standing for run in numbers.runs} == standing
+    assert study_tables.runs(numbers).markdown().count("| today |") == 6
 
 
 def test_the_same_bytes_from_results_alone(built: Bench, tmp_path: Path) -> None:
     folder = built.folder()
     shutil.copy(folder / "results.json", tmp_path)
-    report.render(tmp_path)
+    study.render(tmp_path)
     for file in folder.rglob("*"):
         if file.is_file():
             assert file.read_bytes() == (tmp_path / file.relative_to(folder)).read_bytes(), file
@@ -354,7 +358,7 @@ def test_check_names_what_was_changed_and_nothing_else(built: Bench, tmp_path: P
     (folder / "figures" / "cost.svg").unlink()
     (folder / "figures" / "old.png").write_bytes(b"")
     (reports / "index.html").write_text("")
-    found = report.check([("grown", "smoke")], folder.parent, built.experiments)
+    found = index.check([("grown", "smoke")], folder.parent, built.experiments)
     names = ("ablations/grown.smoke/figures/cost.svg", "ablations/grown.smoke/figures/old.png",
              "ablations/grown.smoke/report.md", "index.html")  # fmt: skip
     assert found == [f"{reports.as_posix()}/{name}" for name in names]
@@ -388,17 +392,33 @@ def test_every_number_leads_to_its_runs(built: Bench, report_of: tuple[str, str]
     page = (built.folder(*report_of) / "index.html").read_text()
     links = Links(page)
     assert links.open == []
-    found = built.collect(*report_of)
-    for cell in found["cells"]:
-        assert cell["n"] == 0 or f"#{tables.anchor(cell)}" in links.links
+    numbers = built.numbers(*report_of)
+    for cell in numbers.cells:
+        assert cell.spread.n == 0 or f"#{study_tables.anchor(cell)}" in links.links
     for link in links.links:  # and the page needs no other file
         assert link[1:] in links.ids if link.startswith("#") else link.startswith("data:image/")
-    for run in found["runs"]:
-        if run["status"] == "done":
-            for value in (run["signature"], run["encoder"], run["commit"]):
+    for run in numbers.runs:
+        if run.done:
+            for value in (run.signature, run.encoder, run.commit):
                 assert f'title="{value}"' in page
-            for number in run["ids"].values():
-                assert f"<code>{number}</code>" in page
+            assert "<br>".join(str(run.ids[s]) for s in run.ids) in page
+
+
+def test_every_figure_draws_and_speaks_where_it_has_numbers_alone(
+    built: Bench, bench: Bench
+) -> None:
+    bench.experiment()
+    nothing = bench.numbers()
+    assert [f.__name__ for f in study.FIGURES if f.needs(nothing)] == [accuracy.__name__]
+    unpublished = replace(nothing, cells=tuple(replace(c, paper=None) for c in nothing.cells))
+    assert not any(f.needs(unpublished) for f in study.FIGURES)
+    for report_of in (("made", "laptop"), ("grown", "smoke")):
+        numbers = built.numbers(*report_of)
+        for shown in figure.shown(study.FIGURES, numbers):
+            assert shown.words.title
+            assert shown.words.caption
+            for variant in numbers.variants:  # who cannot see it gets the numbers
+                assert variant.label in shown.words.alt
 
 
 def test_no_figure_clips_what_it_shows(built: Bench) -> None:
@@ -465,40 +485,26 @@ def test_the_latex_table_compiles(
         subprocess.run([tool, *halt, "a.tex"], cwd=tmp_path, check=True, capture_output=True)
 
 
-def test_latex_escapes() -> None:
-    assert pages.escape("a_b & 50 % of {x} #1 $2 ~^\\") == (
-        r"a\_b \& 50 \% of \{x\} \#1 \$2 \textasciitilde{}\textasciicircum{}\textbackslash{}"
-    )
-    assert pages.escape("−1.0 ± 2 ≥ “q”, é ％ 図") == r"$-$1.0 $\pm$ 2 $\ge$ ``q'', é \% ?"
-    assert pages.escape("[−1, +1]*").startswith("{[}")
-
-
-def test_the_sheet_has_the_numbers(built: Bench) -> None:
+def test_the_sheet_has_the_numbers_in_full(built: Bench) -> None:
     rows = list(csv.DictReader((built.folder() / "table.csv").read_text().splitlines()))
-    for row, cell in zip(rows, built.collect()["cells"], strict=True):
-        assert row["label"] == cell["label"]
-        assert row["mean"] == ("" if cell["mean"] is None else str(cell["mean"]))
-        assert int(row["n"]) == cell["n"]
+    for row, cell in zip(rows, study.read(built.folder()).cells, strict=True):
+        for key in ("n", "mean", "std", "low", "high"):
+            value = getattr(cell.spread, key)
+            assert row[key] == ("" if value is None else str(value))
+        mean = cell.difference.spread.mean if cell.difference else None
+        assert row["difference"] == ("" if mean is None else str(mean))
 
 
 def test_emergence_is_drawn_against_compute(built: Bench) -> None:
-    found = built.collect("grown", "smoke")
+    numbers = built.numbers("grown", "smoke")
     # 6 x 203,456 parameters x patches x images; patches of 4 of 32 x 32 pixels are 64, of 2: 256
-    compute = {c["point"]: c["compute"] for c in found["comparisons"]}
-    assert list(compute) == ["start", "finer"]
-    assert compute["start"] == pytest.approx(6 * 203456 * 64 * 20000, rel=1e-5)
-    assert compute["finer"] / compute["start"] == pytest.approx(4 * 4, rel=1e-4)
-    assert "patches" in captions.axis(found)
-    for run in found["runs"]:
-        run["patches"] = None
-    assert captions.axis(found).endswith("encoder parameters × images seen")
-    assert found["verdict"]["points"] == ["undecided", "undecided"]
-
-
-def test_points_that_would_cover_each_other_are_moved_apart() -> None:
-    moved = np.log(charts._apart([1e12, 4e12, 4e12, 1.6e13]))
-    assert np.diff(moved).min() > 0.08 * (moved[-1] - moved[0])
-    assert charts._apart([4e12, 1e12]) == pytest.approx([4e12, 1e12])
+    compute = {pair.point: pair.compute for pair in numbers.pairs}
+    assert compute == {"start": 6 * 203456 * 64 * 20000, "finer": 6 * 203456 * 256 * 80000}
+    assert numbers.compute == "patches"
+    assert "patches" in str(emergence.axis(numbers))
+    assert emergence.axis(replace(numbers, compute=None)) is None, "and its points have no x"
+    assert not emergence.needs(replace(numbers, compute=None))
+    assert numbers.verdict.points == ("undecided", "undecided")
 
 
 def test_baselines_of_their_own_are_told_apart(bench: Bench) -> None:
@@ -508,19 +514,21 @@ def test_baselines_of_their_own_are_told_apart(bench: Bench) -> None:
 
     bench.experiment()
     bench.lock("made", "laptop", decided, change=change)
-    random, raw = bench.collect()["baselines"]
-    assert (random["encoder"], random["shared"], random["mean"]) == ("random_init", False, 31.0)
-    assert (raw["encoder"], raw["shared"], raw["std"]) == ("pixels", True, 0.0)
-    names = [row.cells[0] for row in tables.accuracies(bench.collect()).rows]
-    assert names[-2:] == ["random init (multi-block)", "raw pixels"]
+    numbers = bench.numbers()
+    random, raw = numbers.baselines
+    assert (random.encoder, random.shared, random.spread.mean) == ("random_init", False, 31.0)
+    assert (raw.encoder, raw.shared, raw.spread.std) == ("pixels", True, 0.0)
+    names = [row.cell(0).shown for row in study_tables.accuracies(numbers).rows]
+    assert names[-2:] == [f"random init ({LABELS[0]})", "raw pixels"]
 
 
 def test_settings_are_set_against_those_of_the_papers_scale(bench: Bench) -> None:
     bench.experiment(base={"train.batch_size": 16}, at={"laptop": {"train.lr": 0.002}})
     chosen = experiment.load("made", bench.experiments)
-    scales = [experiment.load_scale(name, bench.experiments) for name in ("laptop", "gpu")]
-    found = collect(chosen, lock.read("made", "laptop", bench.experiments), *scales)
-    assert found["settings"] == [{"key": "train.lr", "here": 0.002, "paper": None}]
+    here, there = (experiment.load_scale(name, bench.experiments) for name in ("laptop", "gpu"))
+    locked = lock.read("made", "laptop", bench.experiments)
+    (setting,) = summary.collect(chosen, locked, here, there).settings
+    assert (setting.key, setting.here, setting.paper) == ("train.lr", 0.002, None)
 
 
 def test_the_page_over_all_has_every_report_but_smokes(built: Bench, tmp_path: Path) -> None:
@@ -529,9 +537,9 @@ def test_the_page_over_all_has_every_report_but_smokes(built: Bench, tmp_path: P
             folder = tmp_path / "ablations" / f"{name}.{shown}"
             folder.mkdir(parents=True, exist_ok=True)
             results = json.loads((built.folder(name, scale) / "results.json").read_text())
-            results["scale"]["name"] = shown
+            results["scale"] = shown
             (folder / "results.json").write_text(json.dumps(results))
-        return report.index(tmp_path).read_text()
+        return index.write(tmp_path).read_text()
 
     smoke = page(("grown", "smoke", "smoke"))
     assert "ablations/grown.smoke/index.html" in Links(smoke).links, "there is nothing else"
@@ -541,29 +549,41 @@ def test_the_page_over_all_has_every_report_but_smokes(built: Bench, tmp_path: P
         assert f"ablations/{name}/index.html" in links
         assert f"ablations/{name}/figures/accuracy.png" in links
     assert not [link for link in links if "smoke" in link]
-    for name, scale in (("made", "laptop"), ("grown", "smoke")):
-        found = built.collect(name, scale)
-        assert str(Markup.escape(found["verdict"]["sentence"])) in everything
-        assert found["title"] in everything
+    for name, scale in (("made", "laptop"), ("grown", "gpu")):
+        numbers = study.read(tmp_path / "ablations" / f"{name}.{scale}")
+        assert str(Markup.escape(verdict.sentence(numbers))) in everything
+        assert numbers.title in everything
     assert everything.index("Made-up table") < everything.index(
         "Where it appears"
     )  # Table 6, none
 
 
-def test_real_experiments_make_reports() -> None:
+def test_results_of_another_version_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"name": "old"}')
+    with pytest.raises(ValueError, match=r"results.json: Study: not of this version"):
+        study.read(tmp_path)
+
+
+@pytest.mark.parametrize("scale", ["laptop", "gpu"])
+def test_real_experiments_make_reports(scale: str) -> None:
     for name in experiment.names():
-        for scale in ("laptop", "gpu"):
-            chosen = experiment.load(name)
-            locked = lock.read(name, scale, Path("nowhere"))
-            found = collect(chosen, locked, experiment.load_scale(scale))
-            said = "undecided" if chosen.claim.pairs else "nothing is claimed"
-            assert found["verdict"]["decision"] == said
-            parse_tex(pages.tex(found))
+        chosen = experiment.load(name)
+        locked = lock.read(name, scale, Path("nowhere"))
+        numbers = summary.collect(chosen, locked, experiment.load_scale(scale))
+        said = "undecided" if chosen.claim.pairs else "nothing is claimed"
+        assert numbers.verdict.decision == said
+
+
+def test_the_committed_numbers_are_what_their_lock_files_give() -> None:
+    reports = [(name, scale) for name, scale in lock.listing() if scale != "smoke"]
+    assert ("target_scale", "laptop") in reports
+    for name, scale in reports:
+        committed = study.read(study.FOLDER / f"{name}.{scale}")
+        standing = {run.key: run.standing for run in committed.runs if run.standing}
+        assert plain(summary.read(name, scale, standing=standing)) == plain(committed), name
 
 
 @pytest.mark.slow
 def test_the_committed_reports_are_what_their_lock_files_give() -> None:
-    """Also their style, which is that of the report of a run."""
-    found = [(name, scale) for name, scale in lock.listing() if scale != "smoke"]
-    assert ("target_scale", "laptop") in found
-    assert report.check(found) == []
+    reports = [(name, scale) for name, scale in lock.listing() if scale != "smoke"]
+    assert index.check(reports) == []

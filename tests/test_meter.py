@@ -12,7 +12,6 @@ import pytest
 import torch
 from conftest import tiny
 
-from ijepa.pages.run import words
 from ijepa.pretrain import Tail
 from ijepa.store.read import Store
 from ijepa.tracking import journal, runs
@@ -298,25 +297,3 @@ def test_the_stage_records_it_and_the_journal_shows_it(
     journal.record("pretrain", tiny(), lambda recorded: None)
     assert runs.listing()[0].cost is None
     assert "cost" not in runs.show(runs.listing()[0].id).split("\n\n")[0]
-
-
-def test_the_table_of_costs_says_what_is_known() -> None:
-    counted = {"images": 12800, "flops": 51_200_000_000_000, "flops_per_image": 4e9}
-    rows = {what: value for what, value, _ in words.cost(counted, COST)}
-    assert rows == {
-        "operations per image": "4\u00a0GFLOP", "operations in all": "51.2\u00a0TFLOP",
-        "images seen": "12,800", "device time": "1 min 30 s", "energy": "5.4\u00a0kJ",
-        "peak memory": "0.5 GiB",
-    }  # fmt: skip
-    silent = words.cost(counted, COST | {"energy_joules": None, "energy_source": None})
-    assert {what: value for what, value, _ in silent}["energy"] == "not reported"
-    assert [row[0] for row in words.cost(counted, None)] == list(rows)[:3]
-    assert words.cost(dict.fromkeys(counted), None) == []
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [(0.0, "0 J"), (999.4, "999 J"), (999.6, "1 kJ"), (1.534e12, "1.53 TJ"), (2e27, "2e+03 YJ")],
-)
-def test_quantities_have_three_digits_and_a_prefix(value: float, said: str) -> None:
-    assert words.scaled(value, "J").replace("\u00a0", " ") == said

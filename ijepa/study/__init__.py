@@ -1,5 +1,6 @@
 """Ablations: experiments as data, run with several seeds, judged, and reported.
 
 ``experiment`` reads ``experiments/NAME.yaml`` (one file a table) and ``experiments/scales/*.yaml``
-(how large). The other modules make runs of them, run them, and turn their lock files into pages.
+(how large). ``plan``, ``runner`` and their like make runs of them and run them into lock files;
+``rows`` and ``summary`` turn a lock file into ``numbers``, which ``ijepa.pages`` shows.
 """

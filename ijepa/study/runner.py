@@ -4,10 +4,10 @@ import importlib
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ijepa.pages.run.words import duration
 from ijepa.runtime import environment, errors, files
 from ijepa.study import bench, job, lock, plan
 from ijepa.study.experiment import Experiment, Scale, load, load_scale, names
@@ -210,7 +210,11 @@ class _Watch:
         words = (
             "done" if result["status"] == "done" else f"FAILED: {result['reason']} ({spec['log']})"
         )
-        rest = f"; {count - len(self.ended)} left, about {duration(left)}" if left else ""
+        rest = (
+            f"; {count - len(self.ended)} left, about {timedelta(seconds=round(left))}"
+            if left
+            else ""
+        )
         print(f"[{len(self.ended)}/{count}] {what}: {words}{rest}", flush=True)
 
     def refuse_failure(self) -> None:
@@ -236,9 +240,8 @@ def _summary(
         if result["status"] == "done" and content["provenance"][key]["seconds"]
     ]
     seconds = statistics.median(timed) if timed else 60 * scale.minutes
-    estimate = (
-        f", about {duration(seconds * len(todo) / jobs)} with {jobs} at once" if todo else ""
-    )
+    about = timedelta(seconds=round(seconds * len(todo) / jobs))
+    estimate = f", about {about} with {jobs} at once" if todo else ""
     return (
         f"{scale.name}: {len(tables)} experiments, {len(chosen)} cells, {len(once)} runs"
         f" ({len(chosen) - len(once)} shared): {len(todo)} to do, {len(once) - len(todo)} known"

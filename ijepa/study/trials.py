@@ -6,11 +6,12 @@ from typing import Any
 
 from ijepa.study import experiment
 from ijepa.study.experiment import Experiment, Scale, Variant
+from ijepa.study.numbers import Trials
 
 
 def count(
     chosen: Experiment, recipes: Experiment, locked: Mapping[str, Any], scale: Scale, default: str
-) -> dict[str, Any]:
+) -> Trials:
     """The trials behind each variant of an experiment that is ``tuned``.
 
     Args:
@@ -21,8 +22,7 @@ def count(
         default: ``objective.name`` where nothing sets it.
 
     Returns:
-        ``experiment``, ``metric`` and ``seeds`` of the trials, and ``runs``: variant -> number of
-        runs that are done and have its objective.
+        Of each variant the number of runs that are done and have its objective.
     """
 
     def objective(of: Experiment, variant: Variant) -> str:
@@ -34,9 +34,5 @@ def count(
         for result in locked["results"].values()
         if result["status"] == "done" and result["variant"] in recipes.variants
     )
-    return {
-        "experiment": recipes.name,
-        "metric": recipes.metric,
-        "seeds": list(locked["seeds"]),
-        "runs": {v.name: tried[objective(chosen, v)] for v in chosen.variants.values()},
-    }
+    runs = {v.name: tried[objective(chosen, v)] for v in chosen.variants.values()}
+    return Trials(recipes.name, recipes.metric, tuple(locked["seeds"]), runs)

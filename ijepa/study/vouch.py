@@ -108,6 +108,12 @@ def outdated(names: Sequence[str], scale_name: str) -> Groups:
     return groups
 
 
+def standing(name: str, scale_name: str) -> dict[str, str]:
+    """How each result of an experiment stands to today's code: see ``lock.standing``."""
+    runs = plan.resolve(load(name), load_scale(scale_name), plan.committed_params())
+    return lock.standing(lock.read(name, scale_name), runs)
+
+
 def choices(config: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
     """What a run chooses among: names, switches, lists of names, and whether a number is 0."""
     chosen: dict[str, str] = {}

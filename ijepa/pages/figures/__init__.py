@@ -1,0 +1,1 @@
+"""Every figure of every page, one a file: see ``ijepa.pages.figure``."""

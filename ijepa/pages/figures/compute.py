@@ -1,0 +1,99 @@
+"""A study's accuracy against the FLOPs and the device-hours of pretraining."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from ijepa.pages import look, marks, style, verdict
+from ijepa.pages.figure import Words
+from ijepa.pages.text import number, scaled
+from ijepa.study.numbers import Cell, Study
+
+PICTURE = False
+_APART = 1.05  # budgets that differ by less are one
+
+
+def needs(study: Study) -> bool:
+    """FLOPs that differ enough to be an axis."""
+    return differ(study.cells)
+
+
+def differ(cells: Sequence[Cell]) -> bool:
+    """Whether the cells' FLOPs are known, and those of the most are more than of the least."""
+    known = [c.cost.flops for c in cells if c.spread.mean is not None and c.cost.flops]
+    return len(known) > 1 and max(known) > _APART * min(known)
+
+
+def groups(study: Study) -> list[list[str | None]]:
+    """Names of points whose runs learn from the same data, in the page's order.
+
+    Accuracies are compared with each other along a line, so a line stays within one data set.
+    """
+    by_data: dict[str, list[str | None]] = {}
+    for point in study.points:
+        by_data.setdefault(repr(point.data), []).append(point.name)
+    return list(by_data.values()) or [[None]]
+
+
+def words(study: Study) -> Words:
+    """FLOPs and accuracy of each cell."""
+    listed = "; ".join(
+        f"{verdict.row(study, cell)} {scaled(cell.cost.flops, 'FLOP')}, {number(cell.spread.mean)}"
+        for cell in study.cells
+    )
+    return Words(
+        "Accuracy against the cost of pretraining",
+        f"Total FLOPs and accuracy in percent: {listed}.",
+        "Mean over seeds with one standard deviation to each side; a line joins a variant's points"
+        " on one data set. Grey lines: the same probe on a random encoder and on raw pixels. FLOPs"
+        " are analytic, forward and backward, teacher included. Device-hours are wall time of the"
+        " training loop times devices, on the machines that the table of runs names; other work on"
+        " the same machine is in them.",
+    )
+
+
+def draw(study: Study, path: Path) -> None:
+    """A row of panels for each data set: against FLOPs, and against device-hours."""
+    data = groups(study)
+    scales = [("flops", 1.0, "FLOPs of pretraining")]
+    if any(cell.cost.device_seconds for cell in study.cells):
+        scales.append(("device_seconds", 3600.0, "device-hours of pretraining"))
+    size = 3.5 * len(scales) + 0.6, 2.9 * len(data)
+    with style.figure(path, marks.with_legend(size, study)) as figure:
+        grid = figure.subplots(len(data), len(scales), squeeze=False, sharey="row")
+        for row, points in zip(grid, data, strict=True):
+            for axes, (key, unit, text) in zip(row, scales, strict=True):
+                _lines(axes, study, points, key, unit)
+                axes.set_xlabel(text)
+            if len(data) > 1:
+                row[0].set_title(look.wrapped(verdict.place(study, str(points[0])), 40))
+            row[0].set_ylabel(f"{verdict.metric(study.metric)} (%)")
+        look.legend(figure, grid.ravel(), marks.names(study))
+
+
+def _lines(axes: Axes, study: Study, points: Sequence[str | None], key: str, unit: float) -> None:
+    """A line for each variant through its points; a variant of one point is a mark."""
+    costs: list[float] = []
+    for variant, (name, colour, marker) in zip(study.variants, marks.variants(study), strict=True):
+        cells = [c for c in study.cells if c.variant == variant.name and c.point in points]
+        known = sorted(
+            (getattr(c.cost, key) / unit, c.spread.mean, c.spread.std)
+            for c in cells
+            if getattr(c.cost, key) and c.spread.mean is not None
+        )
+        xs, means = [x for x, _, _ in known], [mean for _, mean, _ in known]
+        costs += xs
+        axes.plot(xs, means, color=colour, lw=1.3, alpha=0.8, zorder=2)
+        for x, mean, std in known:
+            axes.errorbar(
+                x, mean, yerr=std, fmt=marker, color=colour, ms=6.5, mec="white", mew=0.6,
+                elinewidth=1.1, zorder=3, label=name,
+            )  # fmt: skip
+    for encoder, name, _, dashes in marks.BASELINES:
+        for one in study.baselines:
+            level = one.spread.mean
+            if (one.point, one.encoder) == (points[0], encoder) and level is not None:
+                axes.axhline(level, color=marks.SOFT, lw=1.0, ls=dashes, zorder=1, label=name)
+    look.logarithmic(axes, costs)
+    axes.margins(x=0.1)

@@ -1,0 +1,104 @@
+"""A study's claimed differences at points that are budgets, against compute."""
+
+import math
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from ijepa.pages import look, marks, style, verdict
+from ijepa.pages.figure import Words
+from ijepa.pages.figures import compute
+from ijepa.pages.text import number
+from ijepa.study.numbers import Pair, Study
+from ijepa.study.statistics import FAILS, HOLDS, UNDECIDED
+
+PICTURE = False
+_DECISION = {HOLDS: style.GREEN, FAILS: style.RED, UNDECIDED: style.BLUE}
+_COMPUTE = {
+    "flops": "FLOPs of pretraining, forward and backward, the mean of the two",
+    "patches": "approximate compute of pretraining, 6 × encoder parameters × patches × images",
+    "images": "approximate compute of pretraining, encoder parameters × images seen",
+}
+
+
+def needs(study: Study) -> bool:
+    """Points that are budgets of one thing: not other data, nor other lengths for each variant."""
+    budgets = len(compute.groups(study)) == 1 and not any(p.equal_compute for p in study.points)
+    return bool(study.points and study.pairs and budgets and axis(study))
+
+
+def axis(study: Study) -> str | None:
+    """What the points are drawn against: compute where runs tell it, else the points' own x."""
+    if study.compute is not None:
+        return _COMPUTE[study.compute]
+    return "x as the experiment's file has it" if all(p.x for p in study.points) else None
+
+
+def words(study: Study) -> Words:
+    """The differences of all claimed pairs."""
+    listed = "; ".join(
+        f"{verdict.pair(study, pair)} {number(pair.comparison.spread.mean, signed=True)}"
+        for pair in study.pairs
+    )
+    return Words(
+        "Claimed differences against compute",
+        f"Paired differences of each claimed pair at each point. {listed}.",
+        "Mean difference paired by seed with its 95 % interval over seeds; above the zero line the"
+        " claim points the right way. Green is decided for the claim, red against it, blue"
+        " undecided. An interval that meets the frame goes on beyond; points of nearly the same"
+        f" compute stand side by side. The horizontal axis: {axis(study)}.",
+    )
+
+
+def draw(study: Study, path: Path) -> None:
+    """A panel for each claimed pair: difference with interval against compute."""
+    claimed = study.claim.pairs
+    columns = min(3, len(claimed))
+    lines = math.ceil(len(claimed) / columns)
+    width = max(2.9 * columns, 4.4) + 0.4
+    with style.figure(path, (width, 3.2 * lines + 0.2)) as figure:
+        panels = figure.subplots(lines, columns, squeeze=False, sharey=True, sharex=True).ravel()
+        inside, xs = [0.0], list[float]()
+        for axes, (better, worse) in zip(panels, claimed, strict=False):
+            sides = study.label(better), f"over {study.label(worse)}"
+            axes.set_title("\n".join(look.wrapped(side, 36) for side in sides))
+            places, values = _panel(axes, study, better, worse)
+            xs += places
+            inside += values
+        look.logarithmic(panels[0], xs)  # of all: the panels share it
+        for axes in panels[len(claimed) :]:
+            axes.set_visible(False)
+        high = max(inside) - min(inside) or 1.0
+        below = 0.025 * max(len(point.label) for point in study.points) + 0.03  # share
+        panels[0].set_ylim(min(inside) - high * below / (1 - below), max(inside) + 0.06 * high)
+        for axes in panels[::columns]:
+            axes.set_ylabel("difference (points)")
+        figure.supxlabel(look.wrapped(str(axis(study)), int(13 * width)), fontsize=8.5)
+
+
+def _panel(axes: Axes, study: Study, better: str, worse: str) -> tuple[list[float], list[float]]:
+    """Draw a pair's points; returns where they are, and what must lie within the frame."""
+    places = {point.name: point.x for point in study.points}
+    pairs = [p for p in study.pairs if (p.better, p.worse) == (better, worse)]
+    pairs = [p for p in pairs if p.comparison.seeds]
+    axes.axhline(0, color=style.INK, lw=0.9)
+    given = [p.compute if study.compute else places[str(p.point)] for p in pairs]
+    xs = look.apart([x or 0.0 for x in given])
+    inside: list[float] = []
+    for x, pair in zip(xs, pairs, strict=True):
+        _mark(axes, x, pair)
+        axes.annotate(
+            verdict.place(study, str(pair.point)), (x, 0.02), rotation=90, fontsize=7,
+            xycoords=axes.get_xaxis_transform(), xytext=(-4, 0), color=marks.SOFT,
+            textcoords="offset points", ha="right", va="bottom",
+        )  # fmt: skip
+        inside += [*pair.comparison.differences, *marks.limits(pair.comparison.spread)]
+    axes.margins(x=0.16)
+    return xs, inside
+
+
+def _mark(axes: Axes, x: float, pair: Pair) -> None:
+    values = pair.comparison.differences
+    marks.seeds(axes, [x] * len(values), values)
+    colour = _DECISION[pair.comparison.decision]
+    marks.interval(axes, pair.comparison.spread, x, colour, upright=True)

@@ -1,0 +1,250 @@
+"""The page of one run: ``out/report``, from the numbers of its stages.
+
+``build`` gathers, draws and writes; ``write`` makes the pages of what ``results.json`` holds.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from ijepa import results as numbers
+from ijepa import variants
+from ijepa.config import Config
+from ijepa.pages import figure, page, published
+from ijepa.pages.figure import Shown
+from ijepa.pages.figures import (
+    confusion,
+    few_label,
+    mask_sizes,
+    masks,
+    neighbours,
+    patches,
+    probes,
+    training,
+)
+from ijepa.pages.table import Cell, Row, Table
+from ijepa.pages.text import NOTHING, duration, interval, method, number, points, scaled, spoken
+from ijepa.results import Results, representation
+from ijepa.results.accuracy import Accuracy
+from ijepa.store.read import PREPARED, open_store
+
+CHARTS = (probes, few_label, confusion, training, mask_sizes)
+SECTIONS = {
+    "results": (probes, few_label, confusion),
+    "training": (training,),
+    "masks": (masks, mask_sizes),
+    "representation": (patches, neighbours),
+}
+UNRECORDED = "no record here"
+ITEMS = "95\u00a0%\u00a0interval"  # over images: the paragraph of intervals says so
+OPTIMISTIC = "max over candidates (chosen on test, optimistic)"
+MARKS = {"better": "▲ better", "worse": "▼ worse", "undecided": "◇ undecided"}
+METERS = {
+    "nvml": "the GPUs' own counters (NVML)",
+    "rapl": "the processors' counters (RAPL): the whole machine's, without its memory",
+    None: "no counter that this user may read",
+}
+
+
+def build(settings: Config, folder: Path) -> Results:
+    """Write ``results.json``, ``figures/``, ``index.html`` and ``report.md``.
+
+    Args:
+        settings: the run's parameters.
+        folder: where to; files that are there are overwritten.
+
+    Returns:
+        The content of ``results.json``.
+
+    Raises:
+        ValueError: there is no evaluation, or a result is damaged.
+    """
+    data = open_store() if (PREPARED / "manifest.json").is_file() else None
+    encoder = numbers.ENCODER
+    seen = representation.look(settings, data, encoder) if data and encoder.is_file() else None
+    gathered = numbers.gather(settings, data, seen)
+    drawings = folder / "figures"
+    figure.draw(CHARTS, gathered, drawings)
+    masks.draw(settings, drawings / "masks")
+    if seen:
+        patches.draw(seen, drawings / "patches")
+        neighbours.draw(seen, drawings / "neighbours")
+    numbers.write(folder / "results.json", gathered)
+    results = numbers.read(folder / "results.json")
+    write(results, folder)  # from what a reader has, and nothing else
+    return results
+
+
+def write(results: Results, folder: Path) -> None:
+    """Render ``index.html`` and ``report.md``.
+
+    Args:
+        results: what ``results.json`` holds, and nothing else.
+        folder: ``figures`` in it has the drawings.
+    """
+    objective = variants.load("objectives", results.parameters["objective"]["name"])
+    beside = published.beside(results)
+    content = {
+        "r": results,
+        "folder": folder,
+        "say": dict(page.paragraphs("run.words.j2", r=results)),
+        "title": f"{objective.TITLE} on {results.parameters['data']['name']}",
+        "accuracies": accuracies(results),
+        "chosen": chosen(results),
+        "protocol": page.paragraphs("run.protocol.j2", r=results, objective=objective),
+        "cost": cost(results),
+        "published": beside,
+        "notes": published.notes(beside),
+        "parameters": list(parameters(results)),
+        "stages": stages(results),
+        "figures": figures(results),
+        "unrecorded": UNRECORDED,
+    }
+    page.write(folder / "index.html", "run.html.j2", **content)
+    page.write(folder / "report.md", "run.md.j2", **content)
+
+
+def figures(results: Results) -> dict[str, list[Shown]]:
+    """The figures of each section, numbered through all of them."""
+    sections: dict[str, list[Shown]] = {}
+    for section, members in SECTIONS.items():
+        first = 1 + sum(map(len, sections.values()))
+        sections[section] = figure.shown(members, results, first)
+    return sections
+
+
+def accuracies(results: Results) -> Table:
+    """Every accuracy, and the trained encoder's difference to each baseline."""
+    columns = ["probe", "features from", "accuracy (%)", ITEMS, OPTIMISTIC,
+               "trained minus this (points)", ITEMS, "trained is"]  # fmt: skip
+    rows = [
+        Row([_heading(rows[0])], kind="group") if row is None else _accuracy(row, first)
+        for rows in _by_task(results)
+        for row, first in [(None, False), *_probes(rows)]
+    ]
+    return Table(columns, rows, text=("features from", "trained is"))
+
+
+def _by_task(results: Results) -> list[list[Accuracy]]:
+    return [list(rows) for _, rows in groupby(results.table, lambda row: row.task)]
+
+
+def _probes(rows: list[Accuracy]) -> list[tuple[Accuracy, bool]]:
+    """The rows of a task, and whether each is the first of its probe."""
+    before = [None, *(row.probe for row in rows)]
+    return [(row, row.probe != last) for row, last in zip(rows, before, strict=False)]
+
+
+def _heading(row: Accuracy) -> str:
+    images = f": {row.images:,} {row.split} images" if row.images else ""
+    other = f" of the data set {row.data}" if row.data else ""
+    return f"{spoken(row.task)}{images}{other}, chance {number(row.chance)} %"
+
+
+def _names(row: Accuracy, first: bool) -> list[Cell]:
+    probe, strong = method(row.probe, row.share, row.shots), row.encoder == "trained"
+    mark = "strong" if strong else None
+    return [Cell(probe if first else "", probe), Cell(spoken(row.encoder), row.encoder, mark=mark)]
+
+
+def _accuracy(row: Accuracy, first: bool) -> Row:
+    trained = row.encoder == "trained"
+    against = [
+        Cell(points(row.difference), row.difference),
+        Cell(interval(row.difference_low, row.difference_high, signed=True)),
+        Cell(MARKS.get(row.verdict or "", NOTHING), row.verdict, mark=row.verdict),
+    ]
+    return Row([
+        *_names(row, first),
+        Cell(number(row.accuracy), row.accuracy, mark="strong" if trained else None),
+        Cell(interval(row.low, row.high)),
+        Cell(number(row.max), row.max, mark="soft"),
+        *(["", "", ""] if trained else against),
+    ], kind="" if first else "more")  # fmt: skip
+
+
+def chosen(results: Results) -> Table:
+    """The settings that the held-out images chose."""
+    rows = []
+    for task in _by_task(results):
+        rows.append(Row([spoken(task[0].task)], kind="group"))
+        rows += [
+            Row(
+                [*_names(row, first), _settings(row), Cell(number(row.held_out), row.held_out)],
+                kind="" if first else "more",
+            )
+            for row, first in _probes(task)
+        ]
+    columns = ["probe", "features from", "chosen", "held-out accuracy (%)"]
+    return Table(columns, rows, text=("features from", "chosen"))
+
+
+def _settings(row: Accuracy) -> str:
+    named = (
+        f"{spoken(name)} {value:g}" if isinstance(value, float) else f"{spoken(name)} {value}"
+        for name, value in (row.selected or {}).items()
+    )
+    return ", ".join(named) or NOTHING
+
+
+def cost(results: Results) -> Table:
+    """What pretraining took; what nobody counted or measured is left out."""
+    rows: list[list[str]] = []
+    counted, measured = results.training, results.provenance.cost
+    if counted and counted.flops:
+        how = "forward and backward of the loss: its matrix products, from their shapes"
+        rows.append(["operations per image", scaled(counted.flops_per_image, "FLOP"), how])
+        rows.append(["operations in all", scaled(counted.flops, "FLOP"), "summed over steps"])
+    if counted and counted.images:
+        how = "images of the training stream, whatever their views"
+        rows.append(["images seen", f"{counted.images:,}", how])
+    if measured:
+        where = f"{measured.devices} × {measured.device}"
+        how = f"wall time of the training loop times devices ({where})"
+        rows.append(["device time", duration(measured.device_seconds), how])
+        joules = measured.energy_joules
+        energy = "not reported" if joules is None else scaled(joules, "J")
+        rows.append(["energy", energy, METERS[measured.energy_source]])
+        memory = f"{measured.peak_memory_gib:.3g} GiB"
+        rows.append(["peak memory", memory, "of the first device; on a CPU, of its process"])
+    how = "counted or measured as"
+    return Table(["cost of pretraining", "amount", how], [Row(row) for row in rows], text=(how,))
+
+
+def parameters(results: Results) -> Iterator[Table]:
+    """A table for each section of ``params.yaml``."""
+    for name in (field.name for field in fields(Config)):
+        rows = [
+            Row([key or name, Cell(value, code=True)])
+            for key, value in _flat(results.parameters[name])
+        ]
+        yield Table([name, ""], rows, kind="card")
+
+
+def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A section of the parameters as (key, value) pairs, with dotted keys."""
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            yield from _flat(value, f"{prefix}.{name}" if prefix else name)
+    else:
+        yield prefix, tree if isinstance(tree, str) else json.dumps(tree)
+
+
+def stages(results: Results) -> Table:
+    """The run that made each stage's files."""
+    columns = ["stage", "run", "status", "started", "wall time", "commit", "machine"]
+    rows = []
+    for stage in results.provenance.stages:
+        run = stage.run
+        if run is None:
+            rows.append(Row([stage.name, UNRECORDED, *[""] * 5]))
+            continue
+        changes = " + changes" if run.dirty else ""
+        commit = Cell(f"{run.commit[:12] or UNRECORDED}{changes}", run.commit, code=True)
+        started, machine = run.start or NOTHING, run.machine or NOTHING
+        time = Cell(duration(run.seconds), run.seconds)
+        rows.append(Row([stage.name, str(run.id), run.status, started, time, commit, machine]))
+    return Table(columns, rows, text=("run", "status", "started", "commit", "machine"))

@@ -1,1 +1,0 @@
-"""The page of one run: ``collect`` gathers, ``charts`` and ``figures`` draw, ``pages`` writes."""

@@ -1,0 +1,98 @@
+"""The report of a study: files of its experiment -> results.json -> figures, page and tables.
+
+Everything after ``results.json`` is made from it alone: the same files give the same bytes, and a
+committed report can be checked against them.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ijepa.pages import figure, page, study_tables, verdict
+from ijepa.pages.figures import accuracy, compute, context, cost, emergence, tradeoff
+from ijepa.runtime.files import write_json
+from ijepa.runtime.records import plain, restore
+from ijepa.study import experiment, summary
+from ijepa.study.numbers import Study
+
+FOLDER = Path("reports/ablations")
+FIGURES: tuple[figure.Figure[Study], ...] = (
+    accuracy, tradeoff, compute, context, cost, emergence
+)  # fmt: skip
+
+
+def build(
+    name: str,
+    scale: str,
+    folder: Path | None = None,
+    experiments: Path = experiment.FOLDER,
+    standing: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the report of an experiment at a scale; returns its page.
+
+    Args:
+        name: of the experiment.
+        scale: its scale; without a lock file all runs are missing.
+        folder: where to; None: ``reports/ablations/NAME.SCALE``.
+        experiments: has the experiment, the scales and the lock file.
+        standing: key of a run -> today, vouched or older: the code that its result is of.
+
+    Raises:
+        ValueError: one of the files is wrong.
+    """
+    folder = folder or FOLDER / f"{name}.{scale}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "results.json", plain(summary.read(name, scale, experiments, standing)))
+    return render(folder)
+
+
+def read(folder: Path) -> Study:
+    """The numbers of a report.
+
+    Raises:
+        ValueError: they are of another version of ijepa.
+    """
+    path = folder / "results.json"
+    try:
+        return restore(Study, json.loads(path.read_text()))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; `ijepa report` makes it anew") from None
+
+
+def render(folder: Path) -> Path:
+    """Everything beside ``folder/results.json``, from it alone; returns the page."""
+    study = read(folder)
+    figure.draw(FIGURES, study, folder / "figures")
+    return write(study, folder)
+
+
+def write(study: Study, folder: Path) -> Path:
+    """Write index.html, report.md, table.tex and table.csv; ``figures/`` is there."""
+    table = study_tables.accuracies(study)
+    content = {
+        "s": study,
+        "verdict": verdict,
+        "accuracies": table,
+        "pairs": study_tables.pairs(study),
+        "costs": study_tables.costs(study),
+        "beside": study_tables.beside(study),
+        "runs": study_tables.runs(study),
+        "settings": study_tables.settings(study),
+        "figures": figure.shown(FIGURES, study),
+        "protocol": page.paragraphs("study.protocol.j2", s=study, verdict=verdict),
+        "folder": folder,
+        "one_seed": any(cell.spread.n == 1 for cell in study.cells),
+    }
+    page.write(folder / "report.md", "study.md.j2", **content)
+    caption = (
+        f"{study.question} {verdict.sentence(study)} In percent, means over seeds with the half"
+        " width of their 95 % t interval; differences paired by seed, p of paired t tests after"
+        " Holm's correction."
+    )
+    lost = [f"{study.label(cell.variant)}: {note}"
+            for cell in study.cells for note in study_tables.notes(study, cell)]  # fmt: skip
+    caption += f" Not as planned: {'; '.join(lost)}." if lost else ""
+    label = f"{study.name}-{study.scale}".replace("_", "-")
+    page.save(folder / "table.tex", table.latex(caption, label))
+    page.save(folder / "table.csv", study_tables.sheet(study).csv())
+    return page.write(folder / "index.html", "study.html.j2", **content)

@@ -1,0 +1,282 @@
+"""The tables of a study."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ijepa.pages import verdict
+from ijepa.pages.table import Cell, Row, Table
+from ijepa.pages.text import (
+    NOTHING,
+    count,
+    duration,
+    interval,
+    number,
+    plus_minus,
+    points,
+    probability,
+    scaled,
+    short,
+    spoken,
+)
+from ijepa.study import numbers
+from ijepa.study.numbers import Study
+from ijepa.study.plan import STAGES
+from ijepa.study.statistics import MOST, UNDECIDED, Spread
+
+WITH = ", ±\u00a095\u00a0%"  # in the head of a column of numbers with their interval's half width
+
+
+def accuracies(study: Study) -> Table:
+    """The table of the report: the paper's numbers, ours, differences, and what is claimed."""
+    columns = ["variant", "paper (%)", "to its best", f"here (%){WITH}", "sd", "n",
+               "minus reference", "95 % interval", "adjusted p", "pass band"]  # fmt: skip
+    columns += [f"{verdict.metric(m, study.metric)} (%){WITH}" for m in study.also]
+    rows: list[Row] = []
+    for point in study.places:
+        rows += _heading(study, point)
+        rows += [_variant(study, cell) for cell in study.at(point)]
+        rows += [_baseline(study, b) for b in study.baselines if b.point == point]
+    return Table(columns, rows).lean()
+
+
+def _heading(study: Study, point: str | None) -> list[Row]:
+    return [] if point is None else [Row([verdict.place(study, point)], "group")]
+
+
+def _variant(study: Study, cell: numbers.Cell) -> Row:
+    reference, spread = cell.difference is None, cell.spread
+    decisions = list(
+        dict.fromkeys(
+            p.comparison.decision
+            for p in study.pairs
+            if (p.worse, p.point) == (cell.variant, cell.point)
+        )
+    )
+    mark = verdict.CLASSES[decisions[0]] if len(decisions) == 1 else None
+    return Row(
+        [
+            study.label(cell.variant),
+            number(cell.paper),
+            "best" if cell.gap == 0 else points(cell.gap),
+            Cell(_plus_minus(spread), spread.mean, f"#{anchor(cell)}"),
+            number(spread.std),
+            f"{spread.n}†" if spread.n == 1 else str(spread.n),
+            *_difference(cell),
+            Cell("; ".join(verdict.BANDS[decision] for decision in decisions), mark=mark),
+            *(_beside(spread, cell.also[m]) for m in study.also),
+        ],
+        "reference" if reference else "",
+        notes(study, cell),
+    )
+
+
+def _difference(cell: numbers.Cell) -> list[str]:
+    if cell.difference is None:
+        return ["reference", "", ""]
+    spread = cell.difference.spread
+    limits = interval(spread.low, spread.high, signed=True)
+    return [points(spread.mean), limits, probability(cell.difference.adjusted)]
+
+
+def _plus_minus(spread: Spread) -> str:
+    return plus_minus(spread.mean, spread.low, spread.high)
+
+
+def _beside(spread: Spread, other: Spread) -> str:
+    """A further metric of a variant or a baseline; its data set may lack the task."""
+    return "no task" if spread.n and not other.n else _plus_minus(other)
+
+
+def anchor(cell: numbers.Cell) -> str:
+    """The id of a variant's rows in the table of runs."""
+    at = f"-{cell.point}" if cell.point is not None else ""
+    return f"runs-{cell.variant}{at}"
+
+
+def notes(study: Study, cell: numbers.Cell) -> list[str]:
+    """Why a row has less than it should: each failed or missing run with its reason."""
+    runs = study.runs_of(cell)
+    texts = [f"seed {r.seed} failed: {r.reason}" for r in runs if r.status == "failed"]
+    lost = [str(r.seed) for r in runs if r.status == "missing"]
+    if lost:
+        texts.append(f"seed{'s' if len(lost) > 1 else ''} {', '.join(lost)} missing")
+    if cell.collapsed:
+        texts.append(f"{cell.collapsed} of {cell.spread.n} collapsed")
+    if cell.codes > 1:
+        texts.append(f"runs of {cell.codes} versions of the code")
+    return texts
+
+
+def _baseline(study: Study, baseline: numbers.Baseline) -> Row:
+    whose = "" if baseline.shared else f" ({study.label(baseline.variant)})"
+    spread = baseline.spread
+    values = [_plus_minus(spread), number(spread.std), str(spread.n)]
+    # a held-out accuracy is known of the trained encoder alone
+    more = [
+        "" if m.endswith(".held_out") else _beside(spread, baseline.also[m]) for m in study.also
+    ]
+    name = spoken(baseline.encoder) + whose
+    return Row([name, "", "", *values, "", "", "", "", *more], "baseline")
+
+
+def pairs(study: Study) -> Table:
+    """What the claim says of each pair, and what the runs say."""
+    columns = ["claimed better over worse", "paper", "here", "n", "95 % interval", "adjusted p",
+               "asked for", "pass band", "seeds to decide"]  # fmt: skip
+    papers = {(cell.variant, cell.point): cell.paper for cell in study.cells}
+    rows = []
+    for pair in study.pairs:
+        better, worse = papers[pair.better, pair.point], papers[pair.worse, pair.point]
+        comparison, spread = pair.comparison, pair.comparison.spread
+        needed = "decided"
+        if comparison.decision == UNDECIDED:
+            needed = str(comparison.needed or f"more than {MOST:,}") if spread.n > 1 else NOTHING
+        band = verdict.BANDS[comparison.decision]
+        rows.append(
+            Row(
+                [
+                    verdict.pair(study, pair),
+                    points(None if better is None or worse is None else better - worse),
+                    points(spread.mean),
+                    str(spread.n),
+                    interval(spread.low, spread.high, signed=True),
+                    probability(comparison.adjusted),
+                    f"> {comparison.margin:g}",
+                    Cell(band, mark=verdict.CLASSES[comparison.decision]),
+                    needed,
+                ]
+            )
+        )
+    return Table(columns, rows).lean()
+
+
+def beside(study: Study) -> Table:
+    """What else differs between the variants: baselines, kNN, masks, size, health, time."""
+    trials = study.trials.runs if study.trials else {}
+    said = any(cell.cost.flops for cell in study.cells)  # images seen: by the table of costs
+    columns: dict[str, Callable[[numbers.Cell], str]] = {
+        "random init (%)": lambda cell: number(cell.random_init),
+        "raw pixels (%)": lambda cell: number(cell.pixels),
+        "kNN (%)": lambda cell: number(cell.knn),
+        "realised context": lambda cell: number(cell.context_ratio, 3),
+        "images seen": lambda cell: "" if said else count(cell.images),
+        "encoder parameters": lambda cell: count(cell.parameters),
+        "pretraining": lambda cell: duration(cell.pretrain_seconds),
+        "whole run": lambda cell: duration(cell.seconds),
+        "health": verdict.health,
+        "trials": lambda cell: str(trials.get(cell.variant, "")),
+    }
+    return _by_point(study, columns)
+
+
+def costs(study: Study) -> Table:
+    """What pretraining took: counted and measured; empty where the lock file has neither."""
+    reference = study.claim.reference
+    whole = {c.point: c.cost.flops for c in study.cells if c.variant == reference}
+
+    def times(cell: numbers.Cell) -> str:
+        flops, base = cell.cost.flops, whole.get(cell.point)
+        return NOTHING if not flops or not base else f"{flops / base:.2f} ×"
+
+    def with_unit(value: float | None, size: float, unit: str) -> str:
+        return NOTHING if value is None else f"{value / size:.2f} {unit}"
+
+    columns: dict[str, Callable[[numbers.Cell], str]] = {
+        "FLOPs an image": lambda cell: scaled(cell.cost.flops_per_image, "FLOP"),
+        "FLOPs in all": lambda cell: scaled(cell.cost.flops, "FLOP"),
+        "to the reference's": times,
+        "images seen": lambda cell: count(cell.images),
+        "device time": lambda cell: duration(cell.cost.device_seconds),
+        "energy": lambda cell: with_unit(cell.cost.energy_joules, 3600, "Wh"),
+        "peak memory": lambda cell: with_unit(cell.cost.peak_memory_gib, 1, "GiB"),
+    }
+    known = any(cell.cost.flops or cell.cost.device_seconds for cell in study.cells)
+    return _by_point(study, columns if known else {})
+
+
+def _by_point(study: Study, columns: Mapping[str, Callable[[numbers.Cell], str]]) -> Table:
+    """A row for each variant under its point."""
+    rows = []
+    for point in study.places:
+        rows += _heading(study, point)
+        rows += [
+            Row(
+                [study.label(cell.variant), *(shown(cell) for shown in columns.values())],
+                "reference" if cell.difference is None else "",
+            )
+            for cell in study.at(point)
+        ]
+    return Table(["variant", *columns], rows).lean()
+
+
+def runs(study: Study) -> Table:
+    """Every run of the plan with what identifies it."""
+    hashes = ("signature", "code", "data", "encoder")
+    columns = ["variant", "seed", "here (%)", "state", "experiment", "commit", ", ".join(STAGES),
+               *hashes, "standing", "time", "machine"]  # fmt: skip
+    rows = []
+    for cell in study.cells:
+        for run in study.runs_of(cell):
+            lost = Cell(f"{run.status}: {run.reason}", mark="wrap")
+            rows.append(
+                Row(
+                    [
+                        verdict.row(study, cell),
+                        str(run.seed),
+                        number(study.value(run), 2),
+                        run.health or "done" if run.done else lost,
+                        run.name or NOTHING,
+                        Cell(short(run.commit), run.commit, code=True),
+                        Cell("\n".join(str(run.ids[s] or NOTHING) for s in STAGES), code=True),
+                        *(
+                            Cell(short(value), value, code=True)
+                            for value in (getattr(run, name) for name in hashes)
+                        ),
+                        run.standing or "",
+                        duration(run.total),
+                        run.machine or NOTHING,
+                    ],
+                    "" if run.done else "lost",
+                    body=anchor(cell),
+                )
+            )
+    table = Table(columns, rows, text=columns, kind="runs")
+    return table if any(run.standing for run in study.runs) else table.without("standing")
+
+
+def settings(study: Study) -> Table:
+    """Keys that all variants share, here and at the paper's scale."""
+
+    def shown(value: Any) -> str:
+        return (
+            "default" if value is None else value if isinstance(value, str) else json.dumps(value)
+        )
+
+    rows = [Row([s.key, shown(s.here), shown(s.paper)]) for s in study.settings]
+    return Table(["key", "here", "at the paper's scale"], rows, kind="")
+
+
+def sheet(study: Study) -> Table:
+    """A row for each variant and point, numbers in full: for CSV."""
+    rows: list[Mapping[str, Any]] = []
+    for cell in study.cells:
+        difference = asdict(cell.difference) if cell.difference else {}
+        paired = difference.get("spread", {})
+        also = [(m, k, getattr(cell.also[m], k)) for m in study.also for k in ("n", "mean", "std")]
+        rows.append(
+            {
+                "point": cell.point, "variant": cell.variant, "label": study.label(cell.variant),
+                "paper": cell.paper, **asdict(cell.spread),
+                "paired_seeds": paired.get("n"), "difference": paired.get("mean"),
+                "difference_low": paired.get("low"), "difference_high": paired.get("high"),
+                "p": difference.get("p"), "p_adjusted": difference.get("adjusted"),
+                **{k: getattr(cell, k) for k in (
+                    "random_init", "pixels", "knn", "context_ratio", "pretrain_seconds",
+                    "seconds")},
+                **asdict(cell.cost), **{f"{metric}.{k}": value for metric, k, value in also},
+                "notes": "; ".join(notes(study, cell)),
+            }
+        )  # fmt: skip
+    return Table(list(rows[0]), [Row([Cell("", v) for v in row.values()]) for row in rows])

@@ -1,0 +1,240 @@
+"""The one maker of tables: cells with a value, what is shown of it, and where it leads."""
+
+import csv
+import io
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from markupsafe import Markup, escape
+
+from ijepa.pages.text import NOTHING, markdown
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One entry of a table.
+
+    Attributes:
+        shown: what a reader sees; lines are parted by a newline.
+        value: all of it, for CSV, and in HTML for the pointer over a shortened hash.
+        href: where it leads, in HTML.
+        mark: class in HTML: better, worse, undecided, soft, strong.
+        code: set as code.
+    """
+
+    shown: str
+    value: float | int | str | None = None
+    href: str | None = None
+    mark: str | None = None
+    code: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether it says nothing."""
+        return self.shown in ("", NOTHING)
+
+    @property
+    def full(self) -> float | int | str:
+        """Its value, or what is shown where there is no more than that."""
+        return self.value if self.value is not None else "" if self.empty else self.shown
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Cells, one a column; of the kind ``group`` a heading alone.
+
+    Attributes:
+        cells: strings are cells without anything but text.
+        kind: class in HTML: "", reference, baseline, group, lost.
+        notes: stand under the first cell; what is wrong with the row.
+        body: id of the rows that belong together and follow each other; "" for none.
+    """
+
+    cells: Sequence[Cell | str]
+    kind: str = ""
+    notes: Sequence[str] = ()
+    body: str = ""
+
+    def cell(self, column: int) -> Cell:
+        """One of its cells."""
+        own = self.cells[column]
+        return Cell(own) if isinstance(own, str) else own
+
+    def only(self, kept: Iterable[int]) -> "Row":
+        """The row with some of its columns."""
+        return self if self.kind == "group" else replace(self, cells=[self.cells[i] for i in kept])
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under named columns.
+
+    Attributes:
+        columns: their heads.
+        rows: of as many cells.
+        text: columns that are words and stand left; all others are numbers and stand right.
+        kind: class in HTML.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    text: Sequence[str] = ()
+    kind: str = "results"
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            assert row.kind == "group" or len(row.cells) == len(self.columns), row
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+    def lean(self) -> "Table":
+        """Without the columns that say nothing in any row; nothing but the first: no rows."""
+        full = [row for row in self.rows if row.kind != "group"]
+        kept = [
+            i for i in range(len(self.columns)) if any(not row.cell(i).empty for row in full)
+        ]  # fmt: skip
+        return self._only(kept) if len(kept) > 1 else replace(self, rows=())
+
+    def without(self, *names: str) -> "Table":
+        """Without the columns of these heads."""
+        return self._only([i for i, name in enumerate(self.columns) if name not in names])
+
+    def _only(self, kept: Sequence[int]) -> "Table":
+        columns = [self.columns[i] for i in kept]
+        return replace(self, columns=columns, rows=[row.only(kept) for row in self.rows])
+
+    def _left(self, column: int) -> bool:
+        return column == 0 or self.columns[column] in self.text
+
+    def html(self) -> Markup:
+        """The table in a box that scrolls when it is too wide."""
+        heads = [
+            Markup("<th{}>{}</th>").format(self._class(i), name)
+            for i, name in enumerate(self.columns)
+        ]
+        parts = [Markup('<div class="scroll"><table class="{}">').format(self.kind)]
+        parts.append(Markup("<thead><tr>{}</tr></thead>").format(Markup("").join(heads)))
+        for body, rows in groupby(self.rows, lambda row: row.body):
+            parts.append(Markup('<tbody id="{}">').format(body) if body else Markup("<tbody>"))
+            parts += [self._row(row) for row in rows]
+            parts.append(Markup("</tbody>"))
+        return Markup("\n").join([*parts, Markup("</table></div>")])
+
+    def _class(self, column: int, mark: str | None = None) -> Markup:
+        names = [*([] if self._left(column) else ["n"]), *([mark] if mark else [])]
+        return Markup(' class="{}"').format(" ".join(names)) if names else Markup("")
+
+    def _row(self, row: Row) -> Markup:
+        width = len(self.columns)
+        if row.kind == "group":
+            heading = Markup('<tr class="group"><th colspan="{}" scope="rowgroup">{}</th></tr>')
+            return heading.format(width, _inside(row.cell(0)))
+        cells = [
+            Markup("<td{}>{}</td>").format(self._class(i, row.cell(i).mark), _inside(row.cell(i)))
+            for i in range(width)
+        ]
+        line = Markup('<tr class="{}">{}</tr>').format(row.kind, Markup("").join(cells))
+        if row.notes:
+            note = Markup('\n<tr class="notes"><td colspan="{}">{}</td></tr>')
+            line += note.format(width, "; ".join(row.notes))
+        return line
+
+    def markdown(self) -> str:
+        """The table for a Markdown file; notes follow the first cell."""
+        lines = [_bars(map(markdown, self.columns))]
+        marks = ("---" if self._left(i) else "---:" for i in range(len(self.columns)))
+        lines.append(f"|{'|'.join(marks)}|")
+        for row in self.rows:
+            first = markdown(row.cell(0).shown)
+            if row.kind in ("group", "reference"):
+                first = f"**{first}**"
+            if row.kind == "group":
+                lines.append(_bars([first, *[""] * (len(self.columns) - 1)]))
+                continue
+            first = "; ".join([first, *map(markdown, row.notes)])
+            rest = (row.cell(i) for i in range(1, len(self.columns)))
+            lines.append(_bars([first, *(markdown(c.shown.replace("\n", ", ")) for c in rest)]))
+        return "\n".join(lines) + "\n"
+
+    def csv(self) -> str:
+        """The values in full under the heads, of words the words; no headings of groups."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(self.columns)
+        for row in self.rows:
+            if row.kind != "group":
+                writer.writerow([row.cell(i).full for i in range(len(self.columns))])
+        return file.getvalue()
+
+    def latex(self, caption: str, label: str) -> str:
+        """The table for a document that uses booktabs."""
+        body = []
+        grouped = any(row.kind == "group" for row in self.rows)
+        for row in self.rows:
+            first = tex(row.cell(0).shown)
+            if row.kind == "group":
+                width = len(self.columns)
+                body += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{first}}}}} \\"]
+                continue
+            first = rf"\textbf{{{first}}}" if row.kind == "reference" else first
+            rest = [tex(row.cell(i).shown) for i in range(1, len(self.columns))]
+            body.append(" & ".join([first, *rest]) + r" \\")
+        align = "".join("l" if self._left(i) else "r" for i in range(len(self.columns)))
+        lines = [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering\small",
+            rf"\caption{{{tex(caption)}}}",
+            rf"\label{{tab:{label}}}",
+            rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule",
+            " & ".join(map(tex, self.columns)) + r" \\",
+            *([] if grouped else [r"\midrule"]),
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _bars(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _inside(cell: Cell) -> Markup:
+    text = Markup("<br>").join(escape(line) for line in cell.shown.split("\n"))
+    if cell.code and not cell.empty:
+        whole = cell.value not in (None, cell.shown)
+        title = Markup(' title="{}"').format(cell.value) if whole else Markup("")
+        text = Markup("<code{}>{}</code>").format(title, text)
+    if cell.href and not cell.empty:
+        text = Markup('<a class="trace" href="{}">{}</a>').format(cell.href, text)
+    return text
+
+
+_TEX = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    **{c: f"{{{c}}}" for c in "[*"},  # after a line's end they would be its options
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": "$<$", ">": "$>$", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "†": r"$\dagger$",
+    "▲": r"$\uparrow$", "▼": r"$\downarrow$", "◇": r"$\diamond$", "≤": r"$\le$", "≥": r"$\ge$",
+    "–": "--", "—": "---", "“": "``", "”": "''", "’": "'", "…": r"\dots{}", "→": r"$\to$",
+}  # fmt: skip
+
+
+def tex(text: str) -> str:
+    """Text for LaTeX: what it would take for a command, or cannot set, is replaced."""
+    out = []
+    for character in text:
+        if character in _TEX:
+            out.append(_TEX[character])
+        elif character.isascii() or (character.isalpha() and character < "\u0180"):
+            out.append(character)
+        else:
+            near = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+            out.append(tex(near) if near else " " if character.isspace() else "?")
+    return "".join(out)

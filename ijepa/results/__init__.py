@@ -1,0 +1,195 @@
+"""Every number of one run, from the files that its stages left; no words.
+
+``gather`` reads the working directory and ``Results`` is what a page shows: the content of
+``results.json``. What is missing there is None or empty; only the evaluation must be there.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from ijepa.config import Config, as_tree, signature
+from ijepa.results import accuracy, masks, provenance, training
+from ijepa.results.accuracy import Accuracy, Confusion, Curve
+from ijepa.results.masks import Shares
+from ijepa.results.provenance import Provenance
+from ijepa.results.representation import Representation, Views
+from ijepa.results.training import History, Training
+from ijepa.runtime.files import write_json
+from ijepa.runtime.records import plain, restore
+from ijepa.store.read import PREPARED, Store
+
+OUT = Path("out")
+EVALUATION = OUT / "evaluation" / "evaluation.json"
+PREDICTIONS = OUT / "evaluation" / "predictions.npz"
+ENCODER = OUT / "encoder.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a run is.
+
+    Attributes:
+        signature: of all its parameters.
+        split: that is reported.
+        counts: images that fit the probes (``train``), choose (``held_out``), are reported
+            (``test``).
+        candidates: probe -> settings that were tried, on the first task.
+        pixels_side: of the images that stand for raw pixels.
+        weights: numbers of the encoder that are learned.
+        encoder: which one was evaluated, as the evaluation says.
+    """
+
+    signature: str
+    split: str
+    counts: dict[str, int]
+    candidates: dict[str, int]
+    pixels_side: int | None
+    weights: int | None
+    encoder: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """One run.
+
+    Attributes:
+        run: what it is.
+        parameters: ``params.yaml`` as it was resolved.
+        headline: the task and the probe of the one number that stands for the run.
+        table: accuracies, a row for every task, probe and encoder.
+        few_label: accuracies against labelled images of each class.
+        confusion: of the headline's probe on the trained encoder.
+        training: what pretraining measured at its end.
+        history: what it measured on the way.
+        masks: how large contexts and targets are.
+        representation: what the encoders make of fixed images.
+        provenance: the files' hashes and the runs that made them.
+        missing: files that are not here.
+    """
+
+    run: Facts
+    parameters: dict[str, Any]
+    headline: tuple[str, str]
+    table: tuple[Accuracy, ...]
+    few_label: tuple[Curve, ...]
+    confusion: tuple[Confusion, ...]
+    training: Training | None
+    history: History | None
+    masks: Shares
+    representation: Representation | None
+    provenance: Provenance
+    missing: tuple[str, ...]
+
+    def of(self, task: str, probe: str) -> dict[str, Accuracy]:
+        """The rows of a task and a probe, by encoder."""
+        return {r.encoder: r for r in self.table if (r.task, r.probe) == (task, probe)}
+
+    @property
+    def accuracy(self) -> float | None:
+        """The headline: percent of the images that the trained encoder's probe gets right."""
+        row = self.of(*self.headline).get("trained")
+        return row.accuracy if row else None
+
+
+def gather(settings: Config, data: Store | None, seen: Views | None) -> Results:
+    """The results of the run in the working directory.
+
+    Args:
+        settings: the run's parameters.
+        data: the prepared data set, where there is one.
+        seen: what was looked at, where there are images and an encoder.
+
+    Raises:
+        ValueError: there is no evaluation, or a file cannot be read.
+    """
+    evaluation, pretrain = _json(EVALUATION), _json(OUT / "pretrain.json")
+    if evaluation is None:
+        raise ValueError(f"{EVALUATION}: no such file; `dvc repro evaluate` makes it")
+    history = training.history(OUT / "history.csv")
+    here = {
+        str(OUT / "pretrain.json"): pretrain is not None,
+        str(OUT / "history.csv"): history is not None,
+        str(ENCODER): ENCODER.is_file(),
+        str(PREDICTIONS): PREDICTIONS.is_file(),
+        str(PREPARED): data is not None,
+    }
+    parameters = as_tree(settings)
+    tasks = _tasks(evaluation, data)
+    rows = accuracy.table(evaluation, tasks, parameters["evaluate"])
+    headline = (rows[0].task, rows[0].probe) if rows else ("", "")  # linear, where there is one
+    return Results(
+        run=_facts(settings, evaluation, tasks),
+        parameters=parameters,
+        headline=headline,
+        table=rows,
+        few_label=accuracy.curves(evaluation, rows),
+        confusion=accuracy.confusions(evaluation, tasks, headline[1], PREDICTIONS)
+        if PREDICTIONS.is_file()
+        else (),
+        training=training.summary(pretrain) if pretrain is not None else None,
+        history=history,
+        masks=masks.shares(settings),
+        representation=seen.numbers if seen else None,
+        provenance=provenance.gather(data),
+        missing=tuple(path for path, there in here.items() if not there),
+    )
+
+
+def _tasks(evaluation: Mapping[str, Any], data: Store | None) -> list[str]:
+    """The data set's order, whose first task is the headline; then those of other data sets."""
+    known, measured = list(data.tasks if data else ()), list(evaluation["tasks"])
+    return [t for t in known if t in measured] + [t for t in measured if t not in known]
+
+
+def _facts(settings: Config, evaluation: Mapping[str, Any], tasks: list[str]) -> Facts:
+    first = evaluation["tasks"][tasks[0]] if tasks else {}
+    trained = {
+        probe: cells["trained"]
+        for probe, cells in first.items()
+        if isinstance(cells, Mapping) and isinstance(cells.get("trained"), Mapping)
+    }
+    return Facts(
+        signature=signature(settings),
+        split=evaluation.get("split", "test"),
+        counts=evaluation.get("n", {}),
+        candidates={p: len(cell["grid"]) for p, cell in trained.items() if cell.get("grid")},
+        pixels_side=evaluation.get("pixels_side"),
+        weights=_weights(ENCODER) if ENCODER.is_file() else None,
+        encoder=evaluation.get("encoder"),
+    )
+
+
+def _json(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return plain(json.loads(path.read_text()))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+
+
+def _weights(path: Path) -> int:
+    """How many numbers of an encoder are learned."""
+    with safe_open(path, framework="np") as file:
+        names = [name for name in file.keys() if name != "pos_embed"]  # noqa: SIM118  # no mapping
+        return sum(int(math.prod(file.get_slice(name).get_shape())) for name in names)
+
+
+def write(path: Path, results: Results) -> None:
+    """Write ``results.json``: parameters exactly, of the rest without digits that are noise."""
+    write_json(path, plain(results) | {"parameters": results.parameters})
+
+
+def read(path: Path) -> Results:
+    """What ``write`` wrote.
+
+    Raises:
+        ValueError: the file is of another version.
+    """
+    return restore(Results, json.loads(path.read_text()))

@@ -1,0 +1,227 @@
+"""Accuracies of the probes, from the evaluation's files."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ORDERED = ("count", "distance")  # tasks whose classes have an order
+CLASSES = 30  # of a confusion matrix, at most; the cells of more could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """What one probe reaches on one task from one encoder's features; percents of the images.
+
+    Attributes:
+        task: as ``evaluation.json`` calls it: ``count``, or of another data set ``clevr/count``.
+        data: the other data set, "" for the run's own.
+        split: that was predicted.
+        images: of that split.
+        probe: its name, a file of ``ijepa/probes``.
+        share: of the training labels that the probe fits on.
+        shots: labelled images of each class, of a few-shot probe.
+        encoder: ``trained``, ``random_init`` or ``pixels``.
+        chance: the share of the most frequent class.
+        accuracy: of the settings that the held-out images chose, with ``low`` and ``high``, the
+            95 % interval over images.
+        held_out: accuracy on the training images that chose.
+        max: the best of all settings, chosen on the reported images: optimistic.
+        selected: the chosen settings.
+        difference: trained minus this encoder, paired image by image, with its 95 % interval.
+        verdict: of the trained encoder against this one: better, worse, undecided; None: unknown.
+    """
+
+    task: str
+    data: str
+    split: str | None
+    images: int | None
+    probe: str
+    share: float
+    shots: int | None
+    encoder: str
+    chance: float | None
+    accuracy: float | None
+    low: float | None
+    high: float | None
+    held_out: float | None
+    max: float | None
+    selected: dict[str, Any] | None
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    verdict: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Accuracy with so many labelled images of each class: mean, sd and each of the draws."""
+
+    labels: int
+    accuracy: float | None
+    std: float | None
+    draws: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Accuracy of a probe and an encoder against the number of labelled images of each class."""
+
+    task: str
+    probe: str
+    encoder: str
+    chance: float | None
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far predictions of ordered classes are off, in classes.
+
+    Attributes:
+        mean: absolute error.
+        constant: that of the best constant answer.
+        near: the share of images at most one class off.
+    """
+
+    mean: float
+    constant: float
+    near: float
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Images by true (row) and predicted class (column); ``distance`` where these are ordered."""
+
+    task: str
+    probe: str
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    distance: Distance | None
+
+
+def table(
+    evaluation: Mapping[str, Any], tasks: Sequence[str], options: Mapping[str, Any]
+) -> tuple[Accuracy, ...]:
+    """A row for every task, probe and encoder; linear probes first.
+
+    Args:
+        evaluation: the content of ``evaluation.json``.
+        tasks: in their order.
+        options: the section ``evaluate`` of the parameters, each probe's options by its name.
+    """
+    rows = []
+    for task in tasks:
+        cells = evaluation["tasks"][task]
+        probes = [p for p in cells if isinstance(cells[p], dict) and p not in ("differences", "n")]
+        for probe in sorted(probes, key=lambda p: (p != "linear", p)):
+            for encoder in evaluation.get("encoders") or cells[probe]:
+                if encoder in cells[probe]:  # pixels have no network to train, for one
+                    rows.append(_row(task, cells, probe, encoder, options))
+    return tuple(rows)
+
+
+def _row(
+    task: str, cells: Mapping[str, Any], probe: str, encoder: str, options: Mapping[str, Any]
+) -> Accuracy:
+    cell = cells[probe].get(encoder) or {}
+    against = cells.get("differences", {}).get(probe, {}).get(encoder) or {}
+    own = options.get(probe) or {}
+    shots = own.get("shots") if probe == "few_shot" else None
+    low, high = real(against.get("low")), real(against.get("high"))
+    return Accuracy(
+        task=task,
+        data=cells.get("data", ""),
+        split=cells.get("split"),
+        images=(cells.get("n") or {}).get("test"),
+        probe=probe,
+        share=options.get("train_fraction", 1.0) * own.get("fraction", 1.0),
+        shots=max(shots) if shots else None,
+        encoder=encoder,
+        chance=real(cells.get("chance")),
+        accuracy=real(cell.get("accuracy")),
+        low=real(cell.get("low")),
+        high=real(cell.get("high")),
+        held_out=real(cell.get("held_out")),
+        max=real(cell.get("max_over_candidates")),
+        selected=cell.get("selected"),
+        difference=real(against.get("difference")),
+        difference_low=low,
+        difference_high=high,
+        verdict=verdict(low, high),
+    )
+
+
+def verdict(low: float | None, high: float | None) -> str | None:
+    """Whether a difference is decided by its interval: better, worse, undecided; None: unknown."""
+    if low is None or high is None:
+        return None
+    return "better" if low > 0 else "worse" if high < 0 else "undecided"
+
+
+def real(value: Any) -> float | None:
+    """A finite number, or None for anything that is not one."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and math.isfinite(value) else None
+
+
+def curves(evaluation: Mapping[str, Any], rows: Sequence[Accuracy]) -> tuple[Curve, ...]:
+    """The few-label curve of every row that has one."""
+    lines = []
+    for row in rows:
+        cell = evaluation["tasks"][row.task][row.probe].get(row.encoder) or {}
+        points = tuple(
+            Point(p["labels"], real(p["accuracy"]), real(p["std"]), tuple(p["draws"]))
+            for p in cell.get("curve") or ()
+        )
+        if points:
+            lines.append(Curve(row.task, row.probe, row.encoder, row.chance, points))
+    return tuple(lines)
+
+
+def confusions(
+    evaluation: Mapping[str, Any], tasks: Sequence[str], probe: str, path: Path
+) -> tuple[Confusion, ...]:
+    """The trained encoder's confusion: of the first task, and of those whose classes are ordered.
+
+    Args:
+        evaluation: the content of ``evaluation.json``.
+        tasks: in their order.
+        probe: whose predictions.
+        path: of ``predictions.npz``.
+    """
+    matrices = []
+    with np.load(path) as arrays:
+        for place, task in enumerate(tasks):
+            ordered = question(task) in ORDERED
+            classes = evaluation["tasks"][task].get("classes", [])
+            name = f"{task}/{probe}/trained/test"
+            if (place and not ordered) or name not in arrays or not 1 < len(classes) <= CLASSES:
+                continue
+            winner = evaluation["tasks"][task][probe]["trained"]["winner"]
+            counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+            np.add.at(counts, (arrays[f"{task}/labels"], arrays[name][winner]), 1)
+            rows = tuple(tuple(row) for row in counts.tolist())
+            far = distance(counts) if ordered else None
+            matrices.append(Confusion(task, probe, tuple(classes), rows, far))
+    return tuple(matrices)
+
+
+def question(task: str) -> str:
+    """What is asked, without the data set that it is asked of."""
+    return task.rpartition("/")[2]
+
+
+def distance(counts: NDArray[np.int64]) -> Distance:
+    """How far predictions are off, from images by true (row) and predicted class (column)."""
+    apart = np.abs(np.subtract.outer(np.arange(len(counts)), np.arange(len(counts))))
+    total = max(int(counts.sum()), 1)
+    return Distance(
+        mean=float((counts * apart).sum() / total),
+        constant=float((counts.sum(1) @ apart).min() / total),
+        near=float(counts[apart <= 1].sum() / total),
+    )

@@ -1,0 +1,109 @@
+"""Where the results came from: hashes of the stages' files, and the runs that made them."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ijepa.store.read import Store
+from ijepa.tracking import runs
+from ijepa.training.meter import Spent
+
+# stage -> files that are its result: equal bytes are the same result, whoever made them
+OUTS = {
+    "prepare": ("data/prepared/manifest.json",),
+    "pretrain": ("out/encoder.safetensors", "out/pretrain.json", "out/history.csv"),
+    "evaluate": ("out/evaluation/evaluation.json", "out/evaluation/predictions.npz"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """A run of the journal, without paths and the machine's name."""
+
+    id: int
+    status: str
+    start: str
+    seconds: float | None
+    commit: str
+    dirty: bool
+    experiment: str
+    signature: str
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage, and the newest run that made exactly its files; None: there is no record."""
+
+    name: str
+    run: Maker | None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Of one run.
+
+    Attributes:
+        data: the hash of the prepared data set.
+        files: path of each result of a stage -> SHA-256.
+        stages: in the order of the pipeline.
+        versions: of libraries, by the newest of these runs that trained or evaluated.
+        cost: what the training took; None where the journal does not have it.
+    """
+
+    data: str | None
+    files: dict[str, str]
+    stages: tuple[Stage, ...]
+    versions: dict[str, str] | None
+    cost: Spent | None
+
+
+def gather(data: Store | None) -> Provenance:
+    """The provenance of the files in the working directory."""
+    files = {
+        stage: {path: _sha256(Path(path)) for path in paths if Path(path).is_file()}
+        for stage, paths in OUTS.items()
+    }
+    records = {stage: _newest(stage, outs) for stage, outs in files.items()}
+    trained, evaluated = records["pretrain"], records["evaluate"]
+    software = trained or evaluated
+    return Provenance(
+        data=data.hash if data else None,
+        files={path: sha for outs in files.values() for path, sha in outs.items()},
+        stages=tuple(
+            Stage(s, _maker(record) if record else None) for s, record in records.items()
+        ),
+        versions=dict(software.versions) if software and software.versions else None,
+        cost=Spent(**trained.cost) if trained and trained.cost else None,
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _newest(stage: str, outs: Mapping[str, str]) -> runs.Record | None:
+    """The newest run of the stage that wrote all of these files."""
+    for record in runs.find(outs):
+        wrote = {out["path"]: out["sha256"] for out in record.outs}
+        if record.stage == stage and outs.items() <= wrote.items():
+            return record
+    return None
+
+
+def _maker(record: runs.Record) -> Maker:
+    cores = (runs.read(record.folder / "info.json") or {}).get("cores")
+    machine = [f"{cores} cores" if cores else "", record.cpu, record.gpu]
+    return Maker(
+        id=record.id,
+        status=record.status,
+        start=f"{record.start[:16].replace('T', ' ')} UTC",
+        seconds=record.seconds,
+        commit=record.commit,
+        dirty=record.dirty,
+        experiment=record.experiment,
+        signature=record.signature,
+        machine=", ".join(part for part in machine if part),
+    )

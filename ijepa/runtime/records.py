@@ -1,0 +1,54 @@
+"""Results as typed records: dataclasses to JSON and back."""
+
+import dataclasses
+import math
+import types
+from collections.abc import Mapping
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+def plain(tree: Any) -> Any:
+    """JSON values without NaN, floats to six significant digits: rounding noise is no result."""
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return {f.name: plain(getattr(tree, f.name)) for f in dataclasses.fields(tree)}
+    if isinstance(tree, Mapping):
+        return {str(key): plain(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [plain(value) for value in tree]
+    if isinstance(tree, float):
+        return float(f"{tree:.6g}") if math.isfinite(tree) else None
+    return tree
+
+
+def restore(kind: type[T], tree: Mapping[str, Any]) -> T:
+    """A dataclass from what ``plain`` made of it.
+
+    Fields may be dataclasses, tuples of them, mappings from strings to them, or optional.
+
+    Raises:
+        ValueError: the tree has other keys than the dataclass.
+    """
+    restored: T = _restore(kind, tree)
+    return restored
+
+
+def _restore(kind: Any, tree: Any) -> Any:
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = get_type_hints(kind)
+        if tree.keys() != hints.keys():
+            other = ", ".join(sorted(tree.keys() ^ hints.keys()))
+            raise ValueError(f"{kind.__name__}: not of this version; it differs in {other}")
+        return kind(**{name: _restore(hint, tree[name]) for name, hint in hints.items()})
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        if tree is None or any(isinstance(tree, arg) for arg in args if isinstance(arg, type)):
+            return tree
+        return _restore(next(arg for arg in args if arg is not type(None)), tree)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {key: _restore(args[1], value) for key, value in tree.items()}
+    if origin is tuple:
+        kinds = args if Ellipsis not in args else args[:1] * len(tree)
+        return tuple(_restore(part, value) for part, value in zip(kinds, tree, strict=True))
+    return tree

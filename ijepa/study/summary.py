@@ -1,0 +1,263 @@
+"""Lock file, experiment and scale -> the numbers of ``ijepa.study.numbers``."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ijepa import presets
+from ijepa.config import PARAMS
+from ijepa.study import experiment, lock, statistics
+from ijepa.study.experiment import Experiment, Scale
+from ijepa.study.numbers import (
+    BASELINES,
+    Baseline,
+    Cell,
+    Cost,
+    Pair,
+    Point,
+    Row,
+    Run,
+    Setting,
+    Study,
+    Trials,
+    Variant,
+    Verdict,
+)
+from ijepa.study.rows import COUNTED, MEASURED, run_of
+from ijepa.study.statistics import Spread
+from ijepa.study.trials import count
+
+Place = tuple[str, str | None]  # variant, point
+
+
+def read(
+    name: str,
+    scale: str,
+    folder: Path = experiment.FOLDER,
+    standing: Mapping[str, str] | None = None,
+) -> Study:
+    """An experiment's numbers at a scale, from the files of a folder alone.
+
+    Args:
+        name: of the experiment.
+        scale: its scale; without a lock file all runs are missing.
+        folder: has the experiment, the scales and the lock files.
+        standing: key of a run -> today, vouched or older.
+
+    Raises:
+        ValueError: one of the files is wrong.
+    """
+    chosen, size = experiment.load(name, folder), experiment.load_scale(scale, folder)
+    there = "paper" in experiment.names(folder / "scales")
+    paper = experiment.load_scale("paper", folder) if there else None
+    trials = None
+    if chosen.tuned is not None:
+        recipes = experiment.load(chosen.tuned, folder)
+        default = presets.read(PARAMS)["objective"]["name"]
+        trials = count(chosen, recipes, lock.read(chosen.tuned, scale, folder), size, default)
+    return collect(chosen, lock.read(name, scale, folder), size, paper, trials, standing or {})
+
+
+def collect(
+    chosen: Experiment,
+    locked: Mapping[str, Any],
+    scale: Scale,
+    paper: Scale | None = None,
+    trials: Trials | None = None,
+    standing: Mapping[str, str] | None = None,
+) -> Study:
+    """An experiment's numbers.
+
+    Args:
+        chosen: the experiment.
+        locked: content of its lock file at that scale.
+        scale: the scale. The lock file's own seeds count, if it has any: a run can ask for more.
+        paper: the paper's scale, to say what is set otherwise.
+        trials: what the variants' recipes were chosen from.
+        standing: key of a run -> today, vouched or older.
+    """
+    seeds = tuple(locked["seeds"]) or chosen.seeds[: scale.seeds]
+    points: list[str | None] = list(chosen.points) or [None]
+    places = [(variant, point) for point in points for variant in chosen.variants]
+    runs, rows = [], []
+    for place in places:
+        patches = _patches(chosen, scale, *place)
+        for seed in seeds:
+            run, accuracies = run_of(chosen, locked, *place, seed, patches, standing or {})
+            runs.append(run)
+            rows += accuracies
+    pairs, compute = _pairs(chosen, rows, runs, points)
+    tested = [pair.comparison for pair in pairs]
+    return Study(
+        **{k: getattr(chosen, k) for k in (
+            "name", "title", "question", "table", "source", "metric", "also", "factor", "claim")},
+        scale=scale.name, about=scale.about, preset=scale.preset, data=_other_data(chosen, scale),
+        trials=trials, settings=_settings(chosen, scale, paper), seeds=seeds,
+        variants=tuple(
+            Variant(v.name, v.label, {**v.set, **v.at.get(scale.name, {})})
+            for v in chosen.variants.values()),
+        points=tuple(
+            Point(p.name, p.label, p.x, p.equal_compute, _data(chosen, scale, p.name))
+            for p in chosen.points.values()),
+        rows=tuple(rows), runs=tuple(runs), cells=tuple(_cells(chosen, rows, runs, places)),
+        pairs=tuple(pairs), compute=compute, baselines=tuple(_baselines(chosen, rows, points)),
+        strays=tuple(sorted(locked["results"].keys() - {run.key for run in runs})),
+        verdict=Verdict(
+            statistics.verdict(tested), statistics.seeds_to_decide(tested),
+            tuple(statistics.verdict([p.comparison for p in pairs if p.point == point])
+                  for point in chosen.points)),
+    )  # fmt: skip
+
+
+def _spread(rows: Iterable[Row], metric: str, encoder: str = "trained") -> Spread:
+    return statistics.spread(
+        [row.value for row in rows if (row.metric, row.encoder) == (metric, encoder)]
+    )
+
+
+def _cells(
+    chosen: Experiment,
+    rows: Sequence[Row],
+    runs: Sequence[Run],
+    places: Sequence[Place],
+) -> Iterator[Cell]:
+    """A cell for each variant and point; differences are to the reference's at its point."""
+    reference = chosen.claim.reference
+    values = _by_seed(chosen, rows, places)
+    others = [place for place in places if place[0] != reference]
+    compared = statistics.compare([(values[v, p], values[reference, p]) for v, p in others])
+    differences = dict(zip(others, compared, strict=True))
+    published = [v.paper for v in chosen.variants.values() if v.paper is not None]
+    unpublished = {p.name for p in chosen.points.values() if not p.published}
+    task, probe, which = chosen.metric.rsplit(".", 2)
+    for name, point in places:
+        paper = None if point in unpublished else chosen.variants[name].paper
+        here = [row for row in rows if (row.variant, row.point) == (name, point)]
+        done = [r for r in runs if (r.variant, r.point) == (name, point) and r.done]
+        spent = {k: _mean(getattr(r.cost, k) for r in done) for k in (*COUNTED, *MEASURED)}
+        means = {k: _mean(getattr(r, k) for r in done)
+                 for k in ("context_ratio", "images", "parameters")}  # fmt: skip
+        yield Cell(
+            variant=name, point=point, paper=paper,
+            gap=None if paper is None else paper - max(published),
+            spread=_spread(here, chosen.metric), difference=differences.get((name, point)),
+            also={metric: _spread(here, metric) for metric in chosen.also},
+            **{encoder: _spread(here, chosen.metric, encoder).mean for encoder in BASELINES},
+            knn=None if probe == "knn" else _spread(here, f"{task}.knn.{which}").mean,
+            **means, cost=Cost(**spent),
+            pretrain_seconds=_mean(r.seconds["pretrain"] for r in done),
+            seconds=_mean(r.total for r in done), health=tuple(r.health for r in done),
+            collapsed=sum(bool(r.collapsed) for r in done), codes=len({r.code for r in done}),
+        )  # fmt: skip
+
+
+def _by_seed(
+    chosen: Experiment, rows: Sequence[Row], places: Sequence[Place]
+) -> dict[Place, dict[int, float]]:
+    values: dict[Place, dict[int, float]] = {place: {} for place in places}
+    for row in rows:
+        if (row.metric, row.encoder) == (chosen.metric, "trained"):
+            values[row.variant, row.point][row.seed] = row.value
+    return values
+
+
+def _pairs(
+    chosen: Experiment,
+    rows: Sequence[Row],
+    runs: Sequence[Run],
+    points: Sequence[str | None],
+) -> tuple[list[Pair], str | None]:
+    """The claimed pairs at each point, and what their compute is."""
+    claimed = [(*pair, point) for point in points for pair in chosen.claim.pairs]
+    places = [(variant, point) for point in points for variant in chosen.variants]
+    values = _by_seed(chosen, rows, places)
+    tested = statistics.compare(
+        [(values[better, point], values[worse, point]) for better, worse, point in claimed],
+        chosen.claim.margin,
+    )
+    done = [run for run in runs if run.done]
+    known = all(run.patches for run in runs)
+    kind = (
+        "flops" if done and all(r.cost.flops for r in done) else "patches" if known else "images"
+    )  # fmt: skip
+    pairs = [
+        Pair(better, worse, point, comparison, _mean(
+            _compute(r, kind) for side in (better, worse) for r in runs
+            if (r.variant, r.point) == (side, point)))
+        for (better, worse, point), comparison in zip(claimed, tested, strict=True)
+    ]  # fmt: skip
+    told = [pair for pair in pairs if pair.comparison.spread.n]
+    return pairs, kind if told and all(pair.compute for pair in told) else None
+
+
+def _compute(run: Run, kind: str) -> float | None:
+    """The FLOPs of pretraining; roughly, or but for the patches, where nothing counted them."""
+    if kind == "flops":
+        return run.cost.flops
+    if not run.parameters or not run.images:
+        return None
+    return float(run.parameters * run.images) * (
+        6 * run.patches if kind == "patches" and run.patches else 1
+    )
+
+
+def _baselines(
+    chosen: Experiment, rows: Sequence[Row], points: Sequence[str | None]
+) -> Iterator[Baseline]:
+    """The reference's baselines over seeds, and whether all variants' are the same."""
+    for point in points:
+        for encoder in BASELINES:
+            here = [r for r in rows if (r.point, r.encoder) == (point, encoder)]
+            values = {(r.variant, r.seed): r.value for r in here if r.metric == chosen.metric}
+            order = (chosen.claim.reference, *chosen.variants)
+            owner = next((v for v in order if any(v == name for name, _ in values)), None)
+            if owner is not None:
+                own = [row for row in here if row.variant == owner]
+                yield Baseline(
+                    point, encoder, owner,
+                    all(value == values.get((owner, seed)) for (_, seed), value in values.items()),
+                    _spread(own, chosen.metric, encoder),
+                    {metric: _spread(own, metric, encoder) for metric in chosen.also},
+                )  # fmt: skip
+
+
+def _settings(chosen: Experiment, scale: Scale, paper: Scale | None) -> tuple[Setting, ...]:
+    here = {**scale.changes, **chosen.base, **chosen.at.get(scale.name, {})}
+    there = {**(paper.changes if paper else {}), **chosen.base, **chosen.at.get("paper", {})}
+    return tuple(
+        Setting(key, here.get(key), there.get(key))
+        for key in sorted(here.keys() | there.keys())
+        if here.get(key) != there.get(key)
+    )
+
+
+def _other_data(chosen: Experiment, scale: Scale) -> tuple[str, ...]:
+    """Names of the data sets, where they are not the scale's own."""
+    names = [_data(chosen, scale, point).get("data.name") for point in chosen.points or [None]]
+    known = tuple(str(name) for name in dict.fromkeys(names) if name is not None)
+    return known if known != (scale.changes.get("data.name"),) else ()
+
+
+def _data(chosen: Experiment, scale: Scale, point: str | None) -> dict[str, Any]:
+    """What a point's runs learn from, as far as the experiment or the scale says it."""
+    keys = _changes(chosen, scale, next(iter(chosen.variants)), point)
+    return {k: v for k, v in keys.items() if k.startswith("data.") and k != "data.train_fraction"}
+
+
+def _patches(chosen: Experiment, scale: Scale, variant: str, point: str | None) -> int | None:
+    """Patches of an image, if the experiment or the scale sets all that they come from."""
+    keys = _changes(chosen, scale, variant, point)
+    side, patch = keys.get("data.image_size"), keys.get("model.patch_size")
+    return (side // patch) ** 2 if side and patch else None
+
+
+def _changes(
+    chosen: Experiment, scale: Scale, variant: str, point: str | None
+) -> Mapping[str, Any]:
+    at = chosen.points[point] if point is not None else None
+    return experiment.changes(chosen, scale, chosen.variants[variant], at, 0)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
