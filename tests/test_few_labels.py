@@ -228,6 +228,20 @@ def test_few_shot_draws_do_not_depend_on_the_other_draws_or_shots() -> None:
     assert (found[4, 0] != found[4, 1]).any()
 
 
+def test_few_shot_knows_from_all_images_which_feature_spreads_most() -> None:
+    """One of eight features tells two classes apart. In their own spread two images differ in all
+    of them alike (0.53); in that of all images, which takes no label, in the one most (0.69)."""
+    rng, data = np.random.default_rng(0), []
+    for count in (200, 20, 400):
+        y = rng.integers(0, 2, count)
+        x = rng.normal(size=(count, 8))
+        x[:, 0] += 8 * y - 4
+        data.append(Features({"last": x}, {"class": y}))
+    truth = data[2].labels["class"]
+    curve = few(data, shots=(1,), draws=20).curve
+    assert np.mean([(point.predictions == truth).mean() for point in curve]) > 0.62
+
+
 def test_few_shot_does_not_learn_from_held_out_images() -> None:
     data = parts(5)
     noise = Features({c: 0 * a for c, a in data[1].choices.items()}, data[1].labels)
