@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from ijepa.evaluation import run, scores
 from ijepa.evaluation.probing import Job
 from ijepa.model import vit
-from ijepa.probes import Features, Result, _draws, _multinomial, few_shot
+from ijepa.probes import Draw, Features, Result, _draws, _multinomial, choose, few_shot
 from ijepa.probes import logistic as one_percent
 from tests.conftest import tiny
 
@@ -218,6 +218,19 @@ def test_few_shot_draws_a_curve_and_reports_its_first_draw() -> None:
         (a.predictions != b.predictions).any()
         for a, b in zip(result.curve, other.curve, strict=True)
     )
+
+
+def test_the_spread_of_a_curve_is_the_sample_deviation_of_its_draws() -> None:
+    truth = np.zeros(10, np.int64)
+    curve = tuple(
+        Draw(labels, draw, (np.arange(10) >= right).astype(np.int64))
+        for labels, draw, right in ((1, 0, 5), (1, 1, 7), (1, 2, 9), (4, 0, 8))
+    )
+    result = choose(({"features": "last"},), truth[None], truth, truth[None], curve)
+    first, last = scores._curve(result, truth)
+    assert (first["labels"], first["accuracy"], first["draws"]) == (1, 70.0, [50.0, 70.0, 90.0])
+    assert first["std"] == pytest.approx(20.0)  # of the population it would be 16.3
+    assert (last["accuracy"], last["std"]) == (80.0, None)
 
 
 def test_few_shot_draws_do_not_depend_on_the_other_draws_or_shots() -> None:
