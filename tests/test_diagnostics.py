@@ -15,6 +15,15 @@ def test_rankme_of_known_spectra() -> None:
     assert health.rankme(half) == pytest.approx(8, rel=1e-3)
 
 
+def test_feature_std_is_over_images_of_the_mean_over_patches() -> None:
+    """Features i·(1, 2, 0) of images i = 0, ..., 3, around which patches lie."""
+    image = torch.arange(4.0)[:, None, None]
+    tokens = image * torch.tensor([1.0, 2.0, 0.0]) + torch.tensor([-5.0, 5.0])[:, None]
+    meters = health.health(lambda _: tokens, torch.zeros(4, 3, 8, 8, dtype=torch.uint8))  # type: ignore[arg-type]
+    assert meters["feature_std"] == pytest.approx((5 / 3) ** 0.5)
+    assert meters["rankme"] == pytest.approx(1, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("std", "rank", "words"),
     [(0.5, 30.0, "healthy"), (0.5, 9.0, "partly collapsed"), (0.5, 1.5, "collapsed"),

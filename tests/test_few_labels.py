@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from ijepa.evaluation import run, scores
 from ijepa.evaluation.probing import Job
 from ijepa.model import vit
-from ijepa.probes import Features, Result, _draws, _multinomial, few_shot
+from ijepa.probes import Draw, Features, Result, _draws, _multinomial, choose, few_shot
 from ijepa.probes import logistic as one_percent
 from tests.conftest import tiny
 
@@ -220,12 +220,39 @@ def test_few_shot_draws_a_curve_and_reports_its_first_draw() -> None:
     )
 
 
+def test_the_spread_of_a_curve_is_the_sample_deviation_of_its_draws() -> None:
+    truth = np.zeros(10, np.int64)
+    curve = tuple(
+        Draw(labels, draw, (np.arange(10) >= right).astype(np.int64))
+        for labels, draw, right in ((1, 0, 5), (1, 1, 7), (1, 2, 9), (4, 0, 8))
+    )
+    result = choose(({"features": "last"},), truth[None], truth, truth[None], curve)
+    first, last = scores._curve(result, truth)
+    assert (first["labels"], first["accuracy"], first["draws"]) == (1, 70.0, [50.0, 70.0, 90.0])
+    assert first["std"] == pytest.approx(20.0)  # of the population it would be 16.3
+    assert (last["accuracy"], last["std"]) == (80.0, None)
+
+
 def test_few_shot_draws_do_not_depend_on_the_other_draws_or_shots() -> None:
     data = parts(4)
     many, alone = few(data), few(data, shots=(4,), draws=1)
     found = {(p.labels, p.draw): p.predictions for p in many.curve}
     assert (found[4, 0] == alone.predictions).all()
     assert (found[4, 0] != found[4, 1]).any()
+
+
+def test_few_shot_knows_from_all_images_which_feature_spreads_most() -> None:
+    """One of eight features tells two classes apart. In their own spread two images differ in all
+    of them alike (0.53); in that of all images, which takes no label, in the one most (0.69)."""
+    rng, data = np.random.default_rng(0), []
+    for count in (200, 20, 400):
+        y = rng.integers(0, 2, count)
+        x = rng.normal(size=(count, 8))
+        x[:, 0] += 8 * y - 4
+        data.append(Features({"last": x}, {"class": y}))
+    truth = data[2].labels["class"]
+    curve = few(data, shots=(1,), draws=20).curve
+    assert np.mean([(point.predictions == truth).mean() for point in curve]) > 0.62
 
 
 def test_few_shot_does_not_learn_from_held_out_images() -> None:

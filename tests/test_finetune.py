@@ -67,6 +67,23 @@ def test_attention_finds_a_token_that_the_mean_hides() -> None:
     assert (mean.predictions == truth).mean() < 0.65
 
 
+def test_attention_is_an_average_over_patches_head_by_head() -> None:
+    pool = attentive.Pool(8, 2, 3, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        pool.weight.copy_(torch.linspace(-1, 1, 24).view(8, 3))
+        tokens = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1))
+        for image in range(2):
+            values = []
+            for head in range(2):
+                score = (tokens[image] @ pool.query[:, head]).exp()
+                mean = (score[:, None] * tokens[image]).sum(0) / score.sum()
+                values.append(mean @ pool.value[head])
+            expected = torch.cat(values) @ pool.weight + pool.bias
+            torch.testing.assert_close(pool(tokens)[image], expected)
+        twice = torch.cat([tokens, tokens], 1)
+        torch.testing.assert_close(pool(twice), pool(tokens))
+
+
 def test_attentive_candidates_and_tasks_do_not_influence_each_other() -> None:
     parts = hidden(1)
     both = attend(parts, lr=(0.01, 1e30), epochs=2)
