@@ -265,6 +265,7 @@ def test_a_run_without_the_metric_is_a_failed_one(bench: Bench) -> None:
     assert numbers.cells[0].spread.n == 0
     runs = [run for run in numbers.runs if run.variant == "v0"]
     assert {run.status for run in runs} == {"failed"}
+    assert not any(row.variant == "v0" for row in numbers.rows), "nor do its baselines count"
     assert all("class.linear.trained" in str(run.reason) for run in runs)
 
 
