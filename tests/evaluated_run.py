@@ -101,8 +101,8 @@ def predictions(
             )
             results.setdefault((probe, kind), {})[task] = choose(
                 ({"features": "last"}, {"features": "last2"}),
-                np.stack([truth[:4], wrong[:4]]), truth[:4],
-                np.stack([guess(rate), guess(1.0 if probe == "knn" else 0.0)]), draws,
+                np.stack([wrong[:4], truth[:4]]), truth[:4],  # the second wins
+                np.stack([guess(1.0 if probe == "knn" else 0.0), guess(rate)]), draws,
             )  # fmt: skip
     return results
 

@@ -155,6 +155,8 @@ def test_further_metrics_stand_beside_and_a_missing_task_fails_no_run(folder: Pa
     assert [text for name, text in shown if name == "random init"] == [
         "no task", "30.0 ± 0.0", "30.0 ± 0.0",
     ]  # fmt: skip
+    sd = list(table.columns).index("sd")
+    assert [row.cell(sd).shown for row in table.rows if len(row.cells) > 1][4:6] == ["1.4", "0.7"]
     header, first, *_ = study_tables.sheet(found).csv().splitlines()
     assert header.split(",")[-4:-1] == [f"count.linear.trained.{k}" for k in ("n", "mean", "std")]
     assert first.split(",")[-4:-1] == ["0", "", ""]

@@ -252,6 +252,7 @@ def test_what_is_failed_missing_or_single_is_said_everywhere(built: Bench) -> No
         assert "1†" in pages[name]
     assert "6 are done, 4 failed and 2 missing" in verdict.coverage(numbers)
     assert "random &lt;0.6&gt;" in pages["index.html"]
+    assert pages["index.html"].count('<tr class="lost">') == 6
 
 
 def test_a_run_without_the_metric_is_a_failed_one(bench: Bench) -> None:
@@ -265,6 +266,7 @@ def test_a_run_without_the_metric_is_a_failed_one(bench: Bench) -> None:
     assert numbers.cells[0].spread.n == 0
     runs = [run for run in numbers.runs if run.variant == "v0"]
     assert {run.status for run in runs} == {"failed"}
+    assert not any(row.variant == "v0" for row in numbers.rows), "nor do its baselines count"
     assert all("class.linear.trained" in str(run.reason) for run in runs)
 
 
@@ -491,8 +493,14 @@ def test_the_sheet_has_the_numbers_in_full(built: Bench) -> None:
         for key in ("n", "mean", "std", "low", "high"):
             value = getattr(cell.spread, key)
             assert row[key] == ("" if value is None else str(value))
-        mean = cell.difference.spread.mean if cell.difference else None
-        assert row["difference"] == ("" if mean is None else str(mean))
+        paired = cell.difference
+        spread = paired.spread if paired else None
+        for key, value in {
+            "difference": spread and spread.mean, "difference_low": spread and spread.low,
+            "difference_high": spread and spread.high, "p": paired and paired.p,
+            "p_adjusted": paired and paired.adjusted,
+        }.items():  # fmt: skip
+            assert row[key] == ("" if value is None else str(value))
 
 
 def test_emergence_is_drawn_against_compute(built: Bench) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 from ijepa.study.claims import Claim
 from ijepa.study.statistics import Comparison, Spread
 
-ENCODERS = ("trained", "random_init", "pixels")
-BASELINES = ENCODERS[1:]
+BASELINES = ("random_init", "pixels")  # encoders that nothing trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Row:
     point: str | None
     seed: int
     metric: str  # task.probe.trained: on test images; task.probe.held_out: of training images
-    encoder: str  # of ENCODERS
+    encoder: str  # trained, or one of BASELINES
     value: float
 
 
