@@ -5,7 +5,6 @@ imported; whether the values are right, and fit together, is for ``ijepa.config.
 """
 
 import copy
-import difflib
 import functools
 import re
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
-from ijepa.config import PARAMS
+from ijepa import config, strict
 
 FOLDER = Path("experiments/presets")
 
@@ -60,36 +59,49 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def check(changes: Iterable[Any], where: str, known: Iterable[str]) -> None:
-    """Refuse a dotted key that ``params.yaml``, whose keys are ``known``, does not have.
+    """Refuse a dotted key that neither ``params.yaml`` nor any variant's ``Options`` has.
+
+    Args:
+        changes: dotted keys.
+        where: they stand.
+        known: the keys of ``params.yaml``. The variants are asked, which takes the seconds of
+            importing torch, only for a key that is not among these.
 
     Raises:
         ValueError: one line that names ``where``, the key and the closest one there is.
     """
     known = set(known)
     for key in changes:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), sorted(known), n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"{where}: {key}: {PARAMS} has no such key{hint}")
+        if key not in known and key not in (declared := config.keys()):
+            hint = strict.closest(key, known | declared)
+            raise ValueError(f"{where}: {key}: {config.PARAMS} has no such key{hint}")
 
 
 def apply(tree: dict[str, Any], changes: Mapping[str, Any], where: str) -> None:
     """Change ``tree``, the content of ``params.yaml``, in place.
 
     Raises:
-        ValueError: it has no such key.
+        ValueError: no such key.
     """
     check(changes, where, leaves(tree))
     for key, value in changes.items():
         *sections, last = key.split(".")
         section = tree
         for part in sections:
-            section = section[part]
+            section = section.setdefault(part, {})
         section[last] = value
 
 
+def dotted(tree: Mapping[Any, Any], where: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys of an experiment or a scale, checked as by ``check``; not ``seed``."""
+    check(tree, where, known)
+    if "seed" in tree:
+        raise ValueError(f"{where}: seed: {tree['seed']!r}: only `seeds` sets it")
+    return dict(tree)
+
+
 def load(name: str, folder: Path = FOLDER) -> tuple[str, dict[str, Any]]:
-    """What a preset is about, and its dotted keys, each of which ``params.yaml`` has.
+    """What a preset is about, and its dotted keys.
 
     Raises:
         ValueError: there is no such preset, or it has a key that does not exist.
@@ -100,5 +112,5 @@ def load(name: str, folder: Path = FOLDER) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"{folder}: {name!r} is not one of {known}")
     changes = read(path)
     about = str(changes.pop("about", ""))
-    check(changes, str(path), leaves(read(PARAMS)))
+    check(changes, str(path), leaves(read(config.PARAMS)))
     return about, changes

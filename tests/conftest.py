@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ruamel.yaml import YAML
 from threadpoolctl import threadpool_limits
 
 from ijepa import config as configs
+from ijepa import presets
 from ijepa.config import Config
 from ijepa.datasets import Item, Source, Split
 from ijepa.store.read import Store, open_store
@@ -44,7 +44,12 @@ TINY = {
 
 @functools.cache
 def _defaults() -> dict[str, Any]:
-    tree: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    """params.yaml; keys that only a preset has are its variant's own, for the laws of a family."""
+    tree = presets.read(ROOT / "params.yaml")
+    for path in sorted((ROOT / "experiments/presets").glob("*.yaml")):
+        there = {"about", *presets.leaves(tree)}
+        own = {key: value for key, value in presets.read(path).items() if key not in there}
+        presets.apply(tree, own, str(path))
     return tree
 
 

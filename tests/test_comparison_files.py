@@ -77,9 +77,12 @@ def test_each_objective_gets_as_many_trials_on_a_seed_of_their_own() -> None:
     assert all(metric.endswith(".held_out") for metric in recipes.also)
     names = [v.set["objective.name"] for v in recipes.variants.values()]
     assert {name: names.count(name) for name in names} == dict.fromkeys(OBJECTIVES, 4)
-    others = [experiments.load(name) for name in experiments.names() if name != "recipes"]
+    tuned = [
+        one for name in experiments.names() if (one := experiments.load(name)).tuned == "recipes"
+    ]
+    assert {one.name for one in tuned} >= set(TABLES)
     assert recipes.seeds == (100,)
-    assert not {100} & {seed for other in others for seed in other.seeds}
+    assert not {100} & {seed for one in tuned for seed in one.seeds}
     assert recipes.claim.pairs == ()
 
 

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from ijepa import presets, variants
-from ijepa.study.experiment import Experiment, Point, Scale, Variant, changes
+from ijepa.study.experiment import (
+    Experiment,
+    Point,
+    Scale,
+    Variant,
+    changes,
+    refuse_equals,
+)
 
 if TYPE_CHECKING:
     from ijepa import config as configs
@@ -67,6 +74,7 @@ def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> li
     from ijepa import config as configs  # torch: seconds that a mistake in a file need not wait
 
     found, before = [], presets.leaves(tree)
+    refuse_equals(experiment, scale, before)
     for point in experiment.points.values() or [None]:
         for variant in experiment.variants.values():
             epochs = equal_compute(experiment, scale, variant, point, tree)
@@ -81,9 +89,9 @@ def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> li
                         variant.name,
                         point.name if point else None,
                         seed,
-                        {k: v for k, v in dotted.items() if v != before[k]},
+                        {k: v for k, v in dotted.items() if k not in before or v != before[k]},
                         configs.signature(config),
-                        _prepared(configs.as_tree(config)["data"]),
+                        _prepared(configs.parameters(config, "prepare")),
                         code(config),
                     )
                 )
@@ -131,9 +139,8 @@ def _applied(tree: Mapping[str, Any], dotted: Mapping[str, Any], where: str) -> 
     return changed
 
 
-def _prepared(data: Mapping[str, Any]) -> str:
-    kept = {name: value for name, value in data.items() if name != "train_fraction"}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+def _prepared(parameters: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
 
 
 def committed_params() -> dict[str, Any]:
