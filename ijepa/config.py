@@ -362,6 +362,7 @@ def main() -> None:
     stage again when its file here changes, so neither is listed by hand.
     """
     config = load()
+    INPUTS.mkdir(parents=True, exist_ok=True)
     for stage in STAGES:
         inputs = {
             "code": variants.files(*variants.entries(config, stage)),

@@ -71,7 +71,6 @@ def test_config_writes_the_code_and_the_parameters_of_every_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("out/inputs").mkdir(parents=True)
     Path("params.yaml").write_text(json.dumps(params()))
     configs.main()
     config = configs.load()
