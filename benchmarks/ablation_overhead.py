@@ -24,6 +24,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from ijepa import presets
+from ijepa.runtime import files
 
 CELLS = 64  # of the table whose runs are all known
 
@@ -108,7 +109,7 @@ class Bench:
 
     def set(self, changes: Mapping[str, Any]) -> None:
         yaml = YAML(typ="safe", pure=True)
-        tree = copy.deepcopy(presets.read(self.clone / "params.yaml"))
+        tree = copy.deepcopy(files.read_yaml(self.clone / "params.yaml"))
         presets.apply(tree, changes, "benchmark")
         with (self.hand / "params.yaml").open("w") as file:
             yaml.dump(tree, file)

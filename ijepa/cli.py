@@ -152,7 +152,7 @@ def _preset(args: argparse.Namespace) -> None:
         for path in sorted(PRESETS.glob("*.yaml")):
             print(f"{path.stem:<18} {preset(path.stem)[0]}")
     else:
-        print(" ".join(f"-S {key}={_hydra(key, v)}" for key, v in preset(args.name)[1].items()))
+        print(" ".join(preset_arguments(args.name)))
 
 
 def preset(name: str) -> tuple[str, dict[str, Any]]:
@@ -169,6 +169,18 @@ def preset(name: str) -> tuple[str, dict[str, Any]]:
     presets.apply(tree, changes, where)
     config.parse(tree, where)
     return about, changes
+
+
+def preset_arguments(name: str) -> list[str]:
+    """A preset as arguments of ``dvc exp run``; ``++`` adds a key that ``params.yaml`` lacks."""
+    from ijepa import config, presets
+    from ijepa.runtime import files
+
+    there = presets.leaves(files.read_yaml(config.PARAMS))
+    return [
+        f"-S {'' if key in there else '++'}{key}={_hydra(key, value)}"
+        for key, value in preset(name)[1].items()
+    ]
 
 
 def _hydra(key: str, value: Any) -> str:

@@ -19,10 +19,19 @@ from typing import Any
 
 from ijepa import variants
 from ijepa.runtime import errors, files
-from ijepa.strict import WRONG, choice, convert, describe, integer, interval, maybe, pair, real
+from ijepa.strict import (
+    choice,
+    integer,
+    interval,
+    maybe,
+    pair,
+    real,
+    refuse_unknown,
+    value,
+)
 
 PARAMS = Path("params.yaml")
-CODE = Path("out/code")
+INPUTS = Path("out/inputs")
 STAGES = ("prepare", "pretrain", "evaluate", "report")
 
 
@@ -214,11 +223,7 @@ def _build(cls: Any, tree: Any, where: str, prefix: str) -> Any:
     if not isinstance(tree, dict):
         raise ValueError(f"{where}: {prefix.rstrip('.')}: {tree!r} is not a mapping")
     fields = {f.name: f for f in dataclasses.fields(cls) if f.name != "options"}
-    known = set(fields) | _option_names(cls)
-    for name in tree:
-        if name not in known:
-            hint = errors.closest(name, known) or f"; known: {', '.join(sorted(known))}"
-            raise ValueError(f"{where}: {prefix}{name}: {tree[name]!r}: unknown key{hint}")
+    refuse_unknown(tree, f"{where}: {prefix}", sorted({*fields, *_option_names(cls)}))
     values = {name: _value(cls, f, tree, where, prefix) for name, f in fields.items()}
     if cls is Evaluate:
         values["options"] = {
@@ -259,6 +264,27 @@ def _option_names(cls: Any) -> frozenset[str]:
     )
 
 
+@functools.cache
+def keys() -> frozenset[str]:
+    """Every dotted key that ``params.yaml`` may have: the sections' and all their variants'."""
+    known = set()
+    kinds: dict[str, Any] = typing.get_type_hints(Config)
+    for section, kind in kinds.items():
+        if kind is int:
+            known.add(section)  # the seed
+            continue
+        known |= {f"{section}.{f.name}" for f in dataclasses.fields(kind) if f.name != "options"}
+        if kind is Evaluate:
+            known |= {
+                f"{section}.{probe}.{f.name}"
+                for probe in variants.names("probes")
+                for f in dataclasses.fields(variants.load("probes", probe).Options)
+            }
+        else:
+            known |= {f"{section}.{name}" for name in _option_names(kind)}
+    return frozenset(known)
+
+
 def _value(cls: Any, f: Any, tree: Mapping[str, Any], where: str, prefix: str) -> Any:
     key = f"{where}: {prefix}{f.name}"
     if f.name not in tree:
@@ -271,11 +297,7 @@ def _value(cls: Any, f: Any, tree: Mapping[str, Any], where: str, prefix: str) -
             _build(Data, entry, where, f"{prefix}{f.name}[{number}].")
             for number, entry in enumerate(raw)
         )
-    wanted = f.metadata.get("allowed") or describe(kind)
-    value = convert(kind, raw)
-    if value is WRONG or not f.metadata.get("check", lambda _: True)(value):
-        raise ValueError(f"{key}: {raw!r} is not {wanted}")
-    return value
+    return value(kind, raw, key, **f.metadata)
 
 
 def as_tree(config: Any) -> Any:
@@ -296,14 +318,48 @@ def signature(config: Config, sections: tuple[str, ...] = ()) -> str:
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 
-def main() -> None:
-    """The first stage: check params.yaml, and say what code the others can reach.
+def parameters(config: Config, stage: str) -> dict[str, Any]:
+    """The resolved keys that a stage is a function of, as plain values; it may read no other.
 
-    Each stage depends on its file here and so on all that ``variants.closure`` finds for it.
+    ``data.train_fraction`` chooses among the prepared images, so it prepares nothing again.
+    """
+    tree = as_tree(config)
+    size = {"image_size": tree["data"]["image_size"]}
+    transfer = [_without_fraction(data) for data in tree["evaluate"]["transfer"]]
+    by_stage: dict[str, dict[str, Any]] = {
+        "prepare": {"data": _without_fraction(tree["data"])},
+        "pretrain": {
+            **{name: tree[name] for name in ("seed", "mask", "model", "objective", "train")},
+            "data": {**size, "train_fraction": tree["data"]["train_fraction"]},
+        },
+        "evaluate": {
+            **{name: tree[name] for name in ("seed", "model")},
+            "data": size,
+            "evaluate": {**tree["evaluate"], "transfer": transfer},
+        },
+        "report": tree,
+    }
+    return by_stage[stage]
+
+
+def _without_fraction(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name != "train_fraction"}
+
+
+def main() -> None:
+    """The first stage: check params.yaml, and write what each of the others is a function of.
+
+    That is its parameters and all the code that ``variants.closure`` finds for it. DVC runs a
+    stage again when its file here changes, so neither is listed by hand.
     """
     config = load()
+    INPUTS.mkdir(parents=True, exist_ok=True)
     for stage in STAGES:
-        files.write_json(CODE / f"{stage}.json", variants.files(*variants.entries(config, stage)))
+        inputs = {
+            "code": variants.files(*variants.entries(config, stage)),
+            "parameters": parameters(config, stage),
+        }
+        files.write_json(INPUTS / f"{stage}.json", inputs)
 
 
 if __name__ == "__main__":

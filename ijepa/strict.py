@@ -1,11 +1,19 @@
-"""Fields of the config's dataclasses: what they take, and how YAML's values become theirs."""
+"""What a key takes, and how YAML's values become its value; a mistake is one line.
 
+The config's dataclasses say it by their fields (``integer``, ``real``, ...); ``take`` reads the
+mappings of experiment files. ``where`` names the place: ``experiments/mine.yaml: variants.small``.
+"""
+
+import functools
 import math
+import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import field
 from typing import Any
+
+from ijepa.runtime.errors import closest
 
 
 def _allowed(text: str, check: Callable[[Any], bool]) -> Any:
@@ -92,7 +100,13 @@ def convert(kind: Any, raw: Any) -> Any:
 
 def describe(kind: Any) -> str:
     """A type in a user's words."""
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        dict: "a mapping",
+    }
     if kind in words:
         return words[kind]
     if typing.get_origin(kind) is types.UnionType:
@@ -103,3 +117,85 @@ def describe(kind: Any) -> str:
             f"a list of {'' if ... in args else f'{len(args)} '}values, each {describe(args[0])}"
         )
     return "null" if kind is types.NoneType else str(kind)
+
+
+def value(
+    kind: Any, raw: Any, place: str, allowed: str = "", check: Callable[[Any], bool] = bool
+) -> Any:
+    """``raw`` as ``kind``.
+
+    Args:
+        kind: a type, as ``convert`` takes it.
+        raw: YAML's value.
+        place: file and key.
+        allowed: what ``check`` lets pass, in words; the type's, without.
+        check: of the converted value; with ``allowed`` alone.
+
+    Raises:
+        ValueError: another type, or refused; one line.
+    """
+    converted = convert(kind, raw)
+    if converted is WRONG or (allowed and not check(converted)):
+        raise ValueError(f"{place}: {raw!r} is not {allowed or describe(kind)}")
+    return converted
+
+
+def take(
+    tree: Mapping[Any, Any],
+    where: str,
+    needed: Mapping[str, Any],
+    optional: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The values of the known keys, each as its type; texts are not empty, numbers finite.
+
+    Raises:
+        ValueError: an unknown or missing key, or a value of another type.
+    """
+    kinds = {**needed, **(optional or {})}
+    refuse_unknown(tree, f"{where}: ", kinds)
+    values = {}
+    for key, kind in kinds.items():
+        if key in tree:
+            values[key] = value(kind, tree[key], f"{where}: {key}", describe(kind),
+                                functools.partial(_plain, tree[key]))  # fmt: skip
+        elif key in needed:
+            raise ValueError(f"{where}: {key}: missing; {describe(kind)} is needed")
+    return values
+
+
+def _plain(raw: Any, converted: Any) -> bool:
+    """Whether a value is not empty and finite, and a list where it is to be one."""
+    if isinstance(converted, tuple):
+        return isinstance(raw, list)
+    return converted != "" and not (isinstance(converted, float) and not math.isfinite(converted))
+
+
+def refuse_unknown(tree: Mapping[Any, Any], place: str, known: Collection[str]) -> None:
+    """Refuse a key that is not known; ``place`` goes before it."""
+    for key in tree:
+        if key not in known:
+            hint = closest(key, known) or f"; known: {', '.join(known)}"
+            raise ValueError(f"{place}{key}: {tree[key]!r}: unknown key{hint}")
+
+
+def one_of(name: Any, where: str, known: Collection[str]) -> None:
+    """Refuse a name that is not known."""
+    if name not in known:
+        raise ValueError(
+            f"{where}: {name!r} is not one of {', '.join(known)}{closest(name, known)}"
+        )
+
+
+def named(tree: Mapping[Any, Any], where: str) -> dict[str, dict[Any, Any]]:
+    """A mapping from names to mappings."""
+    for name, content in tree.items():
+        check_name(name, where)
+        if not isinstance(content, dict):
+            raise ValueError(f"{where}.{name}: {content!r} is not a mapping")
+    return dict(tree)
+
+
+def check_name(name: Any, where: str) -> None:
+    """Names of experiments, variants and points become parts of file names and of keys."""
+    if not re.fullmatch("[a-z][a-z0-9_]*", str(name)):
+        raise ValueError(f"{where}: {name}: is no name; a-z, 0-9 and _, a letter first")

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ruamel.yaml import YAML
 from threadpoolctl import threadpool_limits
 
 from ijepa import config as configs
+from ijepa import presets
 from ijepa.config import Config
 from ijepa.datasets import Item, Source, Split
+from ijepa.runtime import files
 from ijepa.store.read import Store, open_store
 from ijepa.store.write import write_store
 
@@ -44,7 +45,12 @@ TINY = {
 
 @functools.cache
 def _defaults() -> dict[str, Any]:
-    tree: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    """params.yaml; keys that only a preset has are its variant's own, for the laws of a family."""
+    tree = files.read_yaml(ROOT / "params.yaml")
+    for path in sorted((ROOT / "experiments/presets").glob("*.yaml")):
+        there = {"about", *presets.leaves(tree)}
+        own = {key: value for key, value in files.read_yaml(path).items() if key not in there}
+        presets.apply(tree, own, str(path))
     return tree
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-from ijepa import presets, variants
+from ijepa import variants
 from ijepa.config import Config
+from ijepa.runtime import files
 from ijepa.store.read import Store
 from ijepa.study import budget, plan
 from ijepa.study import experiment as experiments
@@ -20,7 +21,7 @@ from ijepa.training import batches
 from ijepa.training.batches import Batches
 from ijepa.views import normalise
 
-TREE = presets.read(ROOT / "params.yaml")
+TREE = files.read_yaml(ROOT / "params.yaml")
 
 
 @pytest.mark.parametrize("name", ["ijepa", "pixels", "mae", "data2vec", "ibot"])

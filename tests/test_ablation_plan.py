@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from ijepa import cli, presets
+from ijepa import cli
+from ijepa.runtime import files
 from ijepa.study import experiment as experiments
 from ijepa.study import lock, outcome, plan
 from ijepa.study.plan import Run
 
-TREE = presets.read(ROOT / "params.yaml")
+TREE = files.read_yaml(ROOT / "params.yaml")
 
 
 def resolve(folder: Path, name: str, variants: dict[str, Any], **more: Any) -> list[Run]:

@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from ijepa import config as configs
 from ijepa import presets
 from ijepa.config import Config
+from ijepa.runtime import files
 from ijepa.study import experiment as experiments
 from ijepa.study import lock
 from ijepa.study.experiment import Experiment, Scale
@@ -31,7 +32,7 @@ SHARED = {
 
 
 def config(experiment: Experiment, scale: Scale, variant: str, point: str, seed: int) -> Config:
-    tree = presets.read(configs.PARAMS)
+    tree = files.read_yaml(configs.PARAMS)
     of = experiment.variants[variant], experiment.points[point]
     presets.apply(tree, experiments.changes(experiment, scale, *of, seed), "here")
     return configs.parse(tree, "here")
@@ -52,7 +53,7 @@ def test_a_recipe_is_its_objectives_own_and_sets_what_all_set(name: str) -> None
 def test_a_recipe_has_every_option_of_its_objective() -> None:
     """Else a scale's value, tuned for another objective, would be in it."""
     for name in OBJECTIVES:
-        tree = presets.read(configs.PARAMS)
+        tree = files.read_yaml(configs.PARAMS)
         recipe = presets.load(f"recipe_{name}")[1]
         presets.apply(tree, recipe, name)
         options = configs.parse(tree, name).objective.options
@@ -77,9 +78,12 @@ def test_each_objective_gets_as_many_trials_on_a_seed_of_their_own() -> None:
     assert all(metric.endswith(".held_out") for metric in recipes.also)
     names = [v.set["objective.name"] for v in recipes.variants.values()]
     assert {name: names.count(name) for name in names} == dict.fromkeys(OBJECTIVES, 4)
-    others = [experiments.load(name) for name in experiments.names() if name != "recipes"]
+    tuned = [
+        one for name in experiments.names() if (one := experiments.load(name)).tuned == "recipes"
+    ]
+    assert {one.name for one in tuned} >= set(TABLES)
     assert recipes.seeds == (100,)
-    assert not {100} & {seed for other in others for seed in other.seeds}
+    assert not {100} & {seed for one in tuned for seed in one.seeds}
     assert recipes.claim.pairs == ()
 
 
@@ -105,7 +109,7 @@ def test_trials_are_runs_of_the_tables_settings() -> None:
     scale = experiments.load_scale("laptop")
     for name in OBJECTIVES:
         used = config(objectives, scale, name, "scenes", 100)
-        tree, trial = presets.read(configs.PARAMS), recipes.variants[f"{name}_1"]
+        tree, trial = files.read_yaml(configs.PARAMS), recipes.variants[f"{name}_1"]
         changes = experiments.changes(recipes, scale, trial, None, 100)
         changes |= presets.load(f"recipe_{name}")[1]  # the trial's own keys, whichever won
         presets.apply(tree, changes, name)

@@ -1,17 +1,25 @@
 """The experiment and scale files, and the loader that refuses wrong ones."""
 
 import dataclasses
-from collections.abc import Iterator
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dvc.exceptions import InvalidArgumentError
+from dvc.utils.hydra import apply_overrides
 
 from ijepa import config as configs
-from ijepa import presets, variants
+from ijepa import masks, presets, variants
 from ijepa.config import Config
 from ijepa.masks import Keys
+from ijepa.runtime import files
 from ijepa.study import experiment as experiments
+from ijepa.study import plan
 from ijepa.study.experiment import Experiment, Point, Scale, Variant
 
 SCALES = ("gpu", "laptop", "paper", "smoke")
@@ -49,7 +57,7 @@ def cells(experiment: Experiment) -> Iterator[tuple[str, Variant, Point | None]]
 def resolve(
     experiment: Experiment, scale: Scale, variant: Variant, point: Point | None = None
 ) -> Config:
-    tree = presets.read(configs.PARAMS)
+    tree = files.read_yaml(configs.PARAMS)
     where = f"{experiment.name} at {scale.name}: {variant.name}"
     presets.apply(tree, experiments.changes(experiment, scale, variant, point, 0), where)
     return configs.parse(tree, where)
@@ -60,20 +68,25 @@ def scales() -> dict[str, Scale]:
     return {name: experiments.load_scale(name) for name in SCALES}
 
 
-def test_there_is_a_file_for_each_table_and_nothing_else() -> None:
-    assert experiments.names() == sorted([*PUBLISHED, *OURS])
-    assert experiments.names(Path("experiments/scales")) == list(SCALES)
+def test_there_is_a_file_for_each_table() -> None:
+    assert set(experiments.names()) >= {*PUBLISHED, *OURS}
+    assert set(experiments.names(Path("experiments/scales"))) >= set(SCALES)
     assert {table for table, _ in PUBLISHED.values()} >= {1, *range(5, 15)}
 
 
-@pytest.mark.parametrize("name", sorted([*PUBLISHED, *OURS]))
+@pytest.mark.parametrize("name", experiments.names())
 def test_every_cell_is_a_valid_config_of_its_own_at_every_scale(
     name: str, scales: dict[str, Scale]
 ) -> None:
-    experiment = experiments.load(name)
-    if name != "recipes":  # trials, of one seed
-        assert len(experiment.seeds) >= max(scale.seeds for scale in scales.values())
+    """Whatever files there are: one's own must only be possible, too."""
+    check_cells(experiments.load(name), scales)
+
+
+def check_cells(experiment: Experiment, scales: Mapping[str, Scale]) -> None:
     for scale in scales.values():
+        experiments.refuse_equals(
+            experiment, scale, presets.leaves(files.read_yaml(configs.PARAMS))
+        )
         seen: dict[str, str] = {}
         for cell, variant, point in cells(experiment):
             config = resolve(experiment, scale, variant, point)
@@ -82,6 +95,14 @@ def test_every_cell_is_a_valid_config_of_its_own_at_every_scale(
                 assert other == cell, f"{cell} and {other} are one run at {scale.name}"
             for metric in (experiment.metric, *experiment.also):
                 assert metric.split(".")[1] in config.evaluate.probes
+
+
+@pytest.mark.parametrize("name", sorted({*PUBLISHED, *OURS} - {"recipes"}))  # trials, of one seed
+def test_a_table_has_the_seeds_that_its_scales_ask_for(
+    name: str, scales: dict[str, Scale]
+) -> None:
+    seeds = experiments.load(name).seeds
+    assert len(seeds) >= max(scale.seeds for scale in scales.values())
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -139,7 +160,7 @@ def test_the_papers_scale_is_the_papers_protocol(name: str, scales: dict[str, Sc
 def test_sizes_of_the_paper_are_those_of_its_presets(scales: dict[str, Scale]) -> None:
     sizes = experiments.load("model_scaling")
     for variant, preset in (("medium", "vit_l16"), ("large", "vit_h14")):
-        tree = presets.read(configs.PARAMS)
+        tree = files.read_yaml(configs.PARAMS)
         presets.apply(tree, presets.load(preset)[1], preset)
         model = resolve(sizes, scales["paper"], sizes.variants[variant]).model
         assert model == configs.parse(tree, preset).model
@@ -193,6 +214,124 @@ def test_matched_variants_see_equally_many_patches_and_are_the_papers_otherwise(
     assert {v.name: v.set for v in table.variants.values()} == {
         v.name: v.set for v in experiment.variants.values()
     }
+
+
+# One's own files beside these: nothing has to be listed anywhere.
+
+MINE = """\
+title: Masks of my own
+question: How much should be hidden?
+metric: class.linear.trained
+seeds: [0, 1]
+base: {mask.name: mine}
+variants:
+  half: {set: {mask.share: 0.5}}
+  none: {set: {mask.share: null}}
+claim: {text: Half is enough., best: half}
+"""
+MASK = """\
+from dataclasses import dataclass
+from ijepa.masks.random import sample
+from ijepa.strict import maybe, real
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    share: float | None = maybe(real(0, 1))
+
+def check(grid, options):
+    pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The experiments of the repository with four files of one's own, the mask's among them."""
+    folder, code = tmp_path / "experiments", tmp_path / "masks"
+    shutil.copytree(experiments.FOLDER, folder)
+    code.mkdir()
+    for path, text in {
+        folder / "mine.yaml": MINE,
+        folder / "scales/mine.yaml": "about: Mine.\nseeds: 1\nminutes: 1\ntrain.lr: 0.5\n",
+        folder / "presets/mine.yaml": "about: Mine.\nmask.name: mine\nmask.share: 0.25\n",
+        code / "mine.py": MASK,
+    }.items():
+        path.write_text(text)
+    monkeypatch.setattr(masks, "__path__", [*masks.__path__, str(code)])
+    caches = configs.keys, configs._option_names
+    for cache in caches:
+        cache.cache_clear()
+    yield folder
+    sys.modules.pop("ijepa.masks.mine", None)
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_the_laws_hold_of_ones_own_experiment_scale_preset_and_mask(own: Path) -> None:
+    experiment = experiments.load("mine", own)
+    assert experiment.factor == ("mask.share",)
+    assert {v.label: v.paper for v in experiment.variants.values()} == {"half": None, "none": None}
+    assert (experiment.table, experiment.source, experiment.claim.by) == (None, "Ours", "us")
+    names = experiments.names(own / "scales")
+    assert set(names) == {*SCALES, "mine"}
+    scales = {name: experiments.load_scale(name, own) for name in names}
+    check_cells(experiment, scales)
+    for scale in scales.values():
+        half, none = (resolve(experiment, scale, v) for v in experiment.variants.values())
+        assert (half.mask.options.share, none.mask.options.share) == (0.5, None)
+        assert configs.signature(half) != configs.signature(none)
+    assert set(presets.load("mine", own / "presets")[1]) == {"mask.name", "mask.share"}
+    tables = [experiments.load(name, own) for name in sorted({*PUBLISHED, *OURS})]
+    assert tables == [experiments.load(name) for name in sorted({*PUBLISHED, *OURS})]
+
+
+def test_a_key_of_ones_own_is_checked_like_any_other(own: Path) -> None:
+    for old, new, words in (
+        ("{mask.share: 0.5}", "{mask.shar: 0.5}", "has no such key; did you mean mask.share?"),
+        (
+            "{mask.share: 0.5}",
+            "{mask.share: 5}",
+            "mask.share: 5 is not null or a number in [0, 1]",
+        ),
+        ("{mask.share: null}", "{train.lr: 0.1}", "mask.share: missing; null or a number in [0, "),
+    ):
+        (own / "mine.yaml").write_text(MINE.replace(old, new))
+        with pytest.raises(ValueError, match=f"{re.escape(words)}.*") as caught:
+            check_cells(experiments.load("mine", own), {"smoke": experiments.load_scale("smoke")})
+        assert "\n" not in str(caught.value)
+
+
+def test_the_runs_of_a_plan_say_keys_that_params_yaml_lacks(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "code", lambda config: "code")  # the mask's file lies elsewhere
+    tree, scale = files.read_yaml(configs.PARAMS), experiments.load_scale("smoke", own)
+    runs = plan.resolve(experiments.load("mine", own), scale, tree)
+    assert [run.changes["mask.share"] for run in runs] == [0.5, None]
+
+
+@pytest.mark.parametrize("value", [0.5, None, [1, 2], True, "text"])
+def test_dvc_takes_a_new_key_with_two_plus_signs_and_an_old_one_as_without(
+    value: object, tmp_path: Path
+) -> None:
+    """How ``ijepa.study.job`` and ``ijepa preset`` say it, by DVC's own code for -S."""
+    path, text = tmp_path / "params.yaml", configs.PARAMS.read_text()
+    said = json.dumps(value)
+    path.write_text(text)
+    apply_overrides(path, [f"++mask.share={said}", f"++evaluate.mine.k={said}"])
+    tree, before = (
+        presets.leaves(files.read_yaml(path)),
+        presets.leaves(files.read_yaml(configs.PARAMS)),
+    )
+    assert tree == {**before, "mask.share": value, "evaluate.mine.k": value}
+    read = []
+    for plus in ("", "++"):
+        path.write_text(text)
+        apply_overrides(path, [f"{plus}mask.num_targets={said}", f"{plus}train.flip={said}"])
+        read.append(path.read_bytes())
+    assert read[0] == read[1]
+    path.write_text(text)
+    with pytest.raises(InvalidArgumentError):
+        apply_overrides(path, [f"mask.share={said}"])
 
 
 # The loader, on a small experiment that is right but for one thing.
@@ -290,6 +429,26 @@ def test_a_row_takes_of_a_preset_what_the_factor_has_and_the_rest_is_shared(fold
         experiments.load("table", folder)
 
 
+def test_a_factor_is_what_is_named_or_what_the_variants_set(folder: Path) -> None:
+    def factor(line: str, old: str = "", new: str = "") -> tuple[str, ...]:
+        text = GOOD.replace("factor: [objective.loss, train.lr]\n", line).replace(old, new)
+        (folder / "table.yaml").write_text(text)
+        return experiments.load("table", folder).factor
+
+    assert factor("") == ("objective.loss", "train.lr")
+    rows = "set: {train.lr: 0.25}", "set: {train.lr: 0.25, train.flip: false}"
+    assert factor("factor: [train, objective.loss]\n", *rows) == (
+        "train.lr", "train.flip", "objective.loss",
+    )  # fmt: skip
+    # a preset of `set` adds its keys, one under `at` none
+    assert factor("", rows[0], "set: {preset: wide}") == (
+        "objective.loss", "train.lr", "model.width", "model.heads",
+    )  # fmt: skip
+    at = "at: {big: {train.lr: 0.5}}", "at: {big: {preset: wide}}"
+    assert factor("", *at) == ("objective.loss", "train.lr")
+    assert experiments.load("table", folder).variants["a"].at["big"] == {"train.lr": 0.75}
+
+
 def test_more_metrics_trials_and_an_exploration(folder: Path) -> None:
     more = "also: [count.linear.trained, class.knn.held_out]\ntuned: recipes\n"
     (folder / "table.yaml").write_text(GOOD.replace("best: a", "reference: b") + more)
@@ -309,13 +468,34 @@ def test_points_may_be_equal_only_where_their_lengths_differ(folder: Path) -> No
     points = experiments.load("table", folder).points
     assert [p.equal_compute for p in points.values()] == [None, "a"]
     assert [p.published for p in points.values()] == [True, True]
-    (folder / "table.yaml").write_text(GOOD + equal.replace(" equal_compute: a,", ""))
+    refuse_equals(folder, GOOD + equal)
     with pytest.raises(ValueError, match="variants: a@p and a@q are the same settings"):
-        experiments.load("table", folder)
+        refuse_equals(folder, GOOD + equal.replace(" equal_compute: a,", ""))
     same = GOOD.replace("set: {train.lr: 0.25}", "set: {objective.loss: smooth_l1}")
-    (folder / "table.yaml").write_text(same + equal)
     with pytest.raises(ValueError, match="variants: b@p and c@p are the same settings"):
-        experiments.load("table", folder)
+        refuse_equals(folder, same + equal)
+
+
+def refuse_equals(folder: Path, text: str, scale: str = "small") -> None:
+    (folder / "table.yaml").write_text(text)
+    experiment, params = experiments.load("table", folder), files.read_yaml(configs.PARAMS)
+    at = experiments.load_scale(scale, folder)
+    experiments.refuse_equals(experiment, at, presets.leaves(params), folder)
+
+
+def test_variants_of_the_same_settings_are_refused_at_the_scale_where_they_are(
+    folder: Path,
+) -> None:
+    """So a scale of one's own spoils no table at another."""
+    for old, new, words in (
+        ("objective.loss: smooth_l1", "objective.loss: l2", "a and b are the same settings at sc"),
+        ("train.lr: 0.25", "train.lr: 0.001", "a and c are the same settings at scale small; "),
+    ):
+        with pytest.raises(ValueError, match=rf"table\.yaml: variants: {words}"):
+            refuse_equals(folder, GOOD.replace(old, new))
+    refuse_equals(folder, GOOD.replace("train.lr: 0.25", "train.lr: 0.001"), "big")
+    with pytest.raises(ValueError, match=r"b and c are the same settings at scale big"):
+        refuse_equals(folder, GOOD.replace("train.lr: 0.25", "objective.loss: smooth_l1"), "big")
 
 
 @pytest.mark.parametrize(
@@ -371,12 +551,11 @@ def test_every_form_of_a_claim_is_pairs(
         ("preset: wide", "preset: wid", "at.big: preset: 'wid' is not one of wide; did you mean"),
         ("  big: {preset", "  bi: {preset", "at: 'bi' is not one of big, small; did you mean"),
         ("at: {big: {train", "at: {bi: {train", "variants.a.at: 'bi' is not one of big, small"),
-        ("objective.loss: smooth_l1", "objective.loss: l2",
-         "variants: a and b are the same settings at scale small"),
-        ("train.lr: 0.25", "train.lr: 0.001", "variants: a and c are the same settings at sc"),
         ("paper: 54.2", "paper: 542", "variants.a: paper: 542 is not a percentage"),
         ("paper: 54.2", "paper: .nan", "variants.a: paper: nan is not a number or null"),
-        (", paper: 54.2", "", "variants.a: paper: missing; a number or null is needed"),
+        ("source: Ours\n", "", "source: missing; a text is needed, whence the paper's numbers"),
+        ("[objective.loss, train.lr]", "[objective.loss, train.lr, mask]",
+         "factor: mask: params.yaml has no such key"),
         ("margin: 0.5", "margin: -1", "claim.margin: -1 is not a number >= 0"),
         ("by: us", "by: me", "claim.by: 'me' is not one of paper, us"),
         ("best: a", "best: d", "claim.best: 'd' is not one of a, b, c"),
@@ -394,7 +573,7 @@ def test_every_form_of_a_claim_is_pairs(
         ("claim:", POINTS.replace("x: 1", "x: 1, published: 1") + "claim:",
          "points.p: published: 1 is not true or false"),
         ("train.lr: 0.25", "preset: wid", "variants.c.set: preset: 'wid' is not one of wide"),
-        ("claim:", POINTS.replace("x: 1, ", "") + "claim:", "points.p: x: missing; a number"),
+        ("claim:", POINTS.replace("x: 1", "x: one") + "claim:", "points.p: x: 'one' is not a nu"),
         ("claim:", "- claim:", "not YAML: "),
     ],
 )  # fmt: skip

@@ -32,8 +32,11 @@ def resolve(name: str) -> config.Config:
     tree = read(ROOT / "params.yaml")
     for dotted, value in read(ROOT / f"experiments/presets/{name}.yaml").items():
         if dotted != "about":
-            section, key = dotted.split(".")
-            tree[section][key] = value
+            *sections, key = dotted.split(".")
+            part = tree
+            for section in sections:
+                part = part.setdefault(section, {})
+            part[key] = value
     return config.parse(tree, name)
 
 
@@ -62,7 +65,7 @@ def test_preset_survives_the_command_line(
 def test_laptop_preset_is_the_default() -> None:
     default = config.load(ROOT / "params.yaml")
     assert config.signature(resolve("laptop")) == config.signature(default)
-    named = [p.stem for p in PRESETS if p.stem != "recipe_ijepa"]  # its best trial is the default
+    named = ["laptop", "cifar10", *PAPER]
     others = {config.signature(resolve(name)) for name in named}
     assert len(others) == len(named), "two presets are the same science"
 
@@ -215,4 +218,6 @@ def test_documents_name_only_what_exists(page: str) -> None:
 def test_readme_lists_every_variable_and_preset() -> None:
     text = (ROOT / "README.md").read_text()
     assert set(environment.VARIABLES) <= set(re.findall(r"IJEPA_[A-Z_]+", text))
-    assert {p.stem for p in PRESETS} <= set(re.findall(r"`([a-z0-9_]+)`", text))
+    assert {"laptop", "cifar10", *PAPER} <= set(re.findall(r"`([a-z0-9_]+)`", text))
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \|", text.partition("| preset | is |")[2], re.MULTILINE)
+    assert set(rows) <= {p.stem for p in PRESETS}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ijepa.study import fields
+from ijepa import strict
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,10 @@ def parse(tree: Mapping[Any, Any], where: str, known: list[str]) -> Claim:
     """
     forms = {"best": str, "order": tuple[str, ...], "pairs": tuple[tuple[str, str], ...],
              "reference": str}  # fmt: skip
-    got = fields.take(tree, where, {"text": str, "by": str, "margin": float}, forms)
-    fields.one_of(got["by"], f"{where}.by", ("paper", "us"))
+    optional = {"by": str, "margin": float, **forms}
+    left_out: dict[str, Any] = {"by": "us", "margin": 0.0}
+    got = left_out | strict.take(tree, where, {"text": str}, optional)
+    strict.one_of(got["by"], f"{where}.by", ("paper", "us"))
     if got["margin"] < 0:
         raise ValueError(f"{where}.margin: {got['margin']:g} is not a number >= 0")
     given = [form for form in forms if form in got]
@@ -39,7 +41,7 @@ def parse(tree: Mapping[Any, Any], where: str, known: list[str]) -> Claim:
         raise ValueError(f"{where}: {', '.join(given) or 'none'}: give one of {', '.join(forms)}")
     (form,) = given
     if form in ("best", "reference"):
-        fields.one_of(got[form], f"{where}.{form}", known)
+        strict.one_of(got[form], f"{where}.{form}", known)
     if form == "reference":
         return Claim(got["text"], got["by"], (), got["margin"], got["reference"])
     if form == "best":
@@ -47,7 +49,7 @@ def parse(tree: Mapping[Any, Any], where: str, known: list[str]) -> Claim:
     else:
         pairs = tuple(itertools.pairwise(got["order"])) if form == "order" else got["pairs"]
     for name in itertools.chain(*pairs):
-        fields.one_of(name, f"{where}.{form}", known)
+        strict.one_of(name, f"{where}.{form}", known)
     if len({frozenset(p) for p in pairs if p[0] != p[1]}) != len(pairs) or not pairs:
         raise ValueError(f"{where}.{form}: {tree[form]!r}: two variants at least, no pair twice")
     return Claim(got["text"], got["by"], pairs, got["margin"], pairs[0][0])

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ijepa import presets, variants
+from ijepa import presets, strict, variants
 from ijepa.config import PARAMS
-from ijepa.runtime import errors
-from ijepa.study import claims, fields
+from ijepa.runtime import errors, files
+from ijepa.study import claims
 from ijepa.study.claims import Claim
 
 FOLDER = Path("experiments")
@@ -63,7 +63,7 @@ class Experiment:
     title: str
     question: str
     table: int | None  # number of the paper's table
-    source: str  # of the published numbers, with the protocol they were measured by
+    source: str  # of the published numbers, with the protocol they were measured by; or Ours
     metric: str  # dotted path in out/metrics.json, percent
     factor: tuple[str, ...]  # dotted keys under study
     seeds: tuple[int, ...]  # in the order in which scales take them
@@ -100,37 +100,46 @@ def load(name: str, folder: Path = FOLDER) -> Experiment:
         ValueError: one line that names file, key, value and what is allowed.
     """
     where, tree = _open(name, folder, "experiment")
-    got = fields.take(
+    got = strict.take(
         tree,
         where,
         {
-            "title": str, "question": str, "table": int | None, "source": str, "metric": str,
-            "factor": tuple[str, ...], "seeds": tuple[int, ...], "variants": dict, "claim": dict,
+            "title": str, "question": str, "metric": str, "seeds": tuple[int, ...],
+            "variants": dict, "claim": dict,
         },
-        {"base": dict, "at": dict, "points": dict, "also": tuple[str, ...], "tuned": str},
+        {
+            "table": int | None, "source": str, "factor": tuple[str, ...], "base": dict,
+            "at": dict, "points": dict, "also": tuple[str, ...], "tuned": str,
+        },
     )  # fmt: skip
-    known = presets.leaves(presets.read(PARAMS))
+    known = presets.leaves(files.read_yaml(PARAMS))
     keys = known, folder
+    rows = strict.named(got.pop("variants"), f"{where}: variants")
+    factor = _factor(got.pop("factor", None), rows, where, *keys)
     found = {
-        key: _variant(key, value, f"{where}: variants.{key}", *keys, got["factor"])
-        for key, value in fields.named(got.pop("variants"), f"{where}: variants").items()
+        key: _variant(key, value, f"{where}: variants.{key}", *keys, factor)
+        for key, value in rows.items()
     }
     points = {
         key: _point(key, value, f"{where}: points.{key}", *keys, list(found))
-        for key, value in fields.named(got.pop("points", {}), f"{where}: points").items()
+        for key, value in strict.named(got.pop("points", {}), f"{where}: points").items()
     }
     base = _merged(got.pop("base", {}), f"{where}: base", *keys)
     at = _scales(got.pop("at", {}), f"{where}: at", *keys)
     claim = claims.parse(got.pop("claim"), f"{where}: claim", list(found))
     also, tuned = got.pop("also", ()), got.pop("tuned", None)
     if tuned is not None:
-        fields.one_of(tuned, f"{where}: tuned", [one for one in names(folder) if one != name])
+        strict.one_of(tuned, f"{where}: tuned", [one for one in names(folder) if one != name])
+    table, source = got.pop("table", None), got.pop("source", None)
+    if source is None and (table is not None or any(v.paper is not None for v in found.values())):
+        raise ValueError(
+            f"{where}: source: missing; a text is needed, whence the paper's numbers are"
+        )
     experiment = Experiment(
-        name, **got, base=base, at=at, variants=found, points=points, claim=claim, also=also,
-        tuned=tuned,
+        name, **got, table=table, source=source or "Ours", factor=factor, base=base, at=at,
+        variants=found, points=points, claim=claim, also=also, tuned=tuned,
     )  # fmt: skip
     _check_together(experiment, where, known)
-    _refuse_equals(experiment, where, known, folder)
     return experiment
 
 
@@ -143,15 +152,15 @@ def load_scale(name: str, folder: Path = FOLDER) -> Scale:
     where, tree = _open(name, folder / "scales", "scale")
     own = {key: tree.pop(key) for key in list(tree) if "." in str(key)}
     kinds = {"about": str, "seeds": int, "minutes": float}
-    got = fields.take(tree, where, kinds, {"preset": str})
+    got = strict.take(tree, where, kinds, {"preset": str})
     for key in ("seeds", "minutes"):
         if got[key] <= 0:
             raise ValueError(f"{where}: {key}: {got[key]:g} is not a number above 0")
     preset = got.pop("preset", None)
     before = _preset(preset, where, folder) if preset else {}
-    known = presets.leaves(presets.read(PARAMS))
+    known = presets.leaves(files.read_yaml(PARAMS))
     return Scale(
-        name, **got, preset=preset, changes={**before, **fields.dotted(own, where, known)}
+        name, **got, preset=preset, changes={**before, **presets.dotted(own, where, known)}
     )
 
 
@@ -172,33 +181,61 @@ def _open(name: str, folder: Path, what: str) -> tuple[str, dict[str, Any]]:
         there = names(folder)
         hint = errors.closest(name, there) or f"; there are {', '.join(there)}"
         raise ValueError(f"{path}: no such {what}{hint}")
-    fields.check_name(name, str(path))
-    return str(path), presets.read(path)
+    strict.check_name(name, str(path))
+    return str(path), files.read_yaml(path)
+
+
+def _factor(
+    given: Collection[str] | None, rows: Mapping[str, Mapping[Any, Any]], where: str,
+    known: _Dotted, folder: Path,
+) -> tuple[str, ...]:  # fmt: skip
+    """The dotted keys under study.
+
+    A section among the ``given`` ones stands for those of its keys that a variant sets. Where
+    nothing is given it is what the variants set; presets under ``at`` say how large a scale's runs
+    are, and add no key.
+    """
+    variants = {
+        name: _variant(name, tree, f"{where}: variants.{name}", known, folder)
+        for name, tree in rows.items()
+    }
+    if given is None:
+        named = [[*v.set, *itertools.chain(*rows[v.name].get("at", {}).values())]
+                 for v in variants.values()]  # fmt: skip
+        return tuple(dict.fromkeys(k for k in itertools.chain(*named) if k != "preset"))
+    settable = list(dict.fromkeys(itertools.chain(*map(_keys, variants.values()))))
+    expanded: list[str] = []
+    for key in given:
+        inside = [one for one in settable if one.startswith(f"{key}.")]
+        expanded += inside or [key]
+    return tuple(expanded)
 
 
 def _variant(
     name: str, tree: Mapping[Any, Any], where: str, known: _Dotted, folder: Path,
-    factor: Collection[str],
+    factor: Collection[str] | None = None,
 ) -> Variant:  # fmt: skip
-    kinds = {"label": str, "set": dict, "paper": float | None}
-    got = fields.take(tree, where, kinds, {"at": dict})
+    got = strict.take(
+        tree, where, {"set": dict}, {"label": str, "at": dict, "paper": float | None}
+    )
     own = _merged(got["set"], f"{where}.set", known, folder, factor)
     at = _scales(got.get("at", {}), f"{where}.at", known, folder, factor)
-    return Variant(name, got["label"], own, at, got["paper"])
+    return Variant(name, got.get("label", name.replace("_", " ")), own, at, got.get("paper"))
 
 
 def _point(
     name: str, tree: Mapping[Any, Any], where: str, known: _Dotted, folder: Path,
     variants: Collection[str],
 ) -> Point:  # fmt: skip
-    kinds = {"label": str, "set": dict, "x": float | None}
-    got = fields.take(tree, where, kinds, {"at": dict, "equal_compute": str, "published": bool})
+    optional = {"label": str, "x": float | None, "at": dict, "equal_compute": str,
+                "published": bool}  # fmt: skip
+    got = strict.take(tree, where, {"set": dict}, optional)
     own = _merged(got["set"], f"{where}.set", known, folder)
     at = _scales(got.get("at", {}), f"{where}.at", known, folder)
     if "equal_compute" in got:
-        fields.one_of(got["equal_compute"], f"{where}.equal_compute", variants)
+        strict.one_of(got["equal_compute"], f"{where}.equal_compute", variants)
     more = got.get("equal_compute"), got.get("published", True)
-    return Point(name, got["label"], own, at, got["x"], *more)
+    return Point(name, got.get("label", name.replace("_", " ")), own, at, got.get("x"), *more)
 
 
 def _scales(
@@ -207,8 +244,8 @@ def _scales(
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Scale -> dotted keys."""
     made = {}
-    for scale, value in fields.named(tree, where).items():
-        fields.one_of(scale, where, names(folder / "scales"))
+    for scale, value in strict.named(tree, where).items():
+        strict.one_of(scale, where, names(folder / "scales"))
         made[scale] = _merged(value, f"{where}.{scale}", known, folder, factor)
     return made
 
@@ -222,11 +259,11 @@ def _merged(
     before = _preset(own.pop("preset"), where, folder) if "preset" in own else {}
     if factor is not None:
         before = {key: value for key, value in before.items() if key in factor}
-    return {**before, **fields.dotted(own, where, known)}
+    return {**before, **presets.dotted(own, where, known)}
 
 
 def _preset(name: Any, where: str, folder: Path) -> dict[str, Any]:
-    fields.one_of(name, f"{where}: preset", names(folder / "presets"))
+    strict.one_of(name, f"{where}: preset", names(folder / "presets"))
     return presets.load(name, folder / "presets")[1]
 
 
@@ -248,7 +285,7 @@ def _check_together(experiment: Experiment, where: str, known: _Dotted) -> None:
             raise ValueError(f"{where}: {key}: {list(values)} is empty or names one twice")
     if min(experiment.seeds) < 0:
         raise ValueError(f"{where}: seeds: {min(experiment.seeds)} is not a whole number >= 0")
-    fields.dotted(dict.fromkeys(factor), f"{where}: factor", known)
+    presets.dotted(dict.fromkeys(factor), f"{where}: factor", known)
     for point in experiment.points.values():
         for key in _keys(point):
             if key in factor:
@@ -265,29 +302,37 @@ def _check_together(experiment: Experiment, where: str, known: _Dotted) -> None:
             raise ValueError(f"{where}: factor: {key}: no variant sets it")
 
 
-def _keys(row: Variant | Point) -> set[str]:
-    """Every dotted key that a row sets at some scale."""
-    return {*row.set, *itertools.chain(*row.at.values())}
+def _keys(row: Variant | Point) -> list[str]:
+    """Every dotted key that a row sets at some scale, in the file's order."""
+    return list(dict.fromkeys([*row.set, *itertools.chain(*row.at.values())]))
 
 
-def _refuse_equals(experiment: Experiment, where: str, known: _Dotted, folder: Path) -> None:
+def refuse_equals(
+    experiment: Experiment, scale: Scale, params: _Dotted, folder: Path = FOLDER
+) -> None:
     """Two variants, or points, of the same settings would be one run under two names.
 
     Not so of two points that differ in how long is trained: at equal compute each variant has
     epochs of its own, and the one that the others are held against is the same run at both.
+
+    Args:
+        experiment: of ``folder``.
+        scale: at which it is to run; at another, a user's own, its variants may well be equal.
+        params: the dotted keys of ``params.yaml``.
+
+    Raises:
+        ValueError: one line that names the two.
     """
-    for name in names(folder / "scales"):
-        scale = load_scale(name, folder)
-        seen: list[tuple[str, tuple[str | None, dict[str, Any]]]] = []
-        for point in experiment.points.values() or [None]:
-            for variant in experiment.variants.values():
-                cell = f"{variant.name}@{point.name}" if point else variant.name
-                dotted = {**known, **changes(experiment, scale, variant, point, 0)}
-                settings = (point.equal_compute if point else None), dotted
-                for other, same in seen:
-                    if settings == same:
-                        raise ValueError(
-                            f"{where}: variants: {other} and {cell} are the same settings at scale"
-                            f" {name}; each must differ"
-                        )
-                seen.append((cell, settings))
+    seen: list[tuple[str, tuple[str | None, dict[str, Any]]]] = []
+    for point in experiment.points.values() or [None]:
+        for variant in experiment.variants.values():
+            cell = f"{variant.name}@{point.name}" if point else variant.name
+            dotted = {**params, **changes(experiment, scale, variant, point, 0)}
+            settings = (point.equal_compute if point else None), dotted
+            for other, same in seen:
+                if settings == same:
+                    raise ValueError(
+                        f"{folder / experiment.name}.yaml: variants: {other} and {cell} are the"
+                        f" same settings at scale {scale.name}; each must differ"
+                    )
+            seen.append((cell, settings))

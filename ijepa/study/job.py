@@ -57,7 +57,12 @@ def experiment(plan: Mapping[str, Any], job: Mapping[str, Any], path: Path, log:
     name, target = job["name"], job["target"]
     command = [
         *(sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", "--name", name),
-        *(part for key, v in job["changes"].items() for part in ("-S", f"{key}={json.dumps(v)}")),
+        # ++: a variant's own key need not stand in params.yaml
+        *(
+            part
+            for key, v in job["changes"].items()
+            for part in ("-S", f"++{key}={json.dumps(v)}")
+        ),
         target,
     ]
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages say `python`

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from ijepa import presets, variants
 from ijepa.runtime import files
-from ijepa.study.experiment import Experiment, Point, Scale, Variant, changes
+from ijepa.study.experiment import (
+    Experiment,
+    Point,
+    Scale,
+    Variant,
+    changes,
+    refuse_equals,
+)
 
 if TYPE_CHECKING:
     from ijepa import config as configs
@@ -66,6 +73,7 @@ def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> li
     from ijepa import config as configs  # torch: seconds that a mistake in a file need not wait
 
     found, before = [], presets.leaves(tree)
+    refuse_equals(experiment, scale, before)
     for point in experiment.points.values() or [None]:
         for variant in experiment.variants.values():
             epochs = equal_compute(experiment, scale, variant, point, tree)
@@ -80,9 +88,9 @@ def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> li
                         variant.name,
                         point.name if point else None,
                         seed,
-                        {k: v for k, v in dotted.items() if v != before[k]},
+                        {k: v for k, v in dotted.items() if k not in before or v != before[k]},
                         configs.signature(config),
-                        _prepared(configs.as_tree(config)["data"]),
+                        _prepared(configs.parameters(config, "prepare")),
                         code(config),
                     )
                 )
@@ -131,9 +139,8 @@ def applied(tree: Mapping[str, Any], dotted: Mapping[str, Any], where: str) -> d
     return changed
 
 
-def _prepared(data: Mapping[str, Any]) -> str:
-    kept = {name: value for name, value in data.items() if name != "train_fraction"}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+def _prepared(parameters: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
 
 
 def committed_params(commit: str = "HEAD") -> dict[str, Any]:

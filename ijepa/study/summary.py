@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ijepa import presets
 from ijepa.config import PARAMS
+from ijepa.runtime import files
 from ijepa.study import experiment, lock, statistics
 from ijepa.study.experiment import Experiment, Scale
 from ijepa.study.numbers import (
@@ -53,7 +53,7 @@ def read(
     trials = None
     if chosen.tuned is not None:
         recipes = experiment.load(chosen.tuned, folder)
-        default = presets.read(PARAMS)["objective"]["name"]
+        default = files.read_yaml(PARAMS)["objective"]["name"]
         trials = count(chosen, recipes, lock.read(chosen.tuned, scale, folder), size, default)
     return collect(chosen, lock.read(name, scale, folder), size, paper, trials, standing or {})
 
