@@ -3,33 +3,42 @@
 Where to start
     The data flows one way, and so does the reading order:
 
-    ===============  ==================================================  =====================
-    step             from -> to                                          file
-    ===============  ==================================================  =====================
-    prepare          a data set's files -> an immutable, checksummed     ``prepare``, ``store``
-                     store of images and labels
-    batch            global step k -> views (B, 3, S, S) and masks       ``batches``,
-                                                                         ``augment``
-    masks            keys -> context (B, C), targets (B, M, T)           ``masks/``
-    context          visible patches -> (B, C, D)                        ``encoder``
-    target           whole images -> layer norm -> (B, M, T, D), no      ``teacher``
-                     gradient
-    prediction       context + mask tokens -> (B, M, T, D)               ``predictor``
-    loss             scalar, then ``update``: the EMA                    ``objectives/``
-    training         the loop, which knows only the objective            ``train``
-    cost             shapes -> FLOPs; clocks and counters                ``cost``, ``meter``
-    features         frozen encoder -> (images, D) on disk               ``encoders/``,
-                                                                         ``features``
-    predictions      features and labels -> classes of the test images   ``probing``, ``probes/``
-    metrics          predictions -> accuracies with intervals            ``scores``
-    report           the stages' files -> numbers -> one page, figures,  ``results/``,
-                     Markdown                                            ``pages/``
-    ===============  ==================================================  =====================
+    ===========  ====================================================  =======================
+    step         from -> to                                            file
+    ===========  ====================================================  =======================
+    prepare      a data set's files -> an immutable, checksummed       ``prepare``,
+                 store of images and labels                            ``datasets/``, ``store/``
+    batch        global step k -> views (B, 3, S, S) and masks         ``training/batches``,
+                                                                       ``training/augment``
+    masks        keys -> context (B, C), targets (B, M, T)             ``masks/``
+    context      visible patches -> (B, C, D)                          ``model/vit``
+    target       whole images -> layer norm -> (B, M, T, D), no        ``model/teacher``
+                 gradient
+    prediction   context + mask tokens -> (B, M, T, D)                 ``model/predictor``
+    loss         scalar, then ``update``: the EMA                      ``objectives/``
+    training     the loop, which knows only the objective              ``training/loop``
+    cost         shapes -> FLOPs; clocks and counters                  ``model/flops``,
+                                                                       ``training/meter``
+    features     frozen encoder -> (images, D) on disk                 ``backbones/``,
+                                                                       ``features``
+    predictions  features and labels -> classes of the test images     ``probes/``,
+                                                                       ``evaluation/probing``
+    metrics      predictions -> accuracies with intervals              ``evaluation/scores``
+    numbers      a run's files, or a study's runs -> typed records     ``results/``,
+                 without words                                         ``study/summary``
+    pages        records -> tables, figures, prose                     ``pages/``
+    ===========  ====================================================  =======================
 
-    ``prepare``, ``pretrain``, ``evaluate`` and ``report`` are the four DVC stages (``dvc.yaml``).
-    ``params.yaml`` holds the science, ``environment`` reads the hardware. A variant of
-    ``datasets/``, ``masks/``, ``objectives/``, ``encoders/`` or ``probes/`` is one file, found by
-    its name (``variants``).
+    ``prepare``, ``pretrain``, ``evaluate`` and ``report`` are the four doors, each a DVC stage
+    (``dvc.yaml``): read the parameters, call one thing, record. ``study/`` makes an experiment's
+    runs of them: ``experiment`` -> ``plan`` -> ``runner`` -> ``lock``; ``vouch`` carries results
+    over a refactoring. ``pages/run``, ``pages/study`` and ``pages/index`` are read from the top:
+    their sections in order, ``pages/table`` and ``pages/figure`` below them.
+
+    ``params.yaml`` holds the science (``config``), ``runtime/`` reads the hardware, ``tracking/``
+    is told what happens and alters nothing. A variant of ``datasets/``, ``masks/``,
+    ``objectives/``, ``backbones/`` or ``probes/`` is one file, found by its name (``variants``,
+    which also says what code a number depends on).
 
 Shapes
     B images in a batch, H x W pixels, N patches of an image, C context tokens, M target blocks,
@@ -40,4 +49,6 @@ Words
     target    a block of patches whose representations are predicted
     teacher   the target encoder: the exponential moving average (EMA) of the context encoder
     signature the hash of a run's resolved science; hardware is not part of it
+    code      the hash of all code that a run can reach, words left out (``variants.code``)
+    study     an experiment at a scale: its runs over seeds
 """
