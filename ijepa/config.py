@@ -311,11 +311,9 @@ def as_tree(config: Any) -> Any:
     return [as_tree(v) for v in config] if isinstance(config, tuple) else config
 
 
-def signature(config: Config, sections: tuple[str, ...] = ()) -> str:
-    """SHA-256 of the resolved science: of everything, or of the named sections alone."""
-    tree = as_tree(config)
-    chosen = {name: tree[name] for name in sections or tree}
-    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+def signature(config: Config) -> str:
+    """SHA-256 of the resolved science."""
+    return hashlib.sha256(json.dumps(as_tree(config), sort_keys=True).encode()).hexdigest()
 
 
 def parameters(config: Config, stage: str) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from ijepa.runtime.errors import Failure
 _KEEP = 2  # checkpoints; the one before the newest is what a damaged newest one falls back to
 
 
-def folder(home: Path, signature: str, data: str, code: str) -> Path:
+def folder(home: Path, parameters: str, data: str, code: str) -> Path:
     """Where a run's checkpoints are; equal science, data and code share one folder."""
-    key = hashlib.sha256(f"{signature}/{data}/{code}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{parameters}/{data}/{code}".encode()).hexdigest()[:16]
     return home / "checkpoints" / key
 
 

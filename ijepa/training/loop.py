@@ -35,7 +35,6 @@ from ijepa.training.progress import Clock, Window, emit, line, row_interval
 from ijepa.views import centre, normalise
 
 OUT = Path("out")
-_SECTIONS = ("seed", "mask", "model", "objective", "train")  # that pretraining depends on
 _HEALTH_IMAGES = 256
 
 
@@ -146,12 +145,10 @@ def set_rates(
 @contextlib.contextmanager
 def run_folder(config: Config, store: Store, rank: int, world: int) -> Iterator[Path]:
     """The folder of the run's checkpoints, locked by rank 0 while it trains."""
-    tree = configs.as_tree(config)["data"]
-    data = {name: tree[name] for name in ("image_size", "train_fraction")} | {"hash": store.hash}
     folder = checkpoint.folder(
         environment.home(),
-        configs.signature(config, _SECTIONS),
-        json.dumps(data, sort_keys=True),
+        json.dumps(configs.parameters(config, "pretrain"), sort_keys=True),
+        store.hash,
         variants.code(*variants.entries(config, "pretrain")),
     )
     with checkpoint.locked(folder) if rank == 0 else contextlib.nullcontext():
