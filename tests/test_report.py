@@ -30,7 +30,7 @@ from ijepa.masks.multiblock import sample
 from ijepa.pages import page
 from ijepa.pages import run as pages
 from ijepa.pages.figures import confusion, few_label, masks, probes, training
-from ijepa.pages.text import interval
+from ijepa.pages.text import interval, method, spoken
 from ijepa.results import Results
 from ijepa.results.accuracy import Accuracy, Curve, Point
 from ijepa.results.training import Training
@@ -194,6 +194,9 @@ def test_pages_show_the_numbers_of_the_json(built: Path, planted: Results) -> No
     assert html == text
     assert len(html) == len(planted.table)
     for shown, row in zip(html, planted.table, strict=True):
+        first = row.encoder == "trained"  # of a probe, whose name stands once
+        assert shown[0] == (method(row.probe, row.share, row.shots) if first else "")
+        assert shown[1] == spoken(row.encoder)
         assert shown[2] == f"{row.accuracy:.1f}"
         assert shown[3] == f"[{row.low:.1f}, {row.high:.1f}]"
         assert shown[4] == f"{row.max:.1f}"
