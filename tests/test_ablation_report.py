@@ -291,7 +291,8 @@ def test_the_verdict_is_on_all_pairs_and_its_words_have_its_numbers(bench: Bench
         numbers = bench.numbers("made", scale)
         return numbers, verdict.sentence(numbers)
 
-    numbers, text = judge("gpu", {"best": "v0"})
+    apart = {"v0": 60.0, "v1": 50.0, "v2": 45.0, "v3": 40.0}
+    numbers, text = judge("gpu", {"best": "v0"}, means=lambda variant, _: apart[variant])
     assert numbers.verdict.decision == "holds"
     assert "n = 6: all 3 differences" in text
     means = [pair.comparison.spread.mean or 0.0 for pair in numbers.pairs]
@@ -518,6 +519,9 @@ def test_emergence_is_drawn_against_compute(built: Bench) -> None:
     assert "patches" in str(emergence.axis(numbers))
     assert emergence.axis(replace(numbers, compute=None)) is None, "and its points have no x"
     assert not emergence.needs(replace(numbers, compute=None))
+    assert emergence.needs(numbers)
+    points = tuple(replace(point, equal_compute="v0") for point in numbers.points)
+    assert not emergence.needs(replace(numbers, points=points)), "no budget of one thing"
     assert numbers.verdict.points == ("undecided", "undecided")
 
 
