@@ -291,9 +291,12 @@ def test_the_verdict_is_on_all_pairs_and_its_words_have_its_numbers(bench: Bench
         numbers = bench.numbers("made", scale)
         return numbers, verdict.sentence(numbers)
 
-    numbers, text = judge("gpu", {"best": "v0"})
+    apart = {"v0": 60.0, "v1": 50.0, "v2": 45.0, "v3": 40.0}
+    numbers, text = judge("gpu", {"best": "v0"}, means=lambda variant, _: apart[variant])
     assert numbers.verdict.decision == "holds"
     assert "n = 6: all 3 differences" in text
+    means = [pair.comparison.spread.mean or 0.0 for pair in numbers.pairs]
+    assert f"is +{min(means):.1f} points" in text, "the smallest of them"
     numbers, text = judge("gpu", {"order": ["v1", "v0"]})
     assert numbers.verdict.decision == "does not hold"
     mean = numbers.pairs[0].comparison.spread.mean or 0.0
@@ -308,6 +311,10 @@ def test_the_verdict_is_on_all_pairs_and_its_words_have_its_numbers(bench: Bench
     # differences -1, -0.3, -1.6: mean -0.967, std 0.651; 6 seeds: 2.571 x 0.651 / 6^0.5 = 0.683
     assert (numbers.verdict.decision, numbers.verdict.needed) == ("undecided", 6)
     assert "the other way in all 3 seeds; about 6 seeds" in text
+    far = {"v0": 60.0, "v1": 40.0, "v2": 20.0, "v3": 30.0}
+    order = {"order": ["v0", "v1", "v2", "v3"]}  # the last points the other way
+    numbers, text = judge("laptop", order, means=lambda variant, _: far[variant])
+    assert "2 of 3 differences point the claimed way" in text
     numbers, text = judge("laptop", {"order": ["v0", "v1", "v2"]}, change=equal)
     assert numbers.verdict.needed is None
     assert "0 of 2 differences" in text
@@ -512,6 +519,9 @@ def test_emergence_is_drawn_against_compute(built: Bench) -> None:
     assert "patches" in str(emergence.axis(numbers))
     assert emergence.axis(replace(numbers, compute=None)) is None, "and its points have no x"
     assert not emergence.needs(replace(numbers, compute=None))
+    assert emergence.needs(numbers)
+    points = tuple(replace(point, equal_compute="v0") for point in numbers.points)
+    assert not emergence.needs(replace(numbers, points=points)), "no budget of one thing"
     assert numbers.verdict.points == ("undecided", "undecided")
 
 
