@@ -342,7 +342,7 @@ def test_a_signal_to_one_rank_stops_all(who: int, monkeypatch: pytest.MonkeyPatc
     other = torch.tensor([0.5, 10.0, float(who == 1)], dtype=torch.float64)
     monkeypatch.setattr(loop.dist, "all_reduce", lambda mine: mine.add_(other))
     vote = loop.StopVote(2)
-    vote.request.made = who == 0
+    vote.request.pending = who == 0
     assert vote.agree(1.0, 10.0, CPU) == (1.0, 20.0, True)
 
 
