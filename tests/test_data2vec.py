@@ -210,7 +210,7 @@ def test_gradient_reaches_student_head_and_mask_token_and_never_the_teacher() ->
             assert parameter.grad.abs().sum() > 0 or name.endswith("qkv.bias"), name
 
 
-@pytest.mark.parametrize(("ema", "momentum"), [(0.9, 0.9), ([0.9, 1.0], 0.95)])
+@pytest.mark.parametrize(("ema", "momentum"), [(0.9, 0.9), ([0.9, 1.0], 0.925)])
 def test_teacher_is_evaluated_and_follows_the_student(ema: Any, momentum: float) -> None:
     objective = make(config(**{"objective.ema": ema}))
     assert objective.encoder is objective.teacher.encoder
@@ -219,7 +219,8 @@ def test_teacher_is_evaluated_and_follows_the_student(ema: Any, momentum: float)
     with torch.no_grad():
         for parameter in objective.context_encoder.parameters():
             parameter.add_(1)
-    assert objective.update(0.5) == {"ema": pytest.approx(momentum)}
+    # a quarter of the way, where a cosine is not a line
+    assert objective.update(0.25) == {"ema": pytest.approx(momentum)}
     for old, new in zip(before, objective.encoder.parameters(), strict=True):
         torch.testing.assert_close(new, old + 1 - momentum)
 

@@ -119,6 +119,31 @@ def test_differences_are_paired() -> None:
     assert (found["low"], found["high"]) == pytest.approx((100 * low, 100 * high), abs=1e-3)
 
 
+def test_a_baseline_is_subtracted_from_the_first_and_chance_is_the_commonest_class() -> None:
+    """8, 6 and 3 of 10 images are right, and 7 of them are of one class."""
+    truth = np.array([0] * 7 + [1] * 2 + [2])
+    settings, held_out = ({"features": "last"},), np.zeros((1, 1), np.int64)
+    results = {
+        ("knn", name): {"class": choose(settings, held_out, held_out[0],
+                                        np.where(np.arange(10) < right, truth, 9)[None])}
+        for name, right in (("trained", 8), ("random", 6), ("pixels", 3))
+    }  # fmt: skip
+    outcome = scores.Outcome(
+        "", "test", {"test": 10}, {"class": ("a", "b", "c")}, {"class": truth}, results
+    )
+    about = {"probes": ["knn"], "encoders": ["trained", "random", "pixels"]}
+    task = scores.summarise(about, [outcome])["tasks"]["class"]
+    assert task["chance"] == 70.0
+    assert {name: cell["accuracy"] for name, cell in task["knn"].items()} == {
+        "trained": 80.0, "random": 60.0, "pixels": 30.0,
+    }  # fmt: skip
+    differences = task["differences"]["knn"]
+    assert {name: row["difference"] for name, row in differences.items()} == {
+        "random": 20.0, "pixels": 50.0,
+    }  # fmt: skip
+    assert differences["pixels"]["low"] > 0, "an interval of the same sign"
+
+
 def test_equal_inputs_give_equal_bytes(workspace: Path, store_path: Path) -> None:
     evaluate._stage(job(store_path), Run())  # type: ignore[arg-type]
     first = outputs()

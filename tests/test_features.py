@@ -61,6 +61,16 @@ def test_features_are_pooled_tokens_of_the_last_blocks(store: Store, weights: Pa
     np.testing.assert_allclose(found["last2"], expected, rtol=1e-3, atol=1e-3)
 
 
+def test_tokens_are_the_last_layers(store: Store, weights: Path) -> None:
+    backbone = backbones.compared(str(weights), tiny())["trained"]
+    found = features.tokens(backbone, part(store, "test", backbone))
+    images = torch.stack([views.centre(store.splits["test"][i], 16) for i in range(32)])
+    with torch.no_grad():
+        expected = vit.load(weights)(views.normalise(images)).numpy()
+    assert found.shape == expected.shape == (32, 16, 16)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-3)
+
+
 def test_one_layer_is_one_choice(store: Store, weights: Path) -> None:
     found = extract("trained", tiny(**{"evaluate.last_layers": 1}), weights, store)
     assert {name: array.shape for name, array in found.items()} == {"last": (32, 16)}

@@ -260,9 +260,9 @@ def test_ema_is_the_weighted_mean_and_its_momentum_grows_linearly() -> None:
     with torch.no_grad():
         for parameter in objective.context_encoder.parameters():
             parameter.add_(1)
-    assert objective.update(0.5) == {"ema": pytest.approx(0.95)}
+    assert objective.update(0.25) == {"ema": pytest.approx(0.925)}  # a cosine: 0.915
     for old, new in zip(before, objective.teacher.parameters(), strict=True):
-        torch.testing.assert_close(new, old + 0.05)
+        torch.testing.assert_close(new, old + 0.075)
     frozen = [p.clone() for p in objective.teacher.parameters()]
     objective.update(1.0)
     assert all(

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ijepa.datasets import Item, Source, Split
 from ijepa.store import pictures
-from ijepa.store.read import Images, open_store
+from ijepa.store.read import Images, Store, open_store
 from ijepa.store.write import write_store
 
 TASKS = {"class": ("cat", "dog", "emu"), "count": ("3", "4")}
@@ -90,6 +90,14 @@ def test_large_images_keep_their_own_bytes(tmp_path: Path) -> None:
     for index in range(7):
         with Image.open(io.BytesIO(train[index])) as wanted:
             assert np.array_equal(store.splits["train"][index], np.array(wanted))
+
+
+@pytest.mark.parametrize(("splits", "reported"), [
+    (["train", "val"], "val"), (["train", "test"], "test"), (["train", "val", "test"], "test"),
+])  # fmt: skip
+def test_the_test_split_is_reported_where_there_is_one(splits: list[str], reported: str) -> None:
+    images: Any = dict.fromkeys(splits)
+    assert Store({}, {}, images, "").report_split == reported
 
 
 @pytest.mark.parametrize(
