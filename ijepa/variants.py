@@ -16,7 +16,6 @@ import io
 import pkgutil
 import sys
 import tokenize
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -94,11 +93,8 @@ def files(*entries: str) -> dict[str, str]:
 
 def libraries(*entries: str) -> dict[str, str]:
     """Every installed distribution that the entries' closure imports, and its version."""
-    found = {}
-    for module in closure(*entries):
-        for name in _imports(module)[1]:
-            found[name] = _version(name)
-    return {name: version for name, version in sorted(found.items()) if version}
+    names = {name for module in closure(*entries) for name in _imports(module)[1]}
+    return {name: version for name in sorted(names) if (version := _version(name))}
 
 
 def closure(*entries: str) -> list[str]:
@@ -128,7 +124,8 @@ def _imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
     others: set[str] = set()
     for node in ast.walk(ast.parse(_path(module).read_text())):
         if isinstance(node, ast.ImportFrom):
-            assert node.module, f"{module}: a relative import"
+            assert node.level == 0, f"{module}: a relative import"
+            assert node.module
             children = [f"{node.module}.{alias.name}" for alias in node.names]
             wanted = [node.module, *children] if node.module.startswith("ijepa") else [node.module]
         elif isinstance(node, ast.Import):
@@ -157,25 +154,30 @@ def _version(name: str) -> str:
 def _statements(module: str) -> str:
     """A module's source without comments, docstrings and blank lines: words alter no number."""
     text = _path(module).read_text()
-    lines = text.splitlines()
-    for row, start, end in _words(text):
-        lines[row] = lines[row][:start] + " " * (end - start) + lines[row][end:]
-    return "\n".join(line.rstrip() for line in lines if line.strip())
-
-
-def _words(text: str) -> Iterator[tuple[int, int, int]]:
-    """Row, first and last column of every piece of a line that is a comment or a docstring."""
+    lines, docstrings, inside = text.split("\n"), _docstrings(text), set[int]()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start[0] - 1, token.start[1], token.end[1]
-    lines = text.splitlines()
+        (first, start), (last, end) = token.start, token.end
+        if token.type == tokenize.COMMENT or (first, start) in docstrings:
+            for row in range(first - 1, last):
+                left = lines[row][:start] if row == first - 1 else ""
+                lines[row] = left + (lines[row][end:] if row == last - 1 else "")
+        elif token.type != tokenize.NEWLINE:  # a text over several lines: its spaces are code
+            inside |= {*range(first - 1, last - 1)}
+    return "\n".join(
+        line if row in inside else line.rstrip()
+        for row, line in enumerate(lines)
+        if row in inside or line.strip()
+    )
+
+
+def _docstrings(text: str) -> set[tuple[int, int]]:
+    """Where the docstrings of a source begin: line, from 1, and column."""
+    lines, places = text.split("\n"), set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                for row in range(first.lineno - 1, first.end_lineno or 0):
-                    yield row, 0, len(lines[row])
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                before = lines[first.lineno - 1].encode()[: first.col_offset].decode()
+                if isinstance(first.value.value, str):
+                    places.add((first.lineno, len(before)))
+    return places

@@ -46,7 +46,7 @@ ALTERING = (
     ("datasets/__init__.py", 'side="left"', 'side="right") + (depth < 8.2) * (depth > 8'),
     ("datasets/_solids.py", "FLAT = ", "FLAT = 0.99 * "),
     ("masks/multiblock.py", 'f"mask/{attempt}"', 'f"mask/{attempt + 1}"'),
-    ("masks/multiblock.py", "better = visible.sum(1) > ", "better = visible.sum(1) >= "),
+    ("masks/multiblock.py", "4 * count + 3", "4 * count + 4"),
     ("model/vit.py", "part.eps = 1e-6", "part.eps = 1e-4"),
     ("model/vit.py", "self.norm(x))", "x)"),
     ("model/vit.py", "std = 1 / math.sqrt(fan_in)", "std = 1.01 / math.sqrt(fan_in)"),
@@ -170,11 +170,30 @@ def test_words_are_no_code_and_everything_else_is(
         return code_in(tmp_path, monkeypatch, "a")
 
     plain = hashed('def f(x):\n    return x + "# 1"\n')
-    about = '"""What.\n\n    More.\n    """'
+    about = '"""Wörter.\n\n    More.\n    """'
     worded = f'"""About."""\n\n\ndef f(x):  # why\n    {about}\n    return x + "# 1"\n'
     assert hashed(worded) == plain
     assert hashed(worded.replace("# 1", "# 2")) != plain
     assert hashed(worded.replace("x +", "2 * x +")) != plain
+    assert hashed(worded.replace("    return", "return")) != plain
+    joined = 'def ä(x): "ö"; return x\n'  # code before and after a docstring in its line
+    assert hashed(joined) == hashed(joined.replace("ö", "other"))
+    assert (
+        len({hashed(joined.replace(old, new)) for old, new in (("ä", "b"), ("x\n", "1\n"))}) == 2
+    )
+    text = 'X = """\n a \n\n b # c\n"""\n'  # a text's spaces, blank lines and signs are its own
+    others = [text.replace(old, "", 1) for old in (" \n", "\n\n", " # c")]
+    assert len({hashed(text), *map(hashed, others)}) == 4
+
+
+def test_relative_imports_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closure would not follow them."""
+    (tmp_path / "ijepa").mkdir()
+    (tmp_path / "ijepa/__init__.py").touch()
+    for line in ("from . import b", "from .b import c"):
+        (tmp_path / "ijepa/a.py").write_text(line + "\n")
+        with pytest.raises(AssertionError, match="relative import"):
+            code_in(tmp_path, monkeypatch, "a")
 
 
 @pytest.mark.parametrize("family", ["backbones", "datasets", "masks", "objectives", "probes"])
