@@ -147,7 +147,9 @@ def test_further_metrics_stand_beside_and_a_missing_task_fails_no_run(folder: Pa
     assert (nothing.n, nothing.mean) == (0, None)
     table = study_tables.accuracies(found)
     last = len(table.columns) - 1
-    shown = [(row.cell(0).shown, row.cell(last).shown) for row in table.rows if len(row.cells) > 1]
+    shown = [
+        (row.cells[0].shown, row.cells[last].shown) for row in table.rows if len(row.cells) > 1
+    ]
     # n = 2: half of the interval is 12.706 times the deviation over the root of 2
     assert [text for name, text in shown if name == "I-JEPA"] == [
         "no task", "42.0 ± 25.4", "42.0 ± 25.4",
@@ -156,7 +158,7 @@ def test_further_metrics_stand_beside_and_a_missing_task_fails_no_run(folder: Pa
         "no task", "30.0 ± 0.0", "30.0 ± 0.0",
     ]  # fmt: skip
     sd = list(table.columns).index("sd")
-    assert [row.cell(sd).shown for row in table.rows if len(row.cells) > 1][4:6] == ["1.4", "0.7"]
+    assert [row.cells[sd].shown for row in table.rows if len(row.cells) > 1][4:6] == ["1.4", "0.7"]
     header, first, *_ = study_tables.sheet(found).csv().splitlines()
     assert header.split(",")[-4:-1] == [f"count.linear.trained.{k}" for k in ("n", "mean", "std")]
     assert first.split(",")[-4:-1] == ["0", "", ""]
@@ -183,7 +185,7 @@ def test_trials_are_counted_by_objective_in_the_lock_file(folder: Path) -> None:
     assert found.trials.runs == {"ijepa": 2, "pixels": 1}
     table = study_tables.beside(found)
     column = list(table.columns).index("trials")
-    assert [r.cell(column).shown for r in table.rows if r.kind != "group"] == ["2", "1"] * 3
+    assert [r.cells[column].shown for r in table.rows if r.kind != "group"] == ["2", "1"] * 3
     assert "I-JEPA 2, pixels 1." in prose(found)["How the recipes were chosen"]
     (folder / "recipes.laptop.lock.json").unlink()
     found = read(folder)
@@ -210,7 +212,7 @@ def test_an_exploration_claims_nothing_and_selects_on_held_out_images(folder: Pa
 def test_costs_are_means_over_seeds_and_ratios_to_the_reference(folder: Path) -> None:
     table = study_tables.costs(read(folder))
     rows = [
-        {name: row.cell(i).shown.replace("\u00a0", " ") for i, name in enumerate(table.columns)}
+        {name: row.cells[i].shown.replace("\u00a0", " ") for i, name in enumerate(table.columns)}
         for row in table.rows
         if row.kind != "group"
     ]

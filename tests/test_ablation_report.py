@@ -536,7 +536,7 @@ def test_baselines_of_their_own_are_told_apart(bench: Bench) -> None:
     random, raw = numbers.baselines
     assert (random.encoder, random.shared, random.spread.mean) == ("random_init", False, 31.0)
     assert (raw.encoder, raw.shared, raw.spread.std) == ("pixels", True, 0.0)
-    names = [row.cell(0).shown for row in study_tables.accuracies(numbers).rows]
+    names = [row.cells[0].shown for row in study_tables.accuracies(numbers).rows]
     assert names[-2:] == [f"random init ({LABELS[0]})", "raw pixels"]
 
 

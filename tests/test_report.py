@@ -336,7 +336,7 @@ def test_the_table_of_costs_has_what_is_known(planted: Results) -> None:
     def rows(cost: Spent | None) -> dict[str, str]:
         known = dataclasses.replace(planted.provenance, cost=cost)
         table = pages.cost(dataclasses.replace(planted, provenance=known))
-        return {row.cell(0).shown: row.cell(1).shown for row in table.rows}
+        return {row.cells[0].shown: row.cells[1].shown for row in table.rows}
 
     counted = {"operations per image": "5\u00a0GFLOP", "operations in all": "1.16\u00a0TFLOP",
                "images seen": "232"}  # fmt: skip

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
@@ -118,24 +118,36 @@ def figures(results: Results) -> dict[str, list[Shown]]:
 
 def accuracies(results: Results) -> Table:
     """Every accuracy, and the trained encoder's difference to each baseline."""
-    columns = ["probe", "features from", "accuracy (%)", ITEMS, OPTIMISTIC,
-               "trained minus this (points)", ITEMS, "trained is"]  # fmt: skip
-    rows = [
-        Row([_heading(rows[0])], kind="group") if row is None else _accuracy(row, first)
-        for rows in _by_task(results)
-        for row, first in [(None, False), *_probes(rows)]
-    ]
-    return Table(columns, rows, text=("features from", "trained is"))
+    columns = ["accuracy (%)", ITEMS, OPTIMISTIC, "trained minus this (points)", ITEMS,
+               "trained is"]  # fmt: skip
+    return _by_task(results, _heading, columns, _accuracy, text="trained is")
 
 
-def _by_task(results: Results) -> list[list[Accuracy]]:
-    return [list(rows) for _, rows in groupby(results.table, lambda row: row.task)]
+def _by_task(
+    results: Results,
+    heading: Callable[[Accuracy], str],
+    columns: Sequence[str],
+    cells: Callable[[Accuracy], Sequence[Cell]],
+    text: str,
+) -> Table:
+    """A row for each accuracy under its task; a probe is named in the first of its rows."""
+    rows: list[Row] = []
+    for _, of_task in groupby(results.table, lambda row: row.task):
+        before = None
+        for row in of_task:
+            if before is None:
+                rows.append(Row([heading(row)], kind="group"))
+            probe = method(row.probe, row.share, row.shots)
+            named = Cell("" if row.probe == before else probe, probe)
+            source = Cell(spoken(row.encoder), row.encoder, mark=_strong(row))
+            kind = "more" if row.probe == before else ""
+            rows.append(Row([named, source, *cells(row)], kind=kind))
+            before = row.probe
+    return Table(["probe", "features from", *columns], rows, text=("features from", text))
 
 
-def _probes(rows: list[Accuracy]) -> list[tuple[Accuracy, bool]]:
-    """The rows of a task, and whether each is the first of its probe."""
-    before = [None, *(row.probe for row in rows)]
-    return [(row, row.probe != last) for row, last in zip(rows, before, strict=False)]
+def _strong(row: Accuracy) -> str | None:
+    return "strong" if row.encoder == "trained" else None
 
 
 def _heading(row: Accuracy) -> str:
@@ -144,50 +156,32 @@ def _heading(row: Accuracy) -> str:
     return f"{spoken(row.task)}{images}{other}, chance {number(row.chance)} %"
 
 
-def _names(row: Accuracy, first: bool) -> list[Cell]:
-    probe, strong = method(row.probe, row.share, row.shots), row.encoder == "trained"
-    mark = "strong" if strong else None
-    return [Cell(probe if first else "", probe), Cell(spoken(row.encoder), row.encoder, mark=mark)]
-
-
-def _accuracy(row: Accuracy, first: bool) -> Row:
-    trained = row.encoder == "trained"
+def _accuracy(row: Accuracy) -> list[Cell]:
     against = [
         Cell(points(row.difference), row.difference),
         Cell(interval(row.difference_low, row.difference_high, signed=True)),
         Cell(MARKS.get(row.verdict or "", NOTHING), row.verdict, mark=row.verdict),
     ]
-    return Row([
-        *_names(row, first),
-        Cell(number(row.accuracy), row.accuracy, mark="strong" if trained else None),
+    return [
+        Cell(number(row.accuracy), row.accuracy, mark=_strong(row)),
         Cell(interval(row.low, row.high)),
         Cell(number(row.max), row.max, mark="soft"),
-        *(["", "", ""] if trained else against),
-    ], kind="" if first else "more")  # fmt: skip
+        *([Cell("")] * 3 if row.encoder == "trained" else against),
+    ]
 
 
 def chosen(results: Results) -> Table:
     """The settings that the held-out images chose."""
-    rows = []
-    for task in _by_task(results):
-        rows.append(Row([spoken(task[0].task)], kind="group"))
-        rows += [
-            Row(
-                [*_names(row, first), _settings(row), Cell(number(row.held_out), row.held_out)],
-                kind="" if first else "more",
-            )
-            for row, first in _probes(task)
-        ]
-    columns = ["probe", "features from", "chosen", "held-out accuracy (%)"]
-    return Table(columns, rows, text=("features from", "chosen"))
+    columns = ["chosen", "held-out accuracy (%)"]
+    return _by_task(results, lambda row: spoken(row.task), columns, _chosen, text="chosen")
 
 
-def _settings(row: Accuracy) -> str:
-    named = (
+def _chosen(row: Accuracy) -> list[Cell]:
+    settings = (
         f"{spoken(name)} {value:g}" if isinstance(value, float) else f"{spoken(name)} {value}"
         for name, value in (row.selected or {}).items()
     )
-    return ", ".join(named) or NOTHING
+    return [Cell(", ".join(settings) or NOTHING), Cell(number(row.held_out), row.held_out)]
 
 
 def cost(results: Results) -> Table:
@@ -217,10 +211,8 @@ def cost(results: Results) -> Table:
 def parameters(results: Results) -> Iterator[Table]:
     """A table for each section of ``params.yaml``."""
     for name in (field.name for field in fields(Config)):
-        rows = [
-            Row([key or name, Cell(value, code=True)])
-            for key, value in _flat(results.parameters[name])
-        ]
+        keys = _flat(results.parameters[name])
+        rows = [Row([key or name, Cell(value, code=True)]) for key, value in keys]
         yield Table([name, ""], rows, kind="card")
 
 

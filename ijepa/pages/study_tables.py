@@ -5,25 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ijepa.pages import verdict
+from ijepa.pages import text, verdict
 from ijepa.pages.table import Cell, Row, Table
-from ijepa.pages.text import (
-    NOTHING,
-    count,
-    duration,
-    interval,
-    number,
-    plus_minus,
-    points,
-    probability,
-    scaled,
-    short,
-    spoken,
-)
 from ijepa.study import numbers
 from ijepa.study.numbers import Study
 from ijepa.study.plan import STAGES
-from ijepa.study.statistics import MOST, UNDECIDED, Spread
+from ijepa.study.statistics import MOST, UNDECIDED, Comparison, Spread
 
 WITH = ", ±\u00a095\u00a0%"  # in the head of a column of numbers with their interval's half width
 
@@ -46,42 +33,32 @@ def _heading(study: Study, point: str | None) -> list[Row]:
 
 
 def _variant(study: Study, cell: numbers.Cell) -> Row:
-    reference, spread = cell.difference is None, cell.spread
-    decisions = list(
-        dict.fromkeys(
-            p.comparison.decision
-            for p in study.pairs
-            if (p.worse, p.point) == (cell.variant, cell.point)
-        )
-    )
+    spread = cell.spread
+    lost_to = [p for p in study.pairs if (p.worse, p.point) == (cell.variant, cell.point)]
+    decisions = list(dict.fromkeys(pair.comparison.decision for pair in lost_to))
     mark = verdict.CLASSES[decisions[0]] if len(decisions) == 1 else None
-    return Row(
-        [
-            study.label(cell.variant),
-            number(cell.paper),
-            "best" if cell.gap == 0 else points(cell.gap),
-            Cell(_plus_minus(spread), spread.mean, f"#{anchor(cell)}"),
-            number(spread.std),
-            f"{spread.n}†" if spread.n == 1 else str(spread.n),
-            *_difference(cell),
-            Cell("; ".join(verdict.BANDS[decision] for decision in decisions), mark=mark),
-            *(_beside(spread, cell.also[m]) for m in study.also),
-        ],
-        "reference" if reference else "",
-        notes(study, cell),
-    )
+    cells: list[Cell | str] = [
+        study.label(cell.variant),
+        text.number(cell.paper),
+        "best" if cell.gap == 0 else text.points(cell.gap),
+        Cell(_plus_minus(spread), spread.mean, f"#{anchor(cell)}"),
+        text.number(spread.std),
+        f"{spread.n}†" if spread.n == 1 else str(spread.n),
+        *(_difference(cell.difference) if cell.difference else ("reference", "", "")),
+        Cell("; ".join(verdict.BANDS[decision] for decision in decisions), mark=mark),
+        *(_beside(spread, cell.also[m]) for m in study.also),
+    ]
+    return Row(cells, "" if cell.difference else "reference", notes(study, cell))
 
 
-def _difference(cell: numbers.Cell) -> list[str]:
-    if cell.difference is None:
-        return ["reference", "", ""]
-    spread = cell.difference.spread
-    limits = interval(spread.low, spread.high, signed=True)
-    return [points(spread.mean), limits, probability(cell.difference.adjusted)]
+def _difference(of: Comparison) -> tuple[str, str, str]:
+    """Its mean, interval and p."""
+    limits = text.interval(of.spread.low, of.spread.high, signed=True)
+    return text.points(of.spread.mean), limits, text.probability(of.adjusted)
 
 
 def _plus_minus(spread: Spread) -> str:
-    return plus_minus(spread.mean, spread.low, spread.high)
+    return text.plus_minus(spread.mean, spread.low, spread.high)
 
 
 def _beside(spread: Spread, other: Spread) -> str:
@@ -111,13 +88,11 @@ def notes(study: Study, cell: numbers.Cell) -> list[str]:
 
 def _baseline(study: Study, baseline: numbers.Baseline) -> Row:
     whose = "" if baseline.shared else f" ({study.label(baseline.variant)})"
-    spread = baseline.spread
-    values = [_plus_minus(spread), number(spread.std), str(spread.n)]
+    name, spread = text.spoken(baseline.encoder) + whose, baseline.spread
+    values = [_plus_minus(spread), text.number(spread.std), str(spread.n)]
     # a held-out accuracy is known of the trained encoder alone
-    more = [
-        "" if m.endswith(".held_out") else _beside(spread, baseline.also[m]) for m in study.also
-    ]
-    name = spoken(baseline.encoder) + whose
+    held_out = [m for m in study.also if m.endswith(".held_out")]
+    more = ["" if m in held_out else _beside(spread, baseline.also[m]) for m in study.also]
     return Row([name, "", "", *values, "", "", "", "", *more], "baseline")
 
 
@@ -129,26 +104,18 @@ def pairs(study: Study) -> Table:
     rows = []
     for pair in study.pairs:
         better, worse = papers[pair.better, pair.point], papers[pair.worse, pair.point]
-        comparison, spread = pair.comparison, pair.comparison.spread
+        comparison, decision = pair.comparison, pair.comparison.decision
+        printed = None if better is None or worse is None else better - worse
+        mean, limits, p = _difference(comparison)
         needed = "decided"
-        if comparison.decision == UNDECIDED:
-            needed = str(comparison.needed or f"more than {MOST:,}") if spread.n > 1 else NOTHING
-        band = verdict.BANDS[comparison.decision]
-        rows.append(
-            Row(
-                [
-                    verdict.pair(study, pair),
-                    points(None if better is None or worse is None else better - worse),
-                    points(spread.mean),
-                    str(spread.n),
-                    interval(spread.low, spread.high, signed=True),
-                    probability(comparison.adjusted),
-                    f"> {comparison.margin:g}",
-                    Cell(band, mark=verdict.CLASSES[comparison.decision]),
-                    needed,
-                ]
-            )
-        )
+        if decision == UNDECIDED:
+            few = comparison.spread.n < 2
+            needed = text.NOTHING if few else str(comparison.needed or f"more than {MOST:,}")
+        rows.append(Row([
+            verdict.pair(study, pair), text.points(printed), mean, str(comparison.spread.n),
+            limits, p, f"> {comparison.margin:g}",
+            Cell(verdict.BANDS[decision], mark=verdict.CLASSES[decision]), needed,
+        ]))  # fmt: skip
     return Table(columns, rows).lean()
 
 
@@ -157,14 +124,14 @@ def beside(study: Study) -> Table:
     trials = study.trials.runs if study.trials else {}
     said = any(cell.cost.flops for cell in study.cells)  # images seen: by the table of costs
     columns: dict[str, Callable[[numbers.Cell], str]] = {
-        "random init (%)": lambda cell: number(cell.random_init),
-        "raw pixels (%)": lambda cell: number(cell.pixels),
-        "kNN (%)": lambda cell: number(cell.knn),
-        "realised context": lambda cell: number(cell.context_ratio, 3),
-        "images seen": lambda cell: "" if said else count(cell.images),
-        "encoder parameters": lambda cell: count(cell.parameters),
-        "pretraining": lambda cell: duration(cell.pretrain_seconds),
-        "whole run": lambda cell: duration(cell.seconds),
+        "random init (%)": lambda cell: text.number(cell.random_init),
+        "raw pixels (%)": lambda cell: text.number(cell.pixels),
+        "kNN (%)": lambda cell: text.number(cell.knn),
+        "realised context": lambda cell: text.number(cell.context_ratio, 3),
+        "images seen": lambda cell: "" if said else text.count(cell.images),
+        "encoder parameters": lambda cell: text.count(cell.parameters),
+        "pretraining": lambda cell: text.duration(cell.pretrain_seconds),
+        "whole run": lambda cell: text.duration(cell.seconds),
         "health": verdict.health,
         "trials": lambda cell: str(trials.get(cell.variant, "")),
     }
@@ -178,17 +145,17 @@ def costs(study: Study) -> Table:
 
     def times(cell: numbers.Cell) -> str:
         flops, base = cell.cost.flops, whole.get(cell.point)
-        return NOTHING if not flops or not base else f"{flops / base:.2f} ×"
+        return text.NOTHING if not flops or not base else f"{flops / base:.2f} ×"
 
     def with_unit(value: float | None, size: float, unit: str) -> str:
-        return NOTHING if value is None else f"{value / size:.2f} {unit}"
+        return text.NOTHING if value is None else f"{value / size:.2f} {unit}"
 
     columns: dict[str, Callable[[numbers.Cell], str]] = {
-        "FLOPs an image": lambda cell: scaled(cell.cost.flops_per_image, "FLOP"),
-        "FLOPs in all": lambda cell: scaled(cell.cost.flops, "FLOP"),
+        "FLOPs an image": lambda cell: text.scaled(cell.cost.flops_per_image, "FLOP"),
+        "FLOPs in all": lambda cell: text.scaled(cell.cost.flops, "FLOP"),
         "to the reference's": times,
-        "images seen": lambda cell: count(cell.images),
-        "device time": lambda cell: duration(cell.cost.device_seconds),
+        "images seen": lambda cell: text.count(cell.images),
+        "device time": lambda cell: text.duration(cell.cost.device_seconds),
         "energy": lambda cell: with_unit(cell.cost.energy_joules, 3600, "Wh"),
         "peak memory": lambda cell: with_unit(cell.cost.peak_memory_gib, 1, "GiB"),
     }
@@ -201,13 +168,9 @@ def _by_point(study: Study, columns: Mapping[str, Callable[[numbers.Cell], str]]
     rows = []
     for point in study.places:
         rows += _heading(study, point)
-        rows += [
-            Row(
-                [study.label(cell.variant), *(shown(cell) for shown in columns.values())],
-                "reference" if cell.difference is None else "",
-            )
-            for cell in study.at(point)
-        ]
+        for cell in study.at(point):
+            cells = [study.label(cell.variant), *(shown(cell) for shown in columns.values())]
+            rows.append(Row(cells, "" if cell.difference else "reference"))
     return Table(["variant", *columns], rows).lean()
 
 
@@ -220,28 +183,18 @@ def runs(study: Study) -> Table:
     for cell in study.cells:
         for run in study.runs_of(cell):
             lost = Cell(f"{run.status}: {run.reason}", mark="wrap")
-            rows.append(
-                Row(
-                    [
-                        verdict.row(study, cell),
-                        str(run.seed),
-                        number(study.value(run), 2),
-                        run.health or "done" if run.done else lost,
-                        run.name or NOTHING,
-                        Cell(short(run.commit), run.commit, code=True),
-                        Cell("\n".join(str(run.ids[s] or NOTHING) for s in STAGES), code=True),
-                        *(
-                            Cell(short(value), value, code=True)
-                            for value in (getattr(run, name) for name in hashes)
-                        ),
-                        run.standing or "",
-                        duration(run.total),
-                        run.machine or NOTHING,
-                    ],
-                    "" if run.done else "lost",
-                    body=anchor(cell),
-                )
+            ids = "\n".join(str(run.ids[stage] or text.NOTHING) for stage in STAGES)
+            commit, *identity = (
+                Cell(text.short(value), value, code=True)
+                for value in (getattr(run, name) for name in ("commit", *hashes))
             )
+            cells = [
+                verdict.row(study, cell), str(run.seed), text.number(study.value(run), 2),
+                run.health or "done" if run.done else lost, run.name or text.NOTHING, commit,
+                Cell(ids, code=True), *identity, run.standing or "", text.duration(run.total),
+                run.machine or text.NOTHING,
+            ]  # fmt: skip
+            rows.append(Row(cells, "" if run.done else "lost", body=anchor(cell)))
     table = Table(columns, rows, text=columns, kind="runs")
     return table if any(run.standing for run in study.runs) else table.without("standing")
 
@@ -250,9 +203,8 @@ def settings(study: Study) -> Table:
     """Keys that all variants share, here and at the paper's scale."""
 
     def shown(value: Any) -> str:
-        return (
-            "default" if value is None else value if isinstance(value, str) else json.dumps(value)
-        )
+        given = value if isinstance(value, str) else json.dumps(value)
+        return "default" if value is None else given
 
     rows = [Row([s.key, shown(s.here), shown(s.paper)]) for s in study.settings]
     return Table(["key", "here", "at the paper's scale"], rows, kind="")

@@ -14,21 +14,13 @@ from ijepa.pages.text import NOTHING, markdown
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One entry of a table.
+    """One entry of a table."""
 
-    Attributes:
-        shown: what a reader sees; lines are parted by a newline.
-        value: all of it, for CSV, and in HTML for the pointer over a shortened hash.
-        href: where it leads, in HTML.
-        mark: class in HTML: better, worse, undecided, soft, strong.
-        code: set as code.
-    """
-
-    shown: str
-    value: float | int | str | None = None
-    href: str | None = None
-    mark: str | None = None
-    code: bool = False
+    shown: str  # what a reader sees; lines are parted by a newline
+    value: float | int | str | None = None  # all of it: in CSV, and over a shortened hash
+    href: str | None = None  # where it leads, in HTML
+    mark: str | None = None  # class in HTML: better, worse, undecided, soft, strong
+    code: bool = False  # set as code
 
     @property
     def empty(self) -> bool:
@@ -43,59 +35,43 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Cells, one a column; of the kind ``group`` a heading alone.
+    """Cells, one a column; of the kind ``group`` a heading alone."""
 
-    Attributes:
-        cells: strings are cells without anything but text.
-        kind: class in HTML: "", reference, baseline, group, lost.
-        notes: stand under the first cell; what is wrong with the row.
-        body: id of the rows that belong together and follow each other; "" for none.
-    """
+    entries: Sequence[Cell | str]  # strings are cells without anything but text
+    kind: str = ""  # class in HTML: "", reference, baseline, group, lost
+    notes: Sequence[str] = ()  # stand under the first cell; what is wrong with the row
+    body: str = ""  # id of the rows that belong together and follow each other; "" for none
 
-    cells: Sequence[Cell | str]
-    kind: str = ""
-    notes: Sequence[str] = ()
-    body: str = ""
-
-    def cell(self, column: int) -> Cell:
-        """One of its cells."""
-        own = self.cells[column]
-        return Cell(own) if isinstance(own, str) else own
+    @property
+    def cells(self) -> list[Cell]:
+        """Its entries, all as cells."""
+        return [Cell(entry) if isinstance(entry, str) else entry for entry in self.entries]
 
     def only(self, kept: Iterable[int]) -> "Row":
         """The row with some of its columns."""
-        return self if self.kind == "group" else replace(self, cells=[self.cells[i] for i in kept])
+        return replace(self, entries=[self.entries[i] for i in kept])
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under named columns.
-
-    Attributes:
-        columns: their heads.
-        rows: of as many cells.
-        text: columns that are words and stand left; all others are numbers and stand right.
-        kind: class in HTML.
-    """
+    """Rows under named columns."""
 
     columns: Sequence[str]
-    rows: Sequence[Row]
-    text: Sequence[str] = ()
-    kind: str = "results"
+    rows: Sequence[Row]  # of as many cells
+    text: Sequence[str] = ()  # columns of words, which stand left; numbers stand right
+    kind: str = "results"  # class in HTML
 
     def __post_init__(self) -> None:
         for row in self.rows:
-            assert row.kind == "group" or len(row.cells) == len(self.columns), row
+            assert row.kind == "group" or len(row.entries) == len(self.columns), row
 
     def __bool__(self) -> bool:
         return bool(self.rows)
 
     def lean(self) -> "Table":
         """Without the columns that say nothing in any row; nothing but the first: no rows."""
-        full = [row for row in self.rows if row.kind != "group"]
-        kept = [
-            i for i in range(len(self.columns)) if any(not row.cell(i).empty for row in full)
-        ]  # fmt: skip
+        columns = zip(*(row.cells for row in self.rows if row.kind != "group"), strict=True)
+        kept = [i for i, cells in enumerate(columns) if not all(cell.empty for cell in cells)]
         return self._only(kept) if len(kept) > 1 else replace(self, rows=())
 
     def without(self, *names: str) -> "Table":
@@ -104,17 +80,16 @@ class Table:
 
     def _only(self, kept: Sequence[int]) -> "Table":
         columns = [self.columns[i] for i in kept]
-        return replace(self, columns=columns, rows=[row.only(kept) for row in self.rows])
+        rows = [row if row.kind == "group" else row.only(kept) for row in self.rows]
+        return replace(self, columns=columns, rows=rows)
 
     def _left(self, column: int) -> bool:
         return column == 0 or self.columns[column] in self.text
 
     def html(self) -> Markup:
         """The table in a box that scrolls when it is too wide."""
-        heads = [
-            Markup("<th{}>{}</th>").format(self._class(i), name)
-            for i, name in enumerate(self.columns)
-        ]
+        named = enumerate(self.columns)
+        heads = [Markup("<th{}>{}</th>").format(self._class(i), name) for i, name in named]
         parts = [Markup('<div class="scroll"><table class="{}">').format(self.kind)]
         parts.append(Markup("<thead><tr>{}</tr></thead>").format(Markup("").join(heads)))
         for body, rows in groupby(self.rows, lambda row: row.body):
@@ -131,10 +106,10 @@ class Table:
         width = len(self.columns)
         if row.kind == "group":
             heading = Markup('<tr class="group"><th colspan="{}" scope="rowgroup">{}</th></tr>')
-            return heading.format(width, _inside(row.cell(0)))
+            return heading.format(width, _inside(row.cells[0]))
         cells = [
-            Markup("<td{}>{}</td>").format(self._class(i, row.cell(i).mark), _inside(row.cell(i)))
-            for i in range(width)
+            Markup("<td{}>{}</td>").format(self._class(i, cell.mark), _inside(cell))
+            for i, cell in enumerate(row.cells)
         ]
         line = Markup('<tr class="{}">{}</tr>').format(row.kind, Markup("").join(cells))
         if row.notes:
@@ -148,15 +123,12 @@ class Table:
         marks = ("---" if self._left(i) else "---:" for i in range(len(self.columns)))
         lines.append(f"|{'|'.join(marks)}|")
         for row in self.rows:
-            first = markdown(row.cell(0).shown)
+            first, *rest = (markdown(cell.shown.replace("\n", ", ")) for cell in row.cells)
             if row.kind in ("group", "reference"):
                 first = f"**{first}**"
             if row.kind == "group":
-                lines.append(_bars([first, *[""] * (len(self.columns) - 1)]))
-                continue
-            first = "; ".join([first, *map(markdown, row.notes)])
-            rest = (row.cell(i) for i in range(1, len(self.columns)))
-            lines.append(_bars([first, *(markdown(c.shown.replace("\n", ", ")) for c in rest)]))
+                rest = [""] * (len(self.columns) - 1)
+            lines.append(_bars(["; ".join([first, *map(markdown, row.notes)]), *rest]))
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
@@ -164,9 +136,8 @@ class Table:
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(self.columns)
-        for row in self.rows:
-            if row.kind != "group":
-                writer.writerow([row.cell(i).full for i in range(len(self.columns))])
+        rows = (row for row in self.rows if row.kind != "group")
+        writer.writerows([cell.full for cell in row.cells] for row in rows)
         return file.getvalue()
 
     def latex(self, caption: str, label: str) -> str:
@@ -174,30 +145,24 @@ class Table:
         body = []
         grouped = any(row.kind == "group" for row in self.rows)
         for row in self.rows:
-            first = tex(row.cell(0).shown)
+            first, *rest = (tex(cell.shown) for cell in row.cells)
             if row.kind == "group":
                 width = len(self.columns)
                 body += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{first}}}}} \\"]
                 continue
             first = rf"\textbf{{{first}}}" if row.kind == "reference" else first
-            rest = [tex(row.cell(i).shown) for i in range(1, len(self.columns))]
             body.append(" & ".join([first, *rest]) + r" \\")
         align = "".join("l" if self._left(i) else "r" for i in range(len(self.columns)))
         lines = [
-            r"% needs \usepackage{booktabs}",
-            r"\begin{table}",
-            r"\centering\small",
+            r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering\small",
             rf"\caption{{{tex(caption)}}}",
             rf"\label{{tab:{label}}}",
             rf"\begin{{tabular}}{{{align}}}",
             r"\toprule",
             " & ".join(map(tex, self.columns)) + r" \\",
             *([] if grouped else [r"\midrule"]),
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
+            *body, r"\bottomrule", r"\end{tabular}", r"\end{table}",
+        ]  # fmt: skip
         return "\n".join(lines) + "\n"
 
 

@@ -32,59 +32,33 @@ ENCODER = OUT / "encoder.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a run is.
+    """What a run is."""
 
-    Attributes:
-        signature: of all its parameters.
-        split: that is reported.
-        counts: images that fit the probes (``train``), choose (``held_out``), are reported
-            (``test``).
-        candidates: probe -> settings that were tried, on the first task.
-        pixels_side: of the images that stand for raw pixels.
-        weights: numbers of the encoder that are learned.
-        encoder: which one was evaluated, as the evaluation says.
-    """
-
-    signature: str
-    split: str
-    counts: dict[str, int]
-    candidates: dict[str, int]
-    pixels_side: int | None
-    weights: int | None
-    encoder: str | None
+    signature: str  # of all its parameters
+    split: str  # that is reported
+    counts: dict[str, int]  # images that fit the probes (train), choose (held_out), are reported
+    candidates: dict[str, int]  # probe -> settings that were tried, on the first task
+    pixels_side: int | None  # of the images that stand for raw pixels
+    weights: int | None  # numbers of the encoder that are learned
+    encoder: str | None  # which one was evaluated, as the evaluation says
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """One run.
-
-    Attributes:
-        run: what it is.
-        parameters: ``params.yaml`` as it was resolved.
-        headline: the task and the probe of the one number that stands for the run.
-        table: accuracies, a row for every task, probe and encoder.
-        few_label: accuracies against labelled images of each class.
-        confusion: of the headline's probe on the trained encoder.
-        training: what pretraining measured at its end.
-        history: what it measured on the way.
-        masks: how large contexts and targets are.
-        representation: what the encoders make of fixed images.
-        provenance: the files' hashes and the runs that made them.
-        missing: files that are not here.
-    """
+    """One run."""
 
     run: Facts
-    parameters: dict[str, Any]
-    headline: tuple[str, str]
-    table: tuple[Accuracy, ...]
-    few_label: tuple[Curve, ...]
-    confusion: tuple[Confusion, ...]
-    training: Training | None
-    history: History | None
-    masks: Shares
-    representation: Representation | None
-    provenance: Provenance
-    missing: tuple[str, ...]
+    parameters: dict[str, Any]  # ``params.yaml`` as it was resolved
+    headline: tuple[str, str]  # the task and the probe of the one number that stands for the run
+    table: tuple[Accuracy, ...]  # a row for every task, probe and encoder
+    few_label: tuple[Curve, ...]  # accuracies against labelled images of each class
+    confusion: tuple[Confusion, ...]  # of the headline's probe on the trained encoder
+    training: Training | None  # what pretraining measured at its end
+    history: History | None  # what it measured on the way
+    masks: Shares  # how large contexts and targets are
+    representation: Representation | None  # what the encoders make of fixed images
+    provenance: Provenance  # the files' hashes and the runs that made them
+    missing: tuple[str, ...]  # files that are not here
 
     def of(self, task: str, probe: str) -> dict[str, Accuracy]:
         """The rows of a task and a probe, by encoder."""
@@ -112,13 +86,11 @@ def gather(settings: Config, data: Store | None, seen: Views | None) -> Results:
     if evaluation is None:
         raise ValueError(f"{EVALUATION}: no such file; `dvc repro evaluate` makes it")
     history = training.history(OUT / "history.csv")
+    predicted = PREDICTIONS.is_file()
     here = {
-        str(OUT / "pretrain.json"): pretrain is not None,
-        str(OUT / "history.csv"): history is not None,
-        str(ENCODER): ENCODER.is_file(),
-        str(PREDICTIONS): PREDICTIONS.is_file(),
-        str(PREPARED): data is not None,
-    }
+        OUT / "pretrain.json": pretrain is not None, OUT / "history.csv": history is not None,
+        ENCODER: ENCODER.is_file(), PREDICTIONS: predicted, PREPARED: data is not None,
+    }  # fmt: skip
     parameters = as_tree(settings)
     tasks = _tasks(evaluation, data)
     rows = accuracy.table(evaluation, tasks, parameters["evaluate"])
@@ -130,14 +102,14 @@ def gather(settings: Config, data: Store | None, seen: Views | None) -> Results:
         table=rows,
         few_label=accuracy.curves(evaluation, rows),
         confusion=accuracy.confusions(evaluation, tasks, headline[1], PREDICTIONS)
-        if PREDICTIONS.is_file()
+        if predicted
         else (),
         training=training.summary(pretrain) if pretrain is not None else None,
         history=history,
         masks=masks.shares(settings),
         representation=seen.numbers if seen else None,
         provenance=provenance.gather(data),
-        missing=tuple(path for path, there in here.items() if not there),
+        missing=tuple(str(path) for path, there in here.items() if not there),
     )
 
 

@@ -15,46 +15,27 @@ CLASSES = 30  # of a confusion matrix, at most; the cells of more could not be r
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """What one probe reaches on one task from one encoder's features; percents of the images.
+    """What one probe reaches on one task from one encoder's features; percents of the images."""
 
-    Attributes:
-        task: as ``evaluation.json`` calls it: ``count``, or of another data set ``clevr/count``.
-        data: the other data set, "" for the run's own.
-        split: that was predicted.
-        images: of that split.
-        probe: its name, a file of ``ijepa/probes``.
-        share: of the training labels that the probe fits on.
-        shots: labelled images of each class, of a few-shot probe.
-        encoder: ``trained``, ``random_init`` or ``pixels``.
-        chance: the share of the most frequent class.
-        accuracy: of the settings that the held-out images chose, with ``low`` and ``high``, the
-            95 % interval over images.
-        held_out: accuracy on the training images that chose.
-        max: the best of all settings, chosen on the reported images: optimistic.
-        selected: the chosen settings.
-        difference: trained minus this encoder, paired image by image, with its 95 % interval.
-        verdict: of the trained encoder against this one: better, worse, undecided; None: unknown.
-    """
-
-    task: str
-    data: str
-    split: str | None
-    images: int | None
-    probe: str
-    share: float
-    shots: int | None
-    encoder: str
-    chance: float | None
-    accuracy: float | None
-    low: float | None
+    task: str  # as evaluation.json calls it: ``count``, or of another data set ``clevr/count``
+    data: str  # the other data set, "" for the run's own
+    split: str | None  # that was predicted
+    images: int | None  # of that split
+    probe: str  # its name, a file of ``ijepa/probes``
+    share: float  # of the training labels that the probe fits on
+    shots: int | None  # labelled images of each class, of a few-shot probe
+    encoder: str  # trained, random_init or pixels
+    chance: float | None  # the share of the most frequent class
+    accuracy: float | None  # of the settings that the held-out images chose
+    low: float | None  # of its 95 % interval over images
     high: float | None
-    held_out: float | None
-    max: float | None
-    selected: dict[str, Any] | None
-    difference: float | None
-    difference_low: float | None
+    held_out: float | None  # accuracy on the training images that chose
+    max: float | None  # the best of all settings, chosen on the reported images: optimistic
+    selected: dict[str, Any] | None  # the chosen settings
+    difference: float | None  # trained minus this encoder, paired image by image
+    difference_low: float | None  # of its 95 % interval
     difference_high: float | None
-    verdict: str | None
+    verdict: str | None  # of the trained against this: better, worse, undecided; None: unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +61,11 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far predictions of ordered classes are off, in classes.
+    """How far predictions of ordered classes are off, in classes."""
 
-    Attributes:
-        mean: absolute error.
-        constant: that of the best constant answer.
-        near: the share of images at most one class off.
-    """
-
-    mean: float
-    constant: float
-    near: float
+    mean: float  # absolute error
+    constant: float  # that of the best constant answer
+    near: float  # the share of images at most one class off
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,26 +109,16 @@ def _row(
     shots = own.get("shots") if probe == "few_shot" else None
     low, high = real(against.get("low")), real(against.get("high"))
     return Accuracy(
-        task=task,
-        data=cells.get("data", ""),
-        split=cells.get("split"),
-        images=(cells.get("n") or {}).get("test"),
-        probe=probe,
+        task=task, probe=probe, encoder=encoder,
+        data=cells.get("data", ""), split=cells.get("split"),
+        images=(cells.get("n") or {}).get("test"), chance=real(cells.get("chance")),
         share=options.get("train_fraction", 1.0) * own.get("fraction", 1.0),
         shots=max(shots) if shots else None,
-        encoder=encoder,
-        chance=real(cells.get("chance")),
-        accuracy=real(cell.get("accuracy")),
-        low=real(cell.get("low")),
-        high=real(cell.get("high")),
-        held_out=real(cell.get("held_out")),
-        max=real(cell.get("max_over_candidates")),
-        selected=cell.get("selected"),
-        difference=real(against.get("difference")),
-        difference_low=low,
-        difference_high=high,
+        **{name: real(cell.get(name)) for name in ("accuracy", "low", "high", "held_out")},
+        max=real(cell.get("max_over_candidates")), selected=cell.get("selected"),
+        difference=real(against.get("difference")), difference_low=low, difference_high=high,
         verdict=verdict(low, high),
-    )
+    )  # fmt: skip
 
 
 def verdict(low: float | None, high: float | None) -> str | None:

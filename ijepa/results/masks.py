@@ -63,10 +63,8 @@ def _histogram(counted: NDArray[np.int64], patches: int) -> Histogram:
     width = max(1, patches // 64) / patches
     low = np.floor(share.min() / width) - 1
     edges = (np.arange(low, np.ceil(share.max() / width) + 2) - 0.5) * width
+    counts = np.histogram(share, edges)[0]
     return Histogram(
-        mean=float(share.mean()),
-        smallest=float(share.min()),
-        largest=float(share.max()),
-        edges=tuple(edges.tolist()),
-        counts=tuple(np.histogram(share, edges)[0].tolist()),
-    )
+        float(share.mean()), float(share.min()), float(share.max()),
+        edges=tuple(edges.tolist()), counts=tuple(counts.tolist()),
+    )  # fmt: skip

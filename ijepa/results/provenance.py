@@ -42,21 +42,13 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Of one run.
+    """Of one run."""
 
-    Attributes:
-        data: the hash of the prepared data set.
-        files: path of each result of a stage -> SHA-256.
-        stages: in the order of the pipeline.
-        versions: of libraries, by the newest of these runs that trained or evaluated.
-        cost: what the training took; None where the journal does not have it.
-    """
-
-    data: str | None
-    files: dict[str, str]
-    stages: tuple[Stage, ...]
-    versions: dict[str, str] | None
-    cost: Spent | None
+    data: str | None  # the hash of the prepared data set
+    files: dict[str, str]  # path of each result of a stage -> SHA-256
+    stages: tuple[Stage, ...]  # in the order of the pipeline
+    versions: dict[str, str] | None  # of libraries, by the newest run that trained or evaluated
+    cost: Spent | None  # what the training took; None where the journal does not have it
 
 
 def gather(data: Store | None) -> Provenance:
@@ -71,9 +63,7 @@ def gather(data: Store | None) -> Provenance:
     return Provenance(
         data=data.hash if data else None,
         files={path: sha for outs in files.values() for path, sha in outs.items()},
-        stages=tuple(
-            Stage(s, _maker(record) if record else None) for s, record in records.items()
-        ),
+        stages=tuple(Stage(s, _maker(r) if r else None) for s, r in records.items()),
         versions=dict(software.versions) if software and software.versions else None,
         cost=Spent(**trained.cost) if trained and trained.cost else None,
     )
@@ -96,14 +86,9 @@ def _newest(stage: str, outs: Mapping[str, str]) -> runs.Record | None:
 def _maker(record: runs.Record) -> Maker:
     cores = (runs.read(record.folder / "info.json") or {}).get("cores")
     machine = [f"{cores} cores" if cores else "", record.cpu, record.gpu]
+    same = ("id", "status", "seconds", "commit", "dirty", "experiment", "signature")
     return Maker(
-        id=record.id,
-        status=record.status,
+        **{name: getattr(record, name) for name in same},
         start=f"{record.start[:16].replace('T', ' ')} UTC",
-        seconds=record.seconds,
-        commit=record.commit,
-        dirty=record.dirty,
-        experiment=record.experiment,
-        signature=record.signature,
         machine=", ".join(part for part in machine if part),
     )

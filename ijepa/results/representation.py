@@ -23,48 +23,28 @@ POOL = 5000  # images that neighbours are searched in, at most
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """The numbers of what was seen.
+    """The numbers of what was seen; mappings are by the name of the encoder (or ``pixels``)."""
 
-    Attributes:
-        split: whose images they are.
-        task: the first task, whose labels say which neighbours are alike.
-        ids: indices of the fixed images in the split, (Q,).
-        labels: their classes by name, (Q,).
-        explained: for each encoder, the share of variance of each of the three components.
-        pool: how many images neighbours were searched in.
-        neighbours: for each kind of features, indices of the nearest images, (Q, NEIGHBOURS).
-        same: for each kind of features, how many neighbours have their query's class.
-        shown: how many neighbours there are for each kind of features.
-    """
-
-    split: str
-    task: str
-    ids: tuple[int, ...]
-    labels: tuple[str, ...]
-    explained: dict[str, tuple[float, ...]]
-    pool: int
-    neighbours: dict[str, tuple[tuple[int, ...], ...]]
-    same: dict[str, int]
-    shown: int
+    split: str  # whose images they are
+    task: str  # the first task, whose labels say which neighbours are alike
+    ids: tuple[int, ...]  # indices of the fixed images in the split, (Q,)
+    labels: tuple[str, ...]  # their classes by name, (Q,)
+    explained: dict[str, tuple[float, ...]]  # share of variance of the three components
+    pool: int  # how many images neighbours were searched in
+    neighbours: dict[str, tuple[tuple[int, ...], ...]]  # indices of the nearest, (Q, NEIGHBOURS)
+    same: dict[str, int]  # how many neighbours have their query's class
+    shown: int  # how many neighbours there are
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What was seen: the numbers, and the pixels that the figures show.
+    """What was seen: the numbers, and the pixels that the figures show."""
 
-    Attributes:
-        numbers: everything that is not a picture.
-        images: the fixed images as the encoder saw them, (Q, S, S, 3) uint8.
-        maps: for each encoder, three principal components of the patches in [0, 1], (Q, h, w, 3).
-        pictures: pixels of every neighbour, by index, (S, S, 3) uint8.
-        alike: for each kind of features, whether neighbours are of the query's class, like them.
-    """
-
-    numbers: Representation
-    images: NDArray[np.uint8]
-    maps: dict[str, NDArray[np.float64]]
-    pictures: dict[int, NDArray[np.uint8]]
-    alike: dict[str, NDArray[np.bool_]]
+    numbers: Representation  # everything that is not a picture
+    images: NDArray[np.uint8]  # the fixed images as the encoder saw them, (Q, S, S, 3)
+    maps: dict[str, NDArray[np.float64]]  # components of the patches in [0, 1], (Q, h, w, 3)
+    pictures: dict[int, NDArray[np.uint8]]  # every neighbour, by index, (S, S, 3)
+    alike: dict[str, NDArray[np.bool_]]  # whether neighbours have the query's class, like them
 
 
 def look(config: Config, data: Store, weights: Path, count: int = IMAGES) -> Views:
@@ -81,21 +61,16 @@ def look(config: Config, data: Store, weights: Path, count: int = IMAGES) -> Vie
     Raises:
         ValueError: there is no such encoder.
     """
-    split, size, task = (
-        data.splits[data.report_split],
-        config.data.image_size,
-        next(iter(data.tasks)),
-    )
+    split, size = data.splits[data.report_split], config.data.image_size
+    task = next(iter(data.tasks))
     labels = split.labels[task]
     ids = fixed(labels, count)
     images = _pictures(split, ids.tolist(), size)
     pool, nearest = _nearest(config, data, weights, ids)
+    shown = views.normalise(torch.stack(list(images.values())))
+    untrained = vit.create(size, config.model, config.seed)
     maps, explained = {}, {}
-    for name, module in (
-        ("trained", vit.load(weights)),
-        ("random_init", vit.create(size, config.model, config.seed)),
-    ):
-        shown = views.normalise(torch.stack(list(images.values())))
+    for name, module in (("trained", vit.load(weights)), ("random_init", untrained)):
         with torch.no_grad():  # double: the colours must not depend on the number of threads
             patches = module.double()(shown.double())
         maps[name], explained[name] = components(patches.numpy(), module.grid)

@@ -10,25 +10,15 @@ from ijepa.results.accuracy import real
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The numbers of ``out/pretrain.json``; None where it does not say.
+    """The numbers of ``out/pretrain.json``; None where it does not say."""
 
-    Attributes:
-        images: seen in training.
-        flops: floating-point operations of the training, forward and backward.
-        flops_per_image: the same for one image.
-        collapsed: whether the features did, at the end.
-        health: the loop's own verdict (``ijepa.training.health.verdict``).
-        feature_std: standard deviation of the features over images, at the end.
-        rankme: their effective rank, at the end.
-    """
-
-    images: int | None
-    flops: int | None
+    images: int | None  # seen in training
+    flops: int | None  # floating-point operations of the training, forward and backward
     flops_per_image: float | None
-    collapsed: bool | None
-    health: str
-    feature_std: float | None
-    rankme: float | None
+    collapsed: bool | None  # whether the features did, at the end
+    health: str  # the loop's own verdict (``ijepa.training.health.verdict``)
+    feature_std: float | None  # standard deviation of the features over images, at the end
+    rankme: float | None  # their effective rank, at the end
 
 
 # a column of history.csv -> its values in order; None where one is not a finite number
@@ -38,14 +28,10 @@ History = dict[str, tuple[float | None, ...]]
 def summary(pretrain: dict[str, Any]) -> Training:
     """The content of ``out/pretrain.json``, typed."""
     return Training(
-        images=pretrain.get("images"),
-        flops=pretrain.get("flops"),
-        flops_per_image=real(pretrain.get("flops_per_image")),
-        collapsed=pretrain.get("collapsed"),
-        health=str(pretrain.get("health", "")),
-        feature_std=real(pretrain.get("feature_std")),
-        rankme=real(pretrain.get("rankme")),
-    )
+        pretrain.get("images"), pretrain.get("flops"), real(pretrain.get("flops_per_image")),
+        pretrain.get("collapsed"), str(pretrain.get("health", "")),
+        real(pretrain.get("feature_std")), real(pretrain.get("rankme")),
+    )  # fmt: skip
 
 
 def history(path: Path) -> History | None:
