@@ -26,15 +26,13 @@ class Words:
     title: str
     alt: str  # the numbers, for who cannot see them
     caption: str
+    picture: bool = False  # made of images: shown as PNG, which is smaller; a chart's SVG scales
 
 
 class Figure(Protocol[N]):
     """A module of ``ijepa.pages.figures``, for numbers of one kind (a run's, or a study's)."""
 
     __name__: str
-    PICTURE: (
-        bool  # made of images: embedded as PNG, which is smaller; charts are SVG, which scales
-    )
 
     def needs(self, numbers: N, /) -> bool:
         """Whether the numbers have what it draws."""
@@ -53,39 +51,33 @@ class Shown:
     number: int
     name: str
     words: Words
-    picture: bool
 
     def html(self, folder: Path) -> Markup:
         """The figure with its caption; ``folder/figures`` has the drawing.
 
         A chart is never wider than its words can bear; one that is wide can be scrolled.
         """
-        kind, mime = ("png", "image/png") if self.picture else ("svg", "image/svg+xml")
+        kind, mime = ("png", "image/png") if self.words.picture else ("svg", "image/svg+xml")
         path = folder / "figures" / self.name
         with Image.open(f"{path}.png") as drawn:
             inches = drawn.width / style.DPI
-        limit = (
-            Markup("") if self.picture else Markup(f' style="max-width: {inches * 6.8:.1f}rem"')
-        )
-        wide = Markup(' class="wide"') if inches > 6.5 else Markup("")
+        limit = "" if self.words.picture else f' style="max-width: {inches * 6.8:.1f}rem"'
+        wide = ' class="wide"' if inches > 6.5 else ""
         data = base64.b64encode(Path(f"{path}.{kind}").read_bytes()).decode()
         return Markup(
             '<figure id="{}">\n'
             '<div class="scroll"><img{}{} src="data:{};base64,{}" alt="{}"></div>\n'
             "<figcaption><b>Figure {}. {}.</b> {}</figcaption>\n</figure>"
         ).format(
-            self.name, wide, limit, mime, data, self.words.alt, self.number, self.words.title,
-            self.words.caption,
+            self.name, Markup(wide), Markup(limit), mime, data, self.words.alt, self.number,
+            self.words.title, self.words.caption,
         )  # fmt: skip
 
 
 def shown(figures: Sequence[Figure[N]], numbers: N, first: int = 1) -> list[Shown]:
     """The figures that the numbers allow, in order, numbered from the first."""
-    allowed = [figure for figure in figures if figure.needs(numbers)]
-    return [
-        Shown(place, name(figure), figure.words(numbers), figure.PICTURE)
-        for place, figure in enumerate(allowed, first)
-    ]
+    allowed = enumerate((one for one in figures if one.needs(numbers)), first)
+    return [Shown(place, name(figure), figure.words(numbers)) for place, figure in allowed]
 
 
 def draw(figures: Sequence[Figure[N]], numbers: N, folder: Path) -> None:

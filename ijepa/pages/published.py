@@ -28,28 +28,20 @@ def beside(results: Results) -> Table:
     """This run's rows, then the paper's, under those of the paper's columns that both have."""
     ours = [(row, columns(row, results.headline[0])) for row in results.table]
     measured = [name for name in _heads() if any(name in fits for _, fits in ours)]
-    rows = [
-        Row(
-            [
-                f"{spoken(row.task)} by {method(row.probe, row.share, row.shots)}, "
-                f"{spoken(row.encoder)}",
-                *_network(row, results),
-                *(_ours(row) if name in fits else "" for name in measured),
-            ],
-            kind="reference" if row.encoder == "trained" else "",
-        )
-        for row, fits in ours
-        if fits
-    ]
-    if not rows:
+    if not measured:
         return Table([], [])
-    name = results.parameters["data"]["name"]
-    rows.insert(0, Row([f"This run, pretrained on {name}: another scale"], kind="group"))
-    return Table(
-        ["method", "architecture", "epochs", *measured],
-        [*rows, *_published(measured)],
-        text=("architecture",),
-    )
+    data = results.parameters["data"]["name"]
+    rows = [Row([f"This run, pretrained on {data}: another scale"], kind="group")]
+    for row, fits in ours:
+        if fits:
+            probe = method(row.probe, row.share, row.shots)
+            who = f"{spoken(row.task)} by {probe}, {spoken(row.encoder)}"
+            value = Cell(plus_minus(row.accuracy, row.low, row.high), row.accuracy)
+            values = (value if name in fits else "" for name in measured)
+            kind = "reference" if row.encoder == "trained" else ""
+            rows.append(Row([who, *_network(row, results), *values], kind))
+    heads = ["method", "architecture", "epochs", *measured]
+    return Table(heads, [*rows, *_published(measured)], text=("architecture",))
 
 
 def notes(table: Table) -> list[str]:
@@ -78,10 +70,6 @@ def _heads() -> list[str]:
     return list(dict.fromkeys(name for table in tables() for name in table["columns"]))
 
 
-def _ours(row: Accuracy) -> Cell:
-    return Cell(plus_minus(row.accuracy, row.low, row.high), row.accuracy)
-
-
 def _network(row: Accuracy, results: Results) -> list[str]:
     """Architecture and epochs of what a row's features come from."""
     model, train = results.parameters["model"], results.parameters["train"]
@@ -104,10 +92,11 @@ def merged() -> dict[str, dict[tuple[str, str], dict[str, float]]]:
     """Group -> (method, architecture) -> its numbers of all tables by column, and ``epochs``."""
     groups: dict[str, dict[tuple[str, str], dict[str, float]]] = {}
     for table in tables():
-        for group in table["groups"]:
-            rows = groups.setdefault(group["name"], {})
-            for printed in group["rows"]:
-                row = rows.setdefault((printed["method"], printed["architecture"]), {})
+        for group, rows in table["groups"].items():
+            for printed in rows:
+                row = groups.setdefault(group, {}).setdefault(
+                    (printed["method"], printed["architecture"]), {}
+                )
                 row |= dict(zip(table["columns"], printed["numbers"], strict=True))
                 row |= {"epochs": printed["epochs"]} if printed["epochs"] else {}
     return groups

@@ -32,9 +32,8 @@ def run_of(
         Row(variant, point, seed, metric, encoder, value)
         for metric, encoder, value in _accuracies(chosen, entry.get("metrics") or {})
     ]
-    if status == "done" and not any(
-        (row.metric, row.encoder) == (chosen.metric, "trained") for row in rows
-    ):
+    asked = (chosen.metric, "trained")
+    if status == "done" and asked not in {(row.metric, row.encoder) for row in rows}:
         status, reason = "failed", f"its metrics have no number for {chosen.metric}"
     seconds = source.get("seconds") or {}
     spent = {**{k: pretrain.get(k) for k in COUNTED}, **{k: cost.get(k) for k in MEASURED}}
@@ -63,11 +62,8 @@ def _accuracies(
         about, probe, which = metric.rsplit(".", 2)
         values = metrics.get(about, {}).get(probe, {})
         # baselines are measured on test images: there is none to set against held-out ones
-        names = {
-            "trained": which,
-            **dict.fromkeys(BASELINES if which == "trained" else ()),
-        }
+        names = {"trained": which, **{name: name for name in BASELINES if which == "trained"}}
         for encoder, name in names.items():
-            value = plain(values.get(name or encoder))
+            value = plain(values.get(name))
             if value is not None:
                 yield metric, encoder, value

@@ -42,27 +42,18 @@ class Spread:
 class Comparison:
     """First minus second, paired by seed, against a margin by which the first should be better.
 
-    Attributes:
-        seeds: those that both have, in order.
-        differences: first minus second, one a seed.
-        spread: of the differences.
-        margin: what the difference should exceed.
-        against: seeds in which the difference is below the margin.
-        p: two-sided paired t test of the mean difference being the margin; None below two seeds.
-        adjusted: p after Holm's correction for all comparisons of the table.
-        decision: holds, does not hold, or undecided.
-        needed: number of seeds at which the mean and standard deviation seen here would be
-            decided; None if that is more than ``MOST``, or if fewer than two seeds tell.
+    ``needed`` is the number of seeds at which the mean and standard deviation seen here would be
+    decided; None if that is more than ``MOST``, or if fewer than two seeds tell.
     """
 
-    seeds: tuple[int, ...]
-    differences: tuple[float, ...]
-    spread: Spread
-    margin: float
-    against: int
-    p: float | None
-    adjusted: float | None
-    decision: str
+    seeds: tuple[int, ...]  # those that both have, in order
+    differences: tuple[float, ...]  # first minus second, one a seed
+    spread: Spread  # of the differences
+    margin: float  # what the difference should exceed
+    against: int  # seeds in which the difference is below the margin
+    p: float | None  # two-sided paired t test of the mean being the margin; None below two seeds
+    adjusted: float | None  # p after Holm's correction for all comparisons of the table
+    decision: str  # holds, does not hold, or undecided
     needed: int | None
 
 
@@ -117,10 +108,8 @@ def _compare(
         p = _p(distance, around.std, around.n)
         needed = seeds_needed(distance, around.std, (1 - LEVEL) / family)
     against = sum(difference < margin for difference in differences)
-    return Comparison(
-        seeds, differences, around, margin, against, p, adjusted=None, decision=UNDECIDED,
-        needed=needed,
-    )  # fmt: skip
+    # of the whole table: adjusted, and with it the decision
+    return Comparison(seeds, differences, around, margin, against, p, None, UNDECIDED, needed)
 
 
 def _p(distance: float, std: float, n: int) -> float:

@@ -1,28 +1,14 @@
 """Lock file, experiment and scale -> the numbers of ``ijepa.study.numbers``."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ijepa.config import PARAMS
 from ijepa.runtime import files
-from ijepa.study import experiment, lock, statistics
+from ijepa.study import experiment, lock, numbers, statistics
 from ijepa.study.experiment import Experiment, Scale
-from ijepa.study.numbers import (
-    BASELINES,
-    Baseline,
-    Cell,
-    Cost,
-    Pair,
-    Point,
-    Row,
-    Run,
-    Setting,
-    Study,
-    Trials,
-    Variant,
-    Verdict,
-)
 from ijepa.study.rows import COUNTED, MEASURED, run_of
 from ijepa.study.statistics import Spread
 from ijepa.study.trials import count
@@ -35,7 +21,7 @@ def read(
     scale: str,
     folder: Path = experiment.FOLDER,
     standing: Mapping[str, str] | None = None,
-) -> Study:
+) -> numbers.Study:
     """An experiment's numbers at a scale, from the files of a folder alone.
 
     Args:
@@ -63,9 +49,9 @@ def collect(
     locked: Mapping[str, Any],
     scale: Scale,
     paper: Scale | None = None,
-    trials: Trials | None = None,
+    trials: numbers.Trials | None = None,
     standing: Mapping[str, str] | None = None,
-) -> Study:
+) -> numbers.Study:
     """An experiment's numbers.
 
     Args:
@@ -88,28 +74,28 @@ def collect(
             rows += accuracies
     pairs, compute = _pairs(chosen, rows, runs, points)
     tested = [pair.comparison for pair in pairs]
-    return Study(
+    return numbers.Study(
         **{k: getattr(chosen, k) for k in (
             "name", "title", "question", "table", "source", "metric", "also", "factor", "claim")},
         scale=scale.name, about=scale.about, preset=scale.preset, data=_other_data(chosen, scale),
-        trials=trials, settings=_settings(chosen, scale, paper), seeds=seeds,
+        trials=trials, settings=tuple(_settings(chosen, scale, paper)), seeds=seeds,
         variants=tuple(
-            Variant(v.name, v.label, {**v.set, **v.at.get(scale.name, {})})
+            numbers.Variant(v.name, v.label, {**v.set, **v.at.get(scale.name, {})})
             for v in chosen.variants.values()),
         points=tuple(
-            Point(p.name, p.label, p.x, p.equal_compute, _data(chosen, scale, p.name))
+            numbers.Point(p.name, p.label, p.x, p.equal_compute, _data(chosen, scale, p.name))
             for p in chosen.points.values()),
         rows=tuple(rows), runs=tuple(runs), cells=tuple(_cells(chosen, rows, runs, places)),
         pairs=tuple(pairs), compute=compute, baselines=tuple(_baselines(chosen, rows, points)),
         strays=tuple(sorted(locked["results"].keys() - {run.key for run in runs})),
-        verdict=Verdict(
+        verdict=numbers.Verdict(
             statistics.verdict(tested), statistics.seeds_to_decide(tested),
             tuple(statistics.verdict([p.comparison for p in pairs if p.point == point])
                   for point in chosen.points)),
     )  # fmt: skip
 
 
-def _spread(rows: Iterable[Row], metric: str, encoder: str = "trained") -> Spread:
+def _spread(rows: Iterable[numbers.Row], metric: str, encoder: str = "trained") -> Spread:
     return statistics.spread(
         [row.value for row in rows if (row.metric, row.encoder) == (metric, encoder)]
     )
@@ -117,13 +103,13 @@ def _spread(rows: Iterable[Row], metric: str, encoder: str = "trained") -> Sprea
 
 def _cells(
     chosen: Experiment,
-    rows: Sequence[Row],
-    runs: Sequence[Run],
+    rows: Sequence[numbers.Row],
+    runs: Sequence[numbers.Run],
     places: Sequence[Place],
-) -> Iterator[Cell]:
+) -> Iterator[numbers.Cell]:
     """A cell for each variant and point; differences are to the reference's at its point."""
     reference = chosen.claim.reference
-    values = _by_seed(chosen, rows, places)
+    values = _by_seed(chosen, rows)
     others = [place for place in places if place[0] != reference]
     compared = statistics.compare([(values[v, p], values[reference, p]) for v, p in others])
     differences = dict(zip(others, compared, strict=True))
@@ -137,24 +123,23 @@ def _cells(
         spent = {k: _mean(getattr(r.cost, k) for r in done) for k in (*COUNTED, *MEASURED)}
         means = {k: _mean(getattr(r, k) for r in done)
                  for k in ("context_ratio", "images", "parameters")}  # fmt: skip
-        yield Cell(
+        yield numbers.Cell(
             variant=name, point=point, paper=paper,
             gap=None if paper is None else paper - max(published),
             spread=_spread(here, chosen.metric), difference=differences.get((name, point)),
             also={metric: _spread(here, metric) for metric in chosen.also},
-            **{encoder: _spread(here, chosen.metric, encoder).mean for encoder in BASELINES},
+            random_init=_spread(here, chosen.metric, "random_init").mean,
+            pixels=_spread(here, chosen.metric, "pixels").mean,
             knn=None if probe == "knn" else _spread(here, f"{task}.knn.{which}").mean,
-            **means, cost=Cost(**spent),
+            **means, cost=numbers.Cost(**spent),
             pretrain_seconds=_mean(r.seconds["pretrain"] for r in done),
             seconds=_mean(r.total for r in done), health=tuple(r.health for r in done),
             collapsed=sum(bool(r.collapsed) for r in done), codes=len({r.code for r in done}),
         )  # fmt: skip
 
 
-def _by_seed(
-    chosen: Experiment, rows: Sequence[Row], places: Sequence[Place]
-) -> dict[Place, dict[int, float]]:
-    values: dict[Place, dict[int, float]] = {place: {} for place in places}
+def _by_seed(chosen: Experiment, rows: Sequence[numbers.Row]) -> Mapping[Place, dict[int, float]]:
+    values: defaultdict[Place, dict[int, float]] = defaultdict(dict)
     for row in rows:
         if (row.metric, row.encoder) == (chosen.metric, "trained"):
             values[row.variant, row.point][row.seed] = row.value
@@ -163,25 +148,23 @@ def _by_seed(
 
 def _pairs(
     chosen: Experiment,
-    rows: Sequence[Row],
-    runs: Sequence[Run],
+    rows: Sequence[numbers.Row],
+    runs: Sequence[numbers.Run],
     points: Sequence[str | None],
-) -> tuple[list[Pair], str | None]:
+) -> tuple[list[numbers.Pair], str | None]:
     """The claimed pairs at each point, and what their compute is."""
     claimed = [(*pair, point) for point in points for pair in chosen.claim.pairs]
-    places = [(variant, point) for point in points for variant in chosen.variants]
-    values = _by_seed(chosen, rows, places)
+    values = _by_seed(chosen, rows)
     tested = statistics.compare(
         [(values[better, point], values[worse, point]) for better, worse, point in claimed],
         chosen.claim.margin,
     )
     done = [run for run in runs if run.done]
-    known = all(run.patches for run in runs)
-    kind = (
-        "flops" if done and all(r.cost.flops for r in done) else "patches" if known else "images"
-    )  # fmt: skip
+    kind = "patches" if all(run.patches for run in runs) else "images"
+    if done and all(run.cost.flops for run in done):
+        kind = "flops"
     pairs = [
-        Pair(better, worse, point, comparison, _mean(
+        numbers.Pair(better, worse, point, comparison, _mean(
             _compute(r, kind) for side in (better, worse) for r in runs
             if (r.variant, r.point) == (side, point)))
         for (better, worse, point), comparison in zip(claimed, tested, strict=True)
@@ -190,30 +173,29 @@ def _pairs(
     return pairs, kind if told and all(pair.compute for pair in told) else None
 
 
-def _compute(run: Run, kind: str) -> float | None:
+def _compute(run: numbers.Run, kind: str) -> float | None:
     """The FLOPs of pretraining; roughly, or but for the patches, where nothing counted them."""
     if kind == "flops":
         return run.cost.flops
     if not run.parameters or not run.images:
         return None
-    return float(run.parameters * run.images) * (
-        6 * run.patches if kind == "patches" and run.patches else 1
-    )
+    an_image = 6 * run.patches if kind == "patches" and run.patches else 1
+    return float(run.parameters * run.images) * an_image
 
 
 def _baselines(
-    chosen: Experiment, rows: Sequence[Row], points: Sequence[str | None]
-) -> Iterator[Baseline]:
+    chosen: Experiment, rows: Sequence[numbers.Row], points: Sequence[str | None]
+) -> Iterator[numbers.Baseline]:
     """The reference's baselines over seeds, and whether all variants' are the same."""
     for point in points:
-        for encoder in BASELINES:
+        for encoder in numbers.BASELINES:
             here = [r for r in rows if (r.point, r.encoder) == (point, encoder)]
             values = {(r.variant, r.seed): r.value for r in here if r.metric == chosen.metric}
             order = (chosen.claim.reference, *chosen.variants)
             owner = next((v for v in order if any(v == name for name, _ in values)), None)
             if owner is not None:
                 own = [row for row in here if row.variant == owner]
-                yield Baseline(
+                yield numbers.Baseline(
                     point, encoder, owner,
                     all(value == values.get((owner, seed)) for (_, seed), value in values.items()),
                     _spread(own, chosen.metric, encoder),
@@ -221,14 +203,12 @@ def _baselines(
                 )  # fmt: skip
 
 
-def _settings(chosen: Experiment, scale: Scale, paper: Scale | None) -> tuple[Setting, ...]:
+def _settings(chosen: Experiment, scale: Scale, paper: Scale | None) -> Iterator[numbers.Setting]:
     here = {**scale.changes, **chosen.base, **chosen.at.get(scale.name, {})}
     there = {**(paper.changes if paper else {}), **chosen.base, **chosen.at.get("paper", {})}
-    return tuple(
-        Setting(key, here.get(key), there.get(key))
-        for key in sorted(here.keys() | there.keys())
-        if here.get(key) != there.get(key)
-    )
+    for key in sorted(here.keys() | there.keys()):
+        if here.get(key) != there.get(key):
+            yield numbers.Setting(key, here.get(key), there.get(key))
 
 
 def _other_data(chosen: Experiment, scale: Scale) -> tuple[str, ...]:

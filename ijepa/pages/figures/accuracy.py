@@ -11,7 +11,6 @@ from ijepa.pages.figure import Words
 from ijepa.pages.text import number
 from ijepa.study.numbers import Cell, Study
 
-PICTURE = False
 _BELOW = 0.26  # rows: the seeds stand under their mean
 _BASELINES = (("random_init", style.ORANGE, "random init"), ("pixels", style.GREY, "raw pixels"))
 

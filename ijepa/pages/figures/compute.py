@@ -10,7 +10,6 @@ from ijepa.pages.figure import Words
 from ijepa.pages.text import number, scaled
 from ijepa.study.numbers import Cell, Study
 
-PICTURE = False
 _APART = 1.05  # budgets that differ by less are one
 
 

@@ -14,8 +14,6 @@ from ijepa.pages.text import spoken
 from ijepa.results import Results
 from ijepa.results.accuracy import Confusion
 
-PICTURE = False
-
 
 def needs(results: Results) -> bool:
     """Predictions, of few enough classes."""

@@ -11,8 +11,6 @@ from ijepa.pages import look, marks, style, verdict
 from ijepa.pages.figure import Words
 from ijepa.study.numbers import Cell, Study
 
-PICTURE = False
-
 
 def needs(study: Study) -> bool:
     """A realised context of a run that is done."""

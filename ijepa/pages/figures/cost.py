@@ -7,8 +7,6 @@ from ijepa.pages import look, style, verdict
 from ijepa.pages.figure import Words
 from ijepa.study.numbers import Study
 
-PICTURE = False
-
 
 def needs(study: Study) -> bool:
     """A run whose pretraining was timed."""

@@ -12,7 +12,6 @@ from ijepa.pages.text import number
 from ijepa.study.numbers import Pair, Study
 from ijepa.study.statistics import FAILS, HOLDS, UNDECIDED
 
-PICTURE = False
 _DECISION = {HOLDS: style.GREEN, FAILS: style.RED, UNDECIDED: style.BLUE}
 _COMPUTE = {
     "flops": "FLOPs of pretraining, forward and backward, the mean of the two",

@@ -12,8 +12,6 @@ from ijepa.pages.text import number, spoken
 from ijepa.results import Results
 from ijepa.results.accuracy import Curve
 
-PICTURE = False
-
 
 def needs(results: Results) -> bool:
     """A probe that was fitted on few labels, more than once."""

@@ -10,8 +10,6 @@ from ijepa.pages.figure import Words
 from ijepa.results import Results
 from ijepa.results.masks import Histogram
 
-PICTURE = False
-
 
 def needs(results: Results) -> bool:
     """Masks that were drawn."""

@@ -15,7 +15,6 @@ from ijepa.results import masks as drawn
 from ijepa.store.read import PREPARED, open_store
 from ijepa.training import batches
 
-PICTURE = True
 IMAGES = 6
 _HIDDEN = 232  # the grey of a patch that is not seen
 
@@ -37,6 +36,7 @@ def words(results: Results) -> Words:
         "Context and targets",
         f"{IMAGES} images, each beside its visible context and its target blocks.",
         f"{what}; what is no context is grey. {objective.TITLE}: {objective.ABOUT}",
+        picture=True,
     )
 
 

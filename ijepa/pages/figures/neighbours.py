@@ -10,8 +10,6 @@ from ijepa.pages.text import spoken
 from ijepa.results import Results
 from ijepa.results.representation import NEIGHBOURS, Views
 
-PICTURE = True
-
 
 def needs(results: Results) -> bool:
     """Images and an encoder."""
@@ -36,6 +34,7 @@ def words(results: Results) -> Words:
         f" over images is removed. Solid blue frame: the query's {spoken(seen.task)}; dashed"
         f" orange: another. Of the query's {spoken(seen.task)} are: {counts}. So few queries only"
         " illustrate; the kNN rows of the table measure.",
+        picture=True,
     )
 
 

@@ -12,8 +12,6 @@ from ijepa.pages.text import spoken
 from ijepa.results import Results
 from ijepa.results.representation import Views
 
-PICTURE = True
-
 
 def needs(results: Results) -> bool:
     """Images and an encoder."""
@@ -38,6 +36,7 @@ def words(results: Results) -> Words:
         " are similar patches; colours mean nothing from one encoder to the other. Share of the"
         f" variance shown: {shares}. The images are the first of each class in the {seen.split}"
         " split, chosen before training.",
+        picture=True,
     )
 
 

@@ -12,8 +12,6 @@ from ijepa.pages.text import method, number, spoken
 from ijepa.results import Results
 from ijepa.results.accuracy import Accuracy
 
-PICTURE = False
-
 
 def needs(results: Results) -> bool:
     """Any accuracy."""

@@ -9,8 +9,6 @@ from ijepa.pages.figure import Words
 from ijepa.pages.text import number
 from ijepa.study.numbers import Study
 
-PICTURE = False
-
 
 def needs(study: Study) -> bool:
     """Accuracies of two tasks of one encoder."""

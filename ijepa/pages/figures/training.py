@@ -14,7 +14,6 @@ from ijepa.pages.figure import Words
 from ijepa.pages.text import NOTHING
 from ijepa.results import Results
 
-PICTURE = False
 # column of history.csv -> title, label of the axis
 CURVES = {
     "loss": ("Loss", "loss"),
