@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from ijepa import config as configs
 from ijepa import presets
 from ijepa.runtime import environment
 from ijepa.study import job, lock, plan, runner
@@ -86,8 +87,6 @@ def vouch(names: Sequence[str], scale_name: str, jobs: int = 1, dry_run: bool = 
 
 def outdated(names: Sequence[str], scale_name: str) -> Groups:
     """The good results of older code and today's settings, by older and today's code."""
-    from ijepa import config as configs
-
     scale, tree = load_scale(scale_name), plan.committed_params()
     groups: Groups = {}
     for name in names:
@@ -101,8 +100,7 @@ def outdated(names: Sequence[str], scale_name: str) -> Groups:
                 and result["signature"] == run.signature
                 and stands[run.key] == "older"
             ):
-                changed = plan.applied(tree, run.changes, run.key)
-                config = configs.as_tree(configs.parse(changed, run.key))
+                config = configs.as_tree(plan.parsed(tree, run.changes, run.key))
                 one = Locked(name, run, result, content["provenance"][run.key], choices(config))
                 groups.setdefault((result["code"], run.code), []).append(one)
     return groups
