@@ -87,8 +87,7 @@ def _check_choice(option: str, given: Sequence[str], known: Sequence[str]) -> No
             raise ValueError(f"{option}: {value!r} is not one of {', '.join(known)}")
 
 
-def result_file(name: str) -> Path:
-    """What a job of this name leaves."""
+def _result_file(name: str) -> Path:
     return bench.folder() / "results" / f"{name}.json"
 
 
@@ -96,7 +95,7 @@ def _results(runs: Sequence[Run]) -> Results:
     """What is known of the runs: results of jobs of this checkout, and of the lock files."""
     results = lock.known()
     for run in runs:
-        result = job.read(result_file(run.name))
+        result = job.read(_result_file(run.name))
         if result and (result["signature"], result["code"]) == run.identity:
             results.setdefault(run.identity, result)
     return results
@@ -108,15 +107,18 @@ def _known(run: Run, results: Results) -> bool:
 
 def execute(
     todo: Sequence[Run], label: str, jobs: int, runner: str = "local", commit: str = "HEAD"
-) -> None:
+) -> dict[str, dict[str, Any] | None]:
     """Prepare each data set once, then run every job; prints a line for each that ends.
 
     Args:
-        todo: the runs; what each leaves is in ``result_file``.
+        todo: the runs.
         label: names the files of the plan and its logs.
         jobs: runs at once.
         runner: ``local`` or ``slurm``.
         commit: whose code runs.
+
+    Returns:
+        The runs' names -> what each left; None where it did not run to its end.
     """
     start = importlib.import_module(f"ijepa.study.{runner}").run
     commit, cached = plan.git("rev-parse", commit).strip(), bench.cache()
@@ -140,7 +142,7 @@ def execute(
             "target": target,
             "signature": signature,
             "code": run.code,
-            "result": str(result_file(name)),
+            "result": str(_result_file(name)),
             "log": str(logs / f"{name}.log"),
         }
 
@@ -156,6 +158,7 @@ def execute(
         start(file, len(group), jobs, watch.look)
         if stage == "prepare":
             watch.refuse_failure()
+    return {run.name: job.read(_result_file(run.name)) for run in todo}
 
 
 class _Watch:
