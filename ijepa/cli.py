@@ -83,16 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--check", action="store_true", help="build nothing; fail if a file would change"
     )
-    evaluate = add(
-        "evaluate", _evaluate, "probe any frozen encoder, beside random init and pixels"
-    )
+    about = "probe any frozen encoder, beside random init and pixels"
+    evaluate = add("evaluate", _evaluate, about)
     evaluate.add_argument(
-        "--encoder",
-        required=True,
-        metavar="SPEC",
+        "--encoder", required=True, metavar="SPEC",
         help="a .safetensors file of ours, meta:FILE#target_encoder, timm:MODEL#WEIGHTS,"
         " huggingface:FOLDER, random_init, pixels",
-    )
+    )  # fmt: skip
     evaluate.add_argument(
         "-S", action="append", default=[], metavar="KEY=VALUE", dest="changes",
         help="a change of params.yaml, such as data.name=cifar10 or evaluate.probes=[finetune]",
@@ -105,11 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     export = add("export", _export, "write an encoder as timm, transformers or we read it")
     export.add_argument("--format", required=True, choices=("timm", "hf", "safetensors"))
     export.add_argument(
-        "--encoder",
-        metavar="SPEC",
-        default="out/encoder.safetensors",
+        "--encoder", metavar="SPEC", default="out/encoder.safetensors",
         help="as of `ijepa evaluate`; default: %(default)s",
-    )
+    )  # fmt: skip
     export.add_argument("folder", type=Path, help="a new or an empty one")
     masks = add("masks", _masks, "draw what the masks of params.yaml look like")
     masks.add_argument(
@@ -117,10 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     runs = add("runs", _runs, "the recorded runs of all stages")
     runs.add_argument(
-        "action",
-        choices=("list", "show", "sync"),
+        "action", choices=("list", "show", "sync"),
         help="list: a table, newest first; show ID: one run; sync: send them all to MongoDB",
-    )
+    )  # fmt: skip
     runs.add_argument("id", nargs="?", type=int, help="with show")
     omniboard = add("omniboard", _omniboard, "serve the runs as a web page on this machine")
     omniboard.add_argument(
@@ -130,10 +124,9 @@ def _parser() -> argparse.ArgumentParser:
     db.add_argument("action", choices=("start", "stop", "status"))
     checkpoints = add("checkpoints", _checkpoints, "what interrupted training goes on from")
     checkpoints.add_argument(
-        "action",
-        choices=("list", "gc"),
+        "action", choices=("list", "gc"),
         help="list: name, newest step, size; gc: remove those that no process uses",
-    )
+    )  # fmt: skip
     return parser
 
 
@@ -163,11 +156,10 @@ def preset(name: str) -> tuple[str, dict[str, Any]]:
     """
     from ijepa import config, presets
     from ijepa.runtime import files
+    from ijepa.study import plan
 
     about, changes = presets.load(name, PRESETS)
-    where, tree = str(PRESETS / f"{name}.yaml"), files.read_yaml(config.PARAMS)
-    presets.apply(tree, changes, where)
-    config.parse(tree, where)
+    plan.parsed(files.read_yaml(config.PARAMS), changes, str(PRESETS / f"{name}.yaml"))
     return about, changes
 
 
@@ -276,14 +268,11 @@ def _masks(args: argparse.Namespace) -> None:
 
 def _runs(args: argparse.Namespace) -> int:
     from ijepa.runtime import environment
-    from ijepa.tracking import mongo, omniboard, runs, sync
+    from ijepa.tracking import omniboard, runs, sync
 
     if args.action == "sync":
-        try:
-            done = sync.sync(environment.home())
-            omniboard.prepare(environment.home())
-        except mongo.UnavailableError as error:
-            raise errors.Failure(str(error)) from None
+        done = sync.sync(environment.home())
+        omniboard.prepare(environment.home())
         print(f"MongoDB: {len(done.written)} runs written, {done.unchanged} were there already")
         for name in done.died:
             print(f"run {name}: its process is gone; it is marked DIED")
@@ -311,15 +300,12 @@ def _db(args: argparse.Namespace) -> None:
     from ijepa.tracking import mongo
 
     home = environment.home()
-    try:
-        if args.action == "stop":
-            print("stopped" if mongo.stop(home) else "not running")
-            return
-        if args.action == "start":
-            mongo.connect(home).client.close()
-        print(f"MongoDB: {mongo.status(home)}")
-    except mongo.UnavailableError as error:
-        raise errors.Failure(str(error)) from None
+    if args.action == "stop":
+        print("stopped" if mongo.stop(home) else "not running")
+        return
+    if args.action == "start":
+        mongo.connect(home).client.close()
+    print(f"MongoDB: {mongo.status(home)}")
 
 
 def _checkpoints(args: argparse.Namespace) -> None:

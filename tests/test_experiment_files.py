@@ -84,9 +84,7 @@ def test_every_cell_is_a_valid_config_of_its_own_at_every_scale(
 
 def check_cells(experiment: Experiment, scales: Mapping[str, Scale]) -> None:
     for scale in scales.values():
-        experiments.refuse_equals(
-            experiment, scale, presets.leaves(files.read_yaml(configs.PARAMS))
-        )
+        plan.refuse_equals(experiment, scale, presets.leaves(files.read_yaml(configs.PARAMS)))
         seen: dict[str, str] = {}
         for cell, variant, point in cells(experiment):
             config = resolve(experiment, scale, variant, point)
@@ -480,7 +478,7 @@ def refuse_equals(folder: Path, text: str, scale: str = "small") -> None:
     (folder / "table.yaml").write_text(text)
     experiment, params = experiments.load("table", folder), files.read_yaml(configs.PARAMS)
     at = experiments.load_scale(scale, folder)
-    experiments.refuse_equals(experiment, at, presets.leaves(params), folder)
+    plan.refuse_equals(experiment, at, presets.leaves(params), folder)
 
 
 def test_variants_of_the_same_settings_are_refused_at_the_scale_where_they_are(

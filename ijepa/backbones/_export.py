@@ -175,14 +175,12 @@ def hf_config(network: Encoder) -> dict[str, Any]:
         "num_hidden_layers": network.depth,
         "num_attention_heads": network.model.heads,
         "intermediate_size": network.blocks[0].mlp.fc1.out_features,  # type: ignore[union-attr]
-        "hidden_act": "gelu",
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
         "layer_norm_eps": network.norm.eps,  # transformers would assume 1e-12
         "image_size": network.image_size,
         "patch_size": network.model.patch_size,
-        "num_channels": 3,
-        "qkv_bias": True,
+        **huggingface.FIXED,
     }
 
 

@@ -15,8 +15,8 @@ file is found here, before anything runs, except the values of the dotted keys:
 
 import itertools
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Variant:
     label: str  # as in a table
     set: _Dotted  # at every scale
     at: Mapping[str, _Dotted]  # scale -> keys over `set`
-    paper: float | None  # the published number, percent
+    paper: float | None = None  # the published number, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +50,20 @@ class Point:
     label: str  # as in a chart
     set: _Dotted  # at every scale
     at: Mapping[str, _Dotted]  # scale -> keys over `set`
-    x: float | None  # place on a chart's axis
-    equal_compute: str | None  # variant whose total FLOPs all get by other numbers of epochs
-    published: bool  # whether the variants' published numbers are of such runs
+    x: float | None = None  # place on a chart's axis
+    equal_compute: str | None = None  # variant whose FLOPs all get by other numbers of epochs
+    published: bool = True  # whether the variants' published numbers are of such runs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
     """One file of ``experiments/``; presets are expanded."""
 
     name: str  # the file's
     title: str
     question: str
-    table: int | None  # number of the paper's table
-    source: str  # of the published numbers, with the protocol they were measured by; or Ours
+    table: int | None = None  # number of the paper's table
+    source: str = "Ours"  # of the published numbers, with the protocol they were measured by
     metric: str  # dotted path in out/metrics.json, percent
     factor: tuple[str, ...]  # dotted keys under study
     seeds: tuple[int, ...]  # in the order in which scales take them
@@ -72,8 +72,8 @@ class Experiment:
     variants: Mapping[str, Variant]  # by name, in the file's order
     points: Mapping[str, Point]  # the same; empty when there are none
     claim: Claim
-    also: tuple[str, ...]  # further metrics; a data set may lack their tasks
-    tuned: str | None  # the experiment whose runs are the trials of the variants' recipes
+    also: tuple[str, ...] = ()  # further metrics; a data set may lack their tasks
+    tuned: str | None = None  # the experiment whose runs are the trials of the variants' recipes
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ class Scale:
     about: str
     seeds: int  # how many of an experiment's seeds run
     minutes: float  # of a run, before any was timed
-    preset: str | None
     changes: _Dotted  # the preset's keys included
+    preset: str | None = None
 
 
 def names(folder: Path = FOLDER) -> list[str]:
@@ -112,34 +112,26 @@ def load(name: str, folder: Path = FOLDER) -> Experiment:
             "at": dict, "points": dict, "also": tuple[str, ...], "tuned": str,
         },
     )  # fmt: skip
-    known = presets.leaves(files.read_yaml(PARAMS))
-    keys = known, folder
-    rows = strict.named(got.pop("variants"), f"{where}: variants")
-    factor = _factor(got.pop("factor", None), rows, where, *keys)
-    found = {
-        key: _variant(key, value, f"{where}: variants.{key}", *keys, factor)
-        for key, value in rows.items()
-    }
-    points = {
-        key: _point(key, value, f"{where}: points.{key}", *keys, list(found))
-        for key, value in strict.named(got.pop("points", {}), f"{where}: points").items()
-    }
-    base = _merged(got.pop("base", {}), f"{where}: base", *keys)
-    at = _scales(got.pop("at", {}), f"{where}: at", *keys)
-    claim = claims.parse(got.pop("claim"), f"{where}: claim", list(found))
-    also, tuned = got.pop("also", ()), got.pop("tuned", None)
-    if tuned is not None:
-        strict.one_of(tuned, f"{where}: tuned", [one for one in names(folder) if one != name])
-    table, source = got.pop("table", None), got.pop("source", None)
-    if source is None and (table is not None or any(v.paper is not None for v in found.values())):
+    keys = _Keys(presets.leaves(files.read_yaml(PARAMS)), folder)
+    rows = strict.named(got["variants"], f"{where}: variants")
+    got["factor"] = _factor(got.get("factor"), rows, where, keys)
+    of_factor = replace(keys, factor=got["factor"])
+    got["variants"] = {key: of_factor.variant(key, row, where) for key, row in rows.items()}
+    points = strict.named(got.get("points", {}), f"{where}: points")
+    got["points"] = {key: keys.point(key, row, where) for key, row in points.items()}
+    got["base"] = keys.read(got.get("base", {}), f"{where}: base")
+    got["at"] = keys.by_scale(got.get("at", {}), f"{where}: at")
+    got["claim"] = claims.parse(got["claim"], f"{where}: claim", list(rows))
+    if "tuned" in got:
+        others = [one for one in names(folder) if one != name]
+        strict.one_of(got["tuned"], f"{where}: tuned", others)
+    published = [one for one in got["variants"].values() if one.paper is not None]
+    if "source" not in got and (published or got.get("table") is not None):
         raise ValueError(
             f"{where}: source: missing; a text is needed, whence the paper's numbers are"
         )
-    experiment = Experiment(
-        name, **got, table=table, source=source or "Ours", factor=factor, base=base, at=at,
-        variants=found, points=points, claim=claim, also=also, tuned=tuned,
-    )  # fmt: skip
-    _check_together(experiment, where, known)
+    experiment = Experiment(name=name, **got)
+    _check_together(experiment, where, keys.known)
     return experiment
 
 
@@ -156,12 +148,16 @@ def load_scale(name: str, folder: Path = FOLDER) -> Scale:
     for key in ("seeds", "minutes"):
         if got[key] <= 0:
             raise ValueError(f"{where}: {key}: {got[key]:g} is not a number above 0")
-    preset = got.pop("preset", None)
-    before = _preset(preset, where, folder) if preset else {}
-    known = presets.leaves(files.read_yaml(PARAMS))
-    return Scale(
-        name, **got, preset=preset, changes={**before, **presets.dotted(own, where, known)}
-    )
+    keys = _Keys(presets.leaves(files.read_yaml(PARAMS)), folder)
+    before = keys.preset(got["preset"], where) if "preset" in got else {}
+    return Scale(name, **got, changes={**before, **presets.dotted(own, where, keys.known)})
+
+
+def cells(experiment: Experiment) -> Iterator[tuple[str, Variant, Point | None]]:
+    """Every variant at every point, under its name: ``variant``, or ``variant@point``."""
+    for point in experiment.points.values() or [None]:
+        for variant in experiment.variants.values():
+            yield f"{variant.name}@{point.name}" if point else variant.name, variant, point
 
 
 def changes(
@@ -185,86 +181,69 @@ def _open(name: str, folder: Path, what: str) -> tuple[str, dict[str, Any]]:
     return str(path), files.read_yaml(path)
 
 
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """How the dotted keys of a file are read, those of the presets that it names included."""
+
+    known: _Dotted  # the keys of params.yaml
+    folder: Path  # of the experiments, whose presets and scales may be named
+    factor: Collection[str] | None = None  # of a preset's keys, these alone count; None: all
+
+    def variant(self, name: str, tree: Mapping[Any, Any], where: str) -> Variant:
+        optional = {"label": str, "at": dict, "paper": float | None}
+        return Variant(**self._row(name, tree, f"{where}: variants.{name}", optional))
+
+    def point(self, name: str, tree: Mapping[Any, Any], where: str) -> Point:
+        optional = {"label": str, "x": float | None, "at": dict, "equal_compute": str,
+                    "published": bool}  # fmt: skip
+        return Point(**self._row(name, tree, f"{where}: points.{name}", optional))
+
+    def _row(
+        self, name: str, tree: Mapping[Any, Any], where: str, optional: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        got = strict.take(tree, where, {"set": dict}, optional)
+        own = self.read(got["set"], f"{where}.set")
+        at = self.by_scale(got.get("at", {}), f"{where}.at")
+        return {"name": name, "label": name.replace("_", " "), **got, "set": own, "at": at}
+
+    def by_scale(self, tree: Mapping[Any, Any], where: str) -> dict[str, dict[str, Any]]:
+        """Scale -> dotted keys."""
+        keys = {}
+        for scale, value in strict.named(tree, where).items():
+            strict.one_of(scale, where, names(self.folder / "scales"))
+            keys[scale] = self.read(value, f"{where}.{scale}")
+        return keys
+
+    def read(self, tree: Mapping[Any, Any], where: str) -> dict[str, Any]:
+        """Dotted keys, after those of the preset that may be named."""
+        own = dict(tree)
+        before = self.preset(own.pop("preset"), where) if "preset" in own else {}
+        if self.factor is not None:
+            before = {key: value for key, value in before.items() if key in self.factor}
+        return {**before, **presets.dotted(own, where, self.known)}
+
+    def preset(self, name: Any, where: str) -> dict[str, Any]:
+        strict.one_of(name, f"{where}: preset", names(self.folder / "presets"))
+        return presets.load(name, self.folder / "presets")[1]
+
+
 def _factor(
-    given: Collection[str] | None, rows: Mapping[str, Mapping[Any, Any]], where: str,
-    known: _Dotted, folder: Path,
-) -> tuple[str, ...]:  # fmt: skip
+    given: Collection[str] | None, rows: Mapping[str, Mapping[Any, Any]], where: str, keys: _Keys
+) -> tuple[str, ...]:
     """The dotted keys under study.
 
     A section among the ``given`` ones stands for those of its keys that a variant sets. Where
     nothing is given it is what the variants set; presets under ``at`` say how large a scale's runs
     are, and add no key.
     """
-    variants = {
-        name: _variant(name, tree, f"{where}: variants.{name}", known, folder)
-        for name, tree in rows.items()
-    }
+    variants = [keys.variant(name, tree, where) for name, tree in rows.items()]
     if given is None:
         named = [[*v.set, *itertools.chain(*rows[v.name].get("at", {}).values())]
-                 for v in variants.values()]  # fmt: skip
+                 for v in variants]  # fmt: skip
         return tuple(dict.fromkeys(k for k in itertools.chain(*named) if k != "preset"))
-    settable = list(dict.fromkeys(itertools.chain(*map(_keys, variants.values()))))
-    expanded: list[str] = []
-    for key in given:
-        inside = [one for one in settable if one.startswith(f"{key}.")]
-        expanded += inside or [key]
-    return tuple(expanded)
-
-
-def _variant(
-    name: str, tree: Mapping[Any, Any], where: str, known: _Dotted, folder: Path,
-    factor: Collection[str] | None = None,
-) -> Variant:  # fmt: skip
-    got = strict.take(
-        tree, where, {"set": dict}, {"label": str, "at": dict, "paper": float | None}
-    )
-    own = _merged(got["set"], f"{where}.set", known, folder, factor)
-    at = _scales(got.get("at", {}), f"{where}.at", known, folder, factor)
-    return Variant(name, got.get("label", name.replace("_", " ")), own, at, got.get("paper"))
-
-
-def _point(
-    name: str, tree: Mapping[Any, Any], where: str, known: _Dotted, folder: Path,
-    variants: Collection[str],
-) -> Point:  # fmt: skip
-    optional = {"label": str, "x": float | None, "at": dict, "equal_compute": str,
-                "published": bool}  # fmt: skip
-    got = strict.take(tree, where, {"set": dict}, optional)
-    own = _merged(got["set"], f"{where}.set", known, folder)
-    at = _scales(got.get("at", {}), f"{where}.at", known, folder)
-    if "equal_compute" in got:
-        strict.one_of(got["equal_compute"], f"{where}.equal_compute", variants)
-    more = got.get("equal_compute"), got.get("published", True)
-    return Point(name, got.get("label", name.replace("_", " ")), own, at, got.get("x"), *more)
-
-
-def _scales(
-    tree: Mapping[Any, Any], where: str, known: _Dotted, folder: Path,
-    factor: Collection[str] | None = None,
-) -> dict[str, dict[str, Any]]:  # fmt: skip
-    """Scale -> dotted keys."""
-    made = {}
-    for scale, value in strict.named(tree, where).items():
-        strict.one_of(scale, where, names(folder / "scales"))
-        made[scale] = _merged(value, f"{where}.{scale}", known, folder, factor)
-    return made
-
-
-def _merged(
-    tree: Mapping[Any, Any], where: str, known: _Dotted, folder: Path,
-    factor: Collection[str] | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Dotted keys, after those of the preset that may be named; of a variant's, the factor's."""
-    own = dict(tree)
-    before = _preset(own.pop("preset"), where, folder) if "preset" in own else {}
-    if factor is not None:
-        before = {key: value for key, value in before.items() if key in factor}
-    return {**before, **presets.dotted(own, where, known)}
-
-
-def _preset(name: Any, where: str, folder: Path) -> dict[str, Any]:
-    strict.one_of(name, f"{where}: preset", names(folder / "presets"))
-    return presets.load(name, folder / "presets")[1]
+    settable = dict.fromkeys(itertools.chain(*map(_keys, variants)))
+    inside = {key: [one for one in settable if one.startswith(f"{key}.")] for key in given}
+    return tuple(itertools.chain(*(inside[key] or [key] for key in given)))
 
 
 def _check_together(experiment: Experiment, where: str, known: _Dotted) -> None:
@@ -287,9 +266,12 @@ def _check_together(experiment: Experiment, where: str, known: _Dotted) -> None:
         raise ValueError(f"{where}: seeds: {min(experiment.seeds)} is not a whole number >= 0")
     presets.dotted(dict.fromkeys(factor), f"{where}: factor", known)
     for point in experiment.points.values():
+        here = f"{where}: points.{point.name}"
+        if point.equal_compute is not None:
+            strict.one_of(point.equal_compute, f"{here}.equal_compute", experiment.variants)
         for key in _keys(point):
             if key in factor:
-                raise ValueError(f"{where}: points.{point.name}: {key}: is in factor")
+                raise ValueError(f"{here}: {key}: is in factor")
     for variant in experiment.variants.values():
         here = f"{where}: variants.{variant.name}"
         for key in _keys(variant):
@@ -297,42 +279,12 @@ def _check_together(experiment: Experiment, where: str, known: _Dotted) -> None:
                 raise ValueError(f"{here}: {key}: is not in factor: {', '.join(factor)}")
         if variant.paper is not None and not 0 <= variant.paper <= 100:
             raise ValueError(f"{here}: paper: {variant.paper:g} is not a percentage")
+    set_ = set(itertools.chain(*map(_keys, experiment.variants.values())))
     for key in factor:
-        if not any(key in _keys(variant) for variant in experiment.variants.values()):
+        if key not in set_:
             raise ValueError(f"{where}: factor: {key}: no variant sets it")
 
 
 def _keys(row: Variant | Point) -> list[str]:
     """Every dotted key that a row sets at some scale, in the file's order."""
     return list(dict.fromkeys([*row.set, *itertools.chain(*row.at.values())]))
-
-
-def refuse_equals(
-    experiment: Experiment, scale: Scale, params: _Dotted, folder: Path = FOLDER
-) -> None:
-    """Two variants, or points, of the same settings would be one run under two names.
-
-    Not so of two points that differ in how long is trained: at equal compute each variant has
-    epochs of its own, and the one that the others are held against is the same run at both.
-
-    Args:
-        experiment: of ``folder``.
-        scale: at which it is to run; at another, a user's own, its variants may well be equal.
-        params: the dotted keys of ``params.yaml``.
-
-    Raises:
-        ValueError: one line that names the two.
-    """
-    seen: list[tuple[str, tuple[str | None, dict[str, Any]]]] = []
-    for point in experiment.points.values() or [None]:
-        for variant in experiment.variants.values():
-            cell = f"{variant.name}@{point.name}" if point else variant.name
-            dotted = {**params, **changes(experiment, scale, variant, point, 0)}
-            settings = (point.equal_compute if point else None), dotted
-            for other, same in seen:
-                if settings == same:
-                    raise ValueError(
-                        f"{folder / experiment.name}.yaml: variants: {other} and {cell} are the"
-                        f" same settings at scale {scale.name}; each must differ"
-                    )
-            seen.append((cell, settings))

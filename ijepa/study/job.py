@@ -1,4 +1,4 @@
-"""One run of a plan, as its own process: ``python -m ijepa.ablation.job PLAN INDEX``.
+"""One run of a plan, as its own process: ``python -m ijepa.study.job PLAN INDEX``.
 
 It runs the stages as a DVC experiment in a clone of this checkout at the plan's commit
 (``bench``), so the user's files are never touched, and writes what came out to the job's result
@@ -49,22 +49,25 @@ def read(path: Path) -> dict[str, Any] | None:
     return files.read_json(path) if path.is_file() else None
 
 
+def written(job: Mapping[str, Any]) -> int:
+    """When a job's result was written, in ns; 0 without one."""
+    path = Path(job["result"])
+    # Listing the folder makes a network file system look for news; asking for a name may not.
+    if not path.parent.is_dir() or path.name not in os.listdir(path.parent):  # noqa: PTH208
+        return 0
+    return path.stat().st_mtime_ns
+
+
 def experiment(plan: Mapping[str, Any], job: Mapping[str, Any], path: Path, log: Path) -> int:
     """Run the job's stages as a DVC experiment; its exit status.
 
     A signal of ``main``'s is handed on to the stages as SIGTERM, and waits until they have saved.
     """
-    name, target = job["name"], job["target"]
-    command = [
-        *(sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", "--name", name),
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run"]
+    for key, value in job["changes"].items():
         # ++: a variant's own key need not stand in params.yaml
-        *(
-            part
-            for key, v in job["changes"].items()
-            for part in ("-S", f"++{key}={json.dumps(v)}")
-        ),
-        target,
-    ]
+        command += ["-S", f"++{key}={json.dumps(value)}"]
+    command += ["--name", job["name"], job["target"]]
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages say `python`
     variables = {**os.environ, **plan["variables"], "PATH": paths, "DVC_NO_ANALYTICS": "1"}
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -108,7 +108,7 @@ def write(
     made: dict[str, dict[str, Any]] = {"results": {}, "provenance": {}}
     for run in runs:
         cell = {"variant": run.variant, "point": run.point, "seed": run.seed}
-        found = results.get((run.signature, run.code))
+        found = results.get(run.identity)
         before = old["results"].get(run.key)
         if found:
             made["results"][run.key] = cell | {part: found.get(part) for part in _KEPT}

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ijepa.runtime import files
+from ijepa.study.plan import git
 from ijepa.tracking import runs
 
 METRICS, PRETRAIN = "out/metrics.json", "out/pretrain.json"
@@ -39,21 +39,22 @@ def gather(
         return result | {"status": "failed", "reason": reason(log)}
     if job["target"] == "prepare":
         return result
-    experiment = _Experiment(path, f"refs/exps/{commit[:2]}/{commit[2:]}/{job['name']}", plan)
-    hashes = experiment.hashes()
-    result |= {
-        "metrics": json.loads(experiment.file(METRICS)),
-        "pretrain": json.loads(experiment.file(PRETRAIN)),
-        "encoder": hashes[ENCODER],
-        "files": hashes,
-    }
+    reference = f"refs/exps/{commit[:2]}/{commit[2:]}/{job['name']}"
+    # `dvc exp show` and `git show` find it here too; it is the record behind the numbers
+    git("fetch", "--quiet", "--no-tags", str(path), f"+{reference}:{reference}")
+    own = git("rev-parse", "--verify", reference).strip()
+    hashes = _hashes(own, Path(plan["cache"], "files", "md5"))
     records = {
         stage: next((r for r in runs.find({path: hashes[path]}) if r.stage == stage), None)
         for stage, path in _WROTE.items()
     }
-    result["provenance"]["commit"] = experiment.commit
-    trained = records["pretrain"]
-    if trained:
+    result |= {
+        "metrics": json.loads(git("show", f"{own}:{METRICS}")),
+        "pretrain": json.loads(git("show", f"{own}:{PRETRAIN}")),
+        "encoder": hashes[ENCODER],
+        "files": hashes,
+    }
+    if trained := records["pretrain"]:
         result["data"] = trained.data
         prepared = (r for r in runs.listing() if r.stage == "prepare" and r.data == trained.data)
         records = {"prepare": next(prepared, None), **records}
@@ -64,50 +65,32 @@ def gather(
             "cost": trained.cost,  # ijepa.training.meter.Spent, as far as it was recorded
         }
     result["provenance"] |= {
+        "commit": own,
         "runs": {stage: record.id for stage, record in records.items() if record},
         "seconds": {stage: record.seconds for stage, record in records.items() if record},
     }
     return result
 
 
-class _Experiment:
-    """A DVC experiment's commit in a job's clone, fetched into this checkout."""
+def _hashes(commit: str, cache: Path) -> dict[str, str]:
+    """SHA-256 of every file that a run is judged by: encoders, history, predictions."""
 
-    def __init__(self, path: Path, reference: str, plan: Mapping[str, Any]) -> None:
-        self.path, self.cache = path, Path(plan["cache"], "files", "md5")
-        self.commit = self._git("rev-parse", "--verify", reference).strip()
-        # `dvc exp show` and `git show` find it here too; it is the record behind the numbers
-        subprocess.run(
-            ["git", "fetch", "--quiet", "--no-tags", str(path), f"+{reference}:{reference}"],
-            check=True,
-        )
+    def cached(md5: str) -> Path:  # where DVC keeps an output; of a folder, its listing
+        return cache / md5[:2] / md5[2:]
 
-    def file(self, path: str) -> str:
-        return self._git("show", f"{self.commit}:{path}")
-
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of every file that the run is judged by: encoders, history, predictions."""
-        texts = (METRICS, PRETRAIN, "out/history.csv")
-        hashes = {path: hashlib.sha256(self.file(path).encode()).hexdigest() for path in texts}
-        stages = files.parse_yaml(self.file("dvc.lock"))["stages"]
-        for output in (*stages["pretrain"]["outs"], *stages["evaluate"]["outs"]):
-            path, cached = output["path"], self._cached(output["md5"])
-            if path.endswith(".safetensors"):
-                hashes[path] = files.sha256(cached)
-            elif path == str(Path(PREDICTIONS).parent):
-                inside = {one["relpath"]: one["md5"] for one in json.loads(cached.read_bytes())}
-                hashes[PREDICTIONS] = files.sha256(self._cached(inside[Path(PREDICTIONS).name]))
-        return hashes
-
-    def _cached(self, md5: str) -> Path:
-        """Where DVC keeps an output; of a folder, its listing."""
-        return self.cache / md5[:2] / md5[2:]
-
-    def _git(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=self.path, capture_output=True, text=True, check=True
-        )
-        return done.stdout
+    hashes = {
+        path: hashlib.sha256(git("show", f"{commit}:{path}").encode()).hexdigest()
+        for path in (METRICS, PRETRAIN, "out/history.csv")
+    }
+    stages = files.parse_yaml(git("show", f"{commit}:dvc.lock"))["stages"]
+    for output in (*stages["pretrain"]["outs"], *stages["evaluate"]["outs"]):
+        path, place = output["path"], cached(output["md5"])
+        if path.endswith(".safetensors"):
+            hashes[path] = files.sha256(place)
+        elif path == str(Path(PREDICTIONS).parent):
+            inside = {one["relpath"]: one["md5"] for one in json.loads(place.read_bytes())}
+            hashes[PREDICTIONS] = files.sha256(cached(inside[Path(PREDICTIONS).name]))
+    return hashes
 
 
 def reason(log: Path) -> str:

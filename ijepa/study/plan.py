@@ -6,25 +6,18 @@ can change its numbers (``ijepa.variants``). Equal runs of different tables are 
 
 import copy
 import hashlib
+import itertools
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from ijepa import config as configs
 from ijepa import presets, variants
 from ijepa.runtime import files
-from ijepa.study.experiment import (
-    Experiment,
-    Point,
-    Scale,
-    Variant,
-    changes,
-    refuse_equals,
-)
-
-if TYPE_CHECKING:
-    from ijepa import config as configs
+from ijepa.study.experiment import FOLDER, Experiment, Point, Scale, Variant, cells, changes
 
 STAGES = ("prepare", "pretrain", "evaluate")  # what a run consists of; its report is the table's
 
@@ -58,6 +51,11 @@ class Run:
         """The name of its DVC experiment, and of its files."""
         return f"ijepa-{self.signature[:12]}-{self.code[:4]}"
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Signature and code: equal ones give equal results."""
+        return self.signature, self.code
+
 
 def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> list[Run]:
     """Every run of an experiment at a scale.
@@ -70,77 +68,98 @@ def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> li
     Raises:
         ValueError: a resolved configuration cannot be; names file, run and key.
     """
-    from ijepa import config as configs  # torch: seconds that a mistake in a file need not wait
-
-    found, before = [], presets.leaves(tree)
+    runs, before = [], presets.leaves(tree)
     refuse_equals(experiment, scale, before)
-    for point in experiment.points.values() or [None]:
-        for variant in experiment.variants.values():
-            epochs = equal_compute(experiment, scale, variant, point, tree)
-            for seed in experiment.seeds[: scale.seeds]:
-                where = _where(experiment, scale, variant.name, point, seed)
-                key = where.rpartition(" ")[2]
-                dotted = changes(experiment, scale, variant, point, seed) | epochs
-                config = configs.parse(applied(tree, dotted, where), where)
-                found.append(
-                    Run(
-                        key,
-                        variant.name,
-                        point.name if point else None,
-                        seed,
-                        {k: v for k, v in dotted.items() if k not in before or v != before[k]},
-                        configs.signature(config),
-                        _prepared(configs.parameters(config, "prepare")),
-                        code(config),
-                    )
-                )
-    return found
+    for cell, variant, point in cells(experiment):
+        epochs = equal_compute(experiment, scale, variant, point, tree)
+        for seed in experiment.seeds[: scale.seeds]:
+            key = f"{cell}/{seed}"
+            dotted = changes(experiment, scale, variant, point, seed) | epochs
+            config = parsed(tree, dotted, _where(experiment, scale, key))
+            data = json.dumps(configs.parameters(config, "prepare"), sort_keys=True)
+            run = Run(
+                key,
+                variant.name,
+                point.name if point else None,
+                seed,
+                {k: v for k, v in dotted.items() if k not in before or v != before[k]},
+                configs.signature(config),
+                hashlib.sha256(data.encode()).hexdigest(),
+                code(config),
+            )
+            runs.append(run)
+    return runs
+
+
+def refuse_equals(
+    experiment: Experiment, scale: Scale, params: Mapping[str, Any], folder: Path = FOLDER
+) -> None:
+    """Two variants, or points, of the same settings would be one run under two names.
+
+    Not so of two points that differ in how long is trained: at equal compute each variant has
+    epochs of its own, and the one that the others are held against is the same run at both.
+
+    Args:
+        experiment: of ``folder``.
+        scale: at which it is to run; at another, a user's own, its variants may well be equal.
+        params: the dotted keys of ``params.yaml``.
+
+    Raises:
+        ValueError: one line that names the two.
+    """
+    settings = [
+        (
+            cell,
+            (point and point.equal_compute, {**params, **changes(experiment, scale, v, point, 0)}),
+        )
+        for cell, v, point in cells(experiment)
+    ]
+    for (one, first), (other, second) in itertools.combinations(settings, 2):
+        if first == second:
+            raise ValueError(
+                f"{folder / experiment.name}.yaml: variants: {one} and {other} are the"
+                f" same settings at scale {scale.name}; each must differ"
+            )
 
 
 def equal_compute(
-    experiment: Experiment,
-    scale: Scale,
-    variant: Variant,
-    point: Point | None,
+    experiment: Experiment, scale: Scale, variant: Variant, point: Point | None,
     tree: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """The epochs that a point of equal compute gives a variant, as dotted keys; else none.
 
     Raises:
         ValueError: a resolved configuration cannot be; names file, run and key.
     """
-    from ijepa import config as configs
-    from ijepa.study import budget
-
     if point is None or point.equal_compute in (None, variant.name):
         return {}
+    from ijepa.study import budget  # torch: seconds that a mistake in a file need not wait
 
-    def config(of: Variant) -> configs.Config:
-        seed = experiment.seeds[0]  # no seed costs more than another
-        where = _where(experiment, scale, of.name, point, seed)
-        return configs.parse(
-            applied(tree, changes(experiment, scale, of, point, seed), where), where
+    seed = experiment.seeds[0]  # no seed costs more than another
+    own, reference = (
+        parsed(
+            tree,
+            changes(experiment, scale, of, point, seed),
+            _where(experiment, scale, f"{of.name}@{point.name}/{seed}"),
         )
-
-    return budget.matched(config(variant), config(experiment.variants[point.equal_compute]))
-
-
-def _where(
-    experiment: Experiment, scale: Scale, variant: str, point: Point | None, seed: int
-) -> str:
-    at = f"@{point.name}" if point else ""
-    return f"experiments/{experiment.name}.yaml at scale {scale.name}: {variant}{at}/{seed}"
+        for of in (variant, experiment.variants[point.equal_compute])
+    )
+    return budget.matched(own, reference)
 
 
-def applied(tree: Mapping[str, Any], dotted: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A copy of ``params.yaml``'s content with dotted keys changed."""
+def _where(experiment: Experiment, scale: Scale, key: str) -> str:
+    return f"experiments/{experiment.name}.yaml at scale {scale.name}: {key}"
+
+
+def parsed(tree: Mapping[str, Any], dotted: Mapping[str, Any], where: str) -> configs.Config:
+    """The config of ``params.yaml``'s content with dotted keys changed.
+
+    Raises:
+        ValueError: one line that names ``where`` and the key.
+    """
     changed = copy.deepcopy(dict(tree))
     presets.apply(changed, dotted, where)
-    return changed
-
-
-def _prepared(parameters: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+    return configs.parse(changed, where)
 
 
 def committed_params(commit: str = "HEAD") -> dict[str, Any]:
@@ -149,7 +168,7 @@ def committed_params(commit: str = "HEAD") -> dict[str, Any]:
     return tree
 
 
-def code(config: "configs.Config") -> str:
+def code(config: configs.Config) -> str:
     """SHA-256 of the code that a run's stages can reach (``ijepa.variants``)."""
     return variants.code(*(e for stage in STAGES for e in variants.entries(config, stage)))
 
@@ -190,7 +209,7 @@ def refuse_dirty_tree() -> None:
 
 def unique(runs: Sequence[Run]) -> list[Run]:
     """The runs in order, without those that repeat an earlier one's science and code."""
-    found: dict[tuple[str, str], Run] = {}
+    first: dict[tuple[str, str], Run] = {}
     for run in runs:
-        found.setdefault((run.signature, run.code), run)
-    return list(found.values())
+        first.setdefault(run.identity, run)
+    return list(first.values())

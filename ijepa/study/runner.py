@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ijepa.runtime import environment, errors, files
-from ijepa.study import bench, job, lock, plan
-from ijepa.study.experiment import Experiment, Scale, load, load_scale, names
+from ijepa.study import bench, job, local, lock, plan
+from ijepa.study.experiment import Scale, cells, load, load_scale, names
 from ijepa.study.plan import Run
 
-Results = dict[tuple[str, str], dict[str, Any]]  # by signature and code
+Results = dict[tuple[str, str], dict[str, Any]]  # by identity of the run
+Tables = Mapping[str, Sequence[Run]]  # by experiment
 
 
 def ablate(
@@ -44,8 +45,8 @@ def ablate(
     """
     scale = load_scale(scale_name)
     experiments = [load(name) for name in wanted or names()]
-    cells = {name for e in experiments for v in e.variants for name in (v, *_at_points(e, v))}
-    _check_choice("--only", only, sorted(cells))
+    at_points = {cell for e in experiments for cell, _, _ in cells(e)}
+    _check_choice("--only", only, sorted(at_points.union(*(e.variants for e in experiments))))
     possible = sorted({str(s) for e in experiments for s in e.seeds[: scale.seeds]}, key=int)
     _check_choice("--seeds", [str(seed) for seed in seeds], possible)
     tree = plan.committed_params()
@@ -59,8 +60,8 @@ def ablate(
     ]
     once = plan.unique(chosen)
     results = _results(once)
-    todo = [r for r in once if results.get(_key(r), {}).get("status") != "done"]
-    jobs = jobs or _devices()
+    todo = [run for run in once if not _known(run, results)]
+    jobs = jobs or max(1, len(local.visible_gpus()))
     print(_summary(tables, chosen, once, todo, scale, jobs))
     if dry_run:
         for name, runs in tables.items():
@@ -70,23 +71,14 @@ def ablate(
         return 0
     if todo:
         plan.refuse_dirty_tree()
-        try:
-            label = "+".join(e.name for e in experiments) if len(experiments) < 4 else "all"
+    try:
+        label = "+".join(e.name for e in experiments) if len(experiments) < 4 else "all"
+        if todo:
             execute(todo, f"{label}.{scale.name}", jobs, runner)
-        finally:  # what is finished is kept, however this ends
-            _write(tables, scale)
-    else:
-        _write(tables, scale)
-    results = _results(once)
-    return _verdict(chosen, results, tables, scale)
-
-
-def _key(run: Run) -> tuple[str, str]:
-    return run.signature, run.code
-
-
-def _at_points(experiment: Experiment, variant: str) -> list[str]:
-    return [f"{variant}@{point}" for point in experiment.points]
+    finally:  # what is finished is kept, however this ends
+        for name, runs in tables.items():
+            lock.write(name, scale.name, runs, _results(runs))
+    return _verdict(chosen, _results(once), tables, scale)
 
 
 def _check_choice(option: str, given: Sequence[str], known: Sequence[str]) -> None:
@@ -95,14 +87,7 @@ def _check_choice(option: str, given: Sequence[str], known: Sequence[str]) -> No
             raise ValueError(f"{option}: {value!r} is not one of {', '.join(known)}")
 
 
-def _devices() -> int:
-    from ijepa.study import local
-
-    return max(1, len(local.visible_gpus()))
-
-
-def result_file(name: str) -> Path:
-    """What a job of this name leaves."""
+def _result_file(name: str) -> Path:
     return bench.folder() / "results" / f"{name}.json"
 
 
@@ -110,23 +95,30 @@ def _results(runs: Sequence[Run]) -> Results:
     """What is known of the runs: results of jobs of this checkout, and of the lock files."""
     results = lock.known()
     for run in runs:
-        result = job.read(result_file(run.name))
-        if result and (result["signature"], result["code"]) == _key(run):
-            results.setdefault(_key(run), result)
+        result = job.read(_result_file(run.name))
+        if result and (result["signature"], result["code"]) == run.identity:
+            results.setdefault(run.identity, result)
     return results
+
+
+def _known(run: Run, results: Results) -> bool:
+    return results.get(run.identity, {}).get("status") == "done"
 
 
 def execute(
     todo: Sequence[Run], label: str, jobs: int, runner: str = "local", commit: str = "HEAD"
-) -> None:
+) -> dict[str, dict[str, Any] | None]:
     """Prepare each data set once, then run every job; prints a line for each that ends.
 
     Args:
-        todo: the runs; what each leaves is in ``result_file``.
+        todo: the runs.
         label: names the files of the plan and its logs.
         jobs: runs at once.
         runner: ``local`` or ``slurm``.
         commit: whose code runs.
+
+    Returns:
+        The runs' names -> what each left; None where it did not run to its end.
     """
     start = importlib.import_module(f"ijepa.study.{runner}").run
     commit, cached = plan.git("rev-parse", commit).strip(), bench.cache()
@@ -141,81 +133,61 @@ def execute(
             "IJEPA_DATA_ROOT": str(environment.data_root()),
         },
     }
-    data = {
-        run.data: {
-            "name": f"data-{run.data[:12]}-{run.code[:4]}",
-            "changes": {k: v for k, v in run.changes.items() if k.startswith("data.")},
-            "target": "prepare",
-            "signature": run.data,
+    logs = bench.folder() / f"{label}.logs"
+
+    def spec(run: Run, name: str, target: str, signature: str, part: str = "") -> dict[str, Any]:
+        return {
+            "name": name,
+            "changes": {k: v for k, v in run.changes.items() if k.startswith(part)},
+            "target": target,
+            "signature": signature,
             "code": run.code,
+            "result": str(_result_file(name)),
+            "log": str(logs / f"{name}.log"),
         }
+
+    data = {
+        run.data: spec(run, f"data-{run.data[:12]}-{run.code[:4]}", "prepare", run.data, "data.")
         for run in reversed(todo)
     }
-    runs = [
-        {
-            "name": run.name,
-            "changes": dict(run.changes),
-            "target": "evaluate",
-            "signature": run.signature,
-            "code": run.code,
-        }
-        for run in todo
-    ]
+    runs = [spec(run, run.name, "evaluate", run.signature) for run in todo]
     for stage, group in (("prepare", list(data.values())), ("runs", runs)):
         file = bench.folder() / f"{label}.{stage}.json"
-        logs = bench.folder() / f"{label}.logs"
-        for spec in group:
-            spec["result"] = str(result_file(str(spec["name"])))
-            spec["log"] = str(logs / f"{spec['name']}.log")
         files.write_json(file, {**shared, "jobs": group})
-        watch = _Watch(group, jobs, titles={run.name: run.key for run in todo})
+        watch = _Watch(group, titles={run.name: run.key for run in todo})
         start(file, len(group), jobs, watch.look)
         if stage == "prepare":
             watch.refuse_failure()
+    return {run.name: job.read(_result_file(run.name)) for run in todo}
 
 
 class _Watch:
     """Prints a line for each job that ends, with what is left."""
 
-    def __init__(
-        self, group: Sequence[Mapping[str, Any]], jobs: int, titles: Mapping[str, str]
-    ) -> None:
-        self.group, self.jobs, self.titles = group, jobs, titles
-        self.start, self.ended = time.time(), dict[str, dict[str, Any]]()
-        self.seen = {spec["name"]: self._stamp(spec) for spec in group}
-        for spec in group:  # data that was prepared before: the job will find it
-            result = job.read(Path(spec["result"]))
-            if result and result["status"] == "done":
-                self.ended[spec["name"]] = result
-
-    def _stamp(self, spec: Mapping[str, Any]) -> int:
-        path = Path(spec["result"])
-        return path.stat().st_mtime_ns if path.is_file() else 0
+    def __init__(self, group: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> None:
+        self.group, self.titles, self.start = group, titles, time.time()
+        self.seen = {spec["name"]: job.written(spec) for spec in group}
+        # data that was prepared before: the job will find it
+        there = {spec["name"]: job.read(Path(spec["result"])) for spec in group}
+        self.ended = {name: r for name, r in there.items() if r and r["status"] == "done"}
 
     def look(self) -> None:
         for spec in self.group:
             name = spec["name"]
-            if name in self.ended or self._stamp(spec) == self.seen[name]:
-                continue
-            result = job.read(Path(spec["result"]))
-            assert result is not None
-            self.ended[name] = result
-            self._line(spec, result)
+            if name not in self.ended and job.written(spec) != self.seen[name]:
+                result = job.read(Path(spec["result"]))
+                assert result is not None
+                self.ended[name] = result
+                self._line(spec, result)
 
     def _line(self, spec: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        name, count = spec["name"], len(self.group)
-        passed = time.time() - self.start
-        left = passed / len(self.ended) * (count - len(self.ended))
-        what = self.titles.get(name, name)
-        words = (
-            "done" if result["status"] == "done" else f"FAILED: {result['reason']} ({spec['log']})"
-        )
-        rest = (
-            f"; {count - len(self.ended)} left, about {timedelta(seconds=round(left))}"
-            if left
-            else ""
-        )
-        print(f"[{len(self.ended)}/{count}] {what}: {words}{rest}", flush=True)
+        ended, count = len(self.ended), len(self.group)
+        seconds = (time.time() - self.start) / ended * (count - ended)
+        left = f"; {count - ended} left, about {timedelta(seconds=round(seconds))}"
+        failed = f"FAILED: {result['reason']} ({spec['log']})"
+        words = "done" if result["status"] == "done" else failed
+        title = self.titles.get(spec["name"], spec["name"])
+        print(f"[{ended}/{count}] {title}: {words}{left if seconds else ''}", flush=True)
 
     def refuse_failure(self) -> None:
         for spec in self.group:
@@ -225,13 +197,9 @@ class _Watch:
 
 
 def _summary(
-    tables: Mapping[str, Sequence[Run]],
-    chosen: Sequence[Run],
-    once: Sequence[Run],
-    todo: Sequence[Run],
-    scale: Scale,
-    jobs: int,
-) -> str:
+    tables: Tables, chosen: Sequence[Run], once: Sequence[Run], todo: Sequence[Run],
+    scale: Scale, jobs: int,
+) -> str:  # fmt: skip
     locks = [lock.read(name, scale.name) for name in tables]
     timed = [
         sum(content["provenance"][key]["seconds"].values())
@@ -250,26 +218,16 @@ def _summary(
 
 
 def _state(run: Run, todo: Sequence[Run], results: Results) -> str:
-    if results.get(_key(run), {}).get("status") == "done":
+    if _known(run, results):
         return "known "
     return "to do " if run in todo else "shared"
 
 
-def _write(tables: Mapping[str, Sequence[Run]], scale: Scale) -> None:
-    for name, runs in tables.items():
-        lock.write(name, scale.name, runs, _results(runs))
-
-
-def _verdict(
-    chosen: Sequence[Run],
-    results: Results,
-    tables: Mapping[str, Sequence[Run]],
-    scale: Scale,
-) -> int:
+def _verdict(chosen: Sequence[Run], results: Results, tables: Tables, scale: Scale) -> int:
     """Print which cells failed or are missing; returns the exit status."""
-    bad = [run for run in chosen if results.get(_key(run), {}).get("status") != "done"]
+    bad = [run for run in chosen if not _known(run, results)]
     for run in bad:
-        why = results.get(_key(run), {}).get("reason") or "it did not run to its end"
+        why = results.get(run.identity, {}).get("reason") or "it did not run to its end"
         print(f"failed: {run.key} ({run.name}): {why}")
     for name in tables:
         print(

@@ -1,6 +1,5 @@
 """Run the jobs of a plan as an array of a Slurm cluster that shares this checkout's files."""
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ijepa.runtime import environment, errors, files, launch
+from ijepa.study import job
 
 JOB = (sys.executable, "-m", "ijepa.study.job")
 
@@ -30,7 +30,7 @@ _USUAL = {"None", "Resources", "Priority", "BeginTime", "JobArrayTaskLimit", "Cl
 # whose time is too short for its smallest step would never end.
 _SCRIPT = """\
 #!/bin/bash
-# One job of {plan}, written by ijepa.ablation.slurm.
+# One job of {plan}, written by ijepa.study.slurm.
 set -m
 task="${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"  # SLURM_JOB_ID may mean the whole array
 processes=${{IJEPA_PROCESSES:-0}}
@@ -54,11 +54,7 @@ exit "$status"
 
 
 def run(
-    plan: Path,
-    count: int,
-    jobs: int,
-    poll: Callable[[], None],
-    command: Sequence[str] = JOB,
+    plan: Path, count: int, jobs: int, poll: Callable[[], None], command: Sequence[str] = JOB
 ) -> None:
     """Run every job of a plan as one array, ``jobs`` at a time; one that fails stops no other.
 
@@ -80,7 +76,7 @@ def run(
         console.Failure: sbatch refuses the array, or jobs ended and left no result.
     """
     group = files.read_json(plan)["jobs"][:count]
-    before = [_stamp(job) for job in group]
+    before = [job.written(one) for one in group]
     logs = plan.resolve().with_suffix("")
     submission = _submission(plan, count, jobs, command, logs)
     with launch.raising():
@@ -94,24 +90,16 @@ def run(
         finally:
             poll()
     lost = [
-        f"{job['name']} ({array}_{index} {states.get(index, 'never seen')})"
-        for index, job in enumerate(group)
-        if not (now := _stamp(job)) or (now == before[index] and states.get(index) != "COMPLETED")
+        f"{one['name']} ({array}_{index} {states.get(index, 'never seen')})"
+        for index, one in enumerate(group)
+        if not (now := job.written(one))
+        or (now == before[index] and states.get(index) != "COMPLETED")
     ]
     if lost:
         raise errors.Failure(
             f"Slurm: {len(lost)} of {count} jobs left no result: {', '.join(lost)};"
             f" their output is in {logs}"
         )
-
-
-def _stamp(job: Mapping[str, Any]) -> int:
-    """When a job's result was written, in ns; 0 without one."""
-    path = Path(job["result"])
-    # Listing the folder makes a network file system look for news; asking for a name may not.
-    if not path.parent.is_dir() or path.name not in os.listdir(path.parent):  # noqa: PTH208
-        return 0
-    return path.stat().st_mtime_ns
 
 
 def _submission(
@@ -125,10 +113,8 @@ def _submission(
     except ValueError as error:
         raise ValueError(f"IJEPA_SBATCH: {error}") from None
     logs.mkdir(parents=True, exist_ok=True)
-    script = logs / "slurm.sh"
-    script.write_text(
-        _SCRIPT.format(plan=plan.name, command=shlex.join([*command, str(plan.resolve())]))
-    )
+    script, one = logs / "slurm.sh", shlex.join([*command, str(plan.resolve())])
+    script.write_text(_SCRIPT.format(plan=plan.name, command=one))
     output = str(logs).replace("%", "%%") + "/slurm-%A_%a.out"
     return [
         "sbatch", "--parsable", "--requeue", f"--array=0-{count - 1}%{jobs}",

@@ -13,9 +13,10 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from ijepa import config as configs
 from ijepa import presets
 from ijepa.runtime import environment
-from ijepa.study import job, lock, plan, runner
+from ijepa.study import lock, plan, runner
 from ijepa.study.experiment import load, load_scale
 from ijepa.study.plan import Run
 
@@ -65,8 +66,7 @@ def vouch(names: Sequence[str], scale_name: str, jobs: int = 1, dry_run: bool = 
         return 0
     plan.refuse_dirty_tree()
     chosen = [one for sample in samples.values() for one in sample]
-    runner.execute([one.run for one in chosen], f"vouch.{scale_name}.new", jobs)
-    today = {one.run.name: job.read(runner.result_file(one.run.name)) for one in chosen}
+    today = runner.execute([one.run for one in chosen], f"vouch.{scale_name}.new", jobs)
     doubtful = [one for one in chosen if differences(one.result, today[one.run.name])]
     older = _rerun(doubtful, scale_name, jobs)
     failed = 0
@@ -86,8 +86,6 @@ def vouch(names: Sequence[str], scale_name: str, jobs: int = 1, dry_run: bool = 
 
 def outdated(names: Sequence[str], scale_name: str) -> Groups:
     """The good results of older code and today's settings, by older and today's code."""
-    from ijepa import config as configs
-
     scale, tree = load_scale(scale_name), plan.committed_params()
     groups: Groups = {}
     for name in names:
@@ -95,14 +93,9 @@ def outdated(names: Sequence[str], scale_name: str) -> Groups:
         stands = lock.standing(content, runs)
         for run in runs:
             result = content["results"].get(run.key)
-            if (
-                result
-                and result["status"] == "done"
-                and result["signature"] == run.signature
-                and stands[run.key] == "older"
-            ):
-                changed = plan.applied(tree, run.changes, run.key)
-                config = configs.as_tree(configs.parse(changed, run.key))
+            good = result and result["status"] == "done" and stands[run.key] == "older"
+            if good and result["signature"] == run.signature:
+                config = configs.as_tree(plan.parsed(tree, run.changes, run.key))
                 one = Locked(name, run, result, content["provenance"][run.key], choices(config))
                 groups.setdefault((result["code"], run.code), []).append(one)
     return groups
@@ -174,20 +167,15 @@ def _rerun(doubtful: Sequence[Locked], scale_name: str, jobs: int) -> dict[str, 
                 runs[one.run.name] = older
         print(f"the recorded bytes are of another machine: running {commit[:8]} here too")
         label = f"vouch.{scale_name}.{commit[:8]}"
-        runner.execute(list(runs.values()), label, jobs, commit=commit)
-        for name, run in runs.items():
-            result = job.read(runner.result_file(run.name))
-            results[name] = result or {"status": "failed"}
+        ended = runner.execute(list(runs.values()), label, jobs, commit=commit)
+        results |= {name: ended[run.name] or {"status": "failed"} for name, run in runs.items()}
     return results
 
 
 def _write(
-    codes: tuple[str, str],
-    group: Sequence[Locked],
-    sample: Sequence[Locked],
-    scale_name: str,
+    codes: tuple[str, str], group: Sequence[Locked], sample: Sequence[Locked], scale_name: str,
     ran_here: Collection[str],
-) -> None:
+) -> None:  # fmt: skip
     shown = {
         f"{one.experiment} {one.run.key}": (
             f"{one.provenance['baseline']} run here" if one.run.name in ran_here else "as recorded"

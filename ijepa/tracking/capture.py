@@ -11,9 +11,8 @@ import threading
 from collections.abc import Iterator
 from typing import TextIO
 
-LIMIT = (
-    4_000_000  # bytes; twice what is recorded, because progress bars shrink to their last state
-)
+# bytes; twice what is recorded, because progress bars shrink to their last state
+LIMIT = 4_000_000
 
 
 class Output:
@@ -70,8 +69,6 @@ def _copy(read: int, terminal: int, output: Output) -> None:
         try:
             while shown and chunk:
                 chunk = chunk[os.write(terminal, chunk) :]
-        except (
-            OSError
-        ):  # nobody reads any more (`| head`): the run goes on, and so does its record
+        except OSError:  # nobody reads any more (`| head`): the run and its record go on
             shown = False
     os.close(read)

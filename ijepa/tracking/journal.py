@@ -43,7 +43,6 @@ BEAT = 10.0  # seconds between heartbeats
 OUTPUT = 2_000_000  # characters kept of the output: a database document holds 16 MB in all
 RESERVED = ("run.json", "config.json", "info.json", "metrics.json", "cout.txt")
 
-
 _SILENT = logging.getLogger("ijepa.tracking.sacred")  # the stage prints, Sacred does not
 _SILENT.setLevel(logging.CRITICAL + 1)
 
@@ -92,9 +91,8 @@ class Journal(FileStorageObserver):
         with self._lock:
             for name, new in metrics_by_name.items():
                 series = self._series.setdefault(name, Series())
-                for step, value, when in zip(
-                    new["steps"], new["values"], new["timestamps"], strict=True
-                ):
+                points = zip(new["steps"], new["values"], new["timestamps"], strict=True)
+                for step, value, when in points:
                     series.add(step, value, when.isoformat())
             if self._series:
                 self.save_json({n: s.tree() for n, s in self._series.items()}, "metrics.json")
@@ -176,13 +174,9 @@ class Run:
 
 
 def record(
-    stage: str,
-    config: science.Config,
-    body: Callable[[Run], float | None],
-    *,
-    data: str | None = None,
-    outs: Sequence[Path] = (),
-) -> None:
+    stage: str, config: science.Config, body: Callable[[Run], float | None], *,
+    data: str | None = None, outs: Sequence[Path] = (),
+) -> None:  # fmt: skip
     """Run ``body`` and record it: configuration, output, metrics, artifacts, host, versions, outs.
 
     Whatever the body raises is raised again once the run is marked FAILED; Ctrl-C is recorded as
@@ -220,9 +214,7 @@ def record(
     except Preempted:
         raise SystemExit(128 + signal.SIGTERM) from None
     finally:
-        if (
-            run._heartbeat is not None
-        ):  # Sacred gives the last beat 2 s; it shall have all it needs
+        if run._heartbeat is not None:  # Sacred gives the last beat 2 s; it has all it needs here
             run._heartbeat.join()
         journal.save_cout()
         problem = journal.problem or (run._failed_observers and "Sacred gave it up")
@@ -232,12 +224,9 @@ def record(
 
 
 def _create(
-    stage: str,
-    config: science.Config,
-    data: str | None,
-    main: Callable[[Any], float | None],
+    stage: str, config: science.Config, data: str | None, main: Callable[[Any], float | None],
     journal: Journal,
-) -> Any:
+) -> Any:  # fmt: skip
     """A Sacred run that is told everything: it configures, discovers and prints nothing itself."""
     experiment: Any = Experiment(f"ijepa.{stage}", base_dir=str(Path.cwd()), save_git_info=False)
     experiment.logger = _SILENT

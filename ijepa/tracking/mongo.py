@@ -8,13 +8,12 @@ does.
 import contextlib
 import json
 import os
-import re
 import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import pymongo
 from pymongo.database import Database
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
 
-from ijepa.runtime import environment, files
+from ijepa.runtime import environment, errors, files
 from ijepa.tracking import process, provenance
 
 OWNER, AUDITOR = "ijepa", "auditor"  # all rights; reading only, for Omniboard
@@ -37,7 +36,7 @@ LIMITS: dict[str, Any] = {
 }
 
 
-class UnavailableError(Exception):
+class UnavailableError(errors.Failure):
     """The database cannot be used now; the message says why in one line, without secrets."""
 
 
@@ -67,11 +66,27 @@ def connect(home: Path) -> Database[dict[str, Any]]:
     except (InvalidURI, ConfigurationError, ValueError):
         raise UnavailableError("IJEPA_MONGO_URL is not the URL of a MongoDB server") from None
     except PyMongoError as error:
-        raise UnavailableError(reason(error)) from None
+        raise UnavailableError(_reason(error)) from None
     return client[environment.text("IJEPA_MONGO_DB")]
 
 
-def reason(error: PyMongoError) -> str:
+@contextlib.contextmanager
+def session(home: Path) -> Iterator[Database[dict[str, Any]]]:
+    """``connect``, and close at the end.
+
+    Raises:
+        UnavailableError: also where the database fails, or refuses what is asked of it.
+    """
+    database = connect(home)
+    try:
+        yield database
+    except PyMongoError as error:
+        raise UnavailableError(_reason(error)) from None
+    finally:
+        database.client.close()
+
+
+def _reason(error: PyMongoError) -> str:
     """What an error of the driver's means, in one line."""
     if isinstance(error, OperationFailure) and error.code in (8000, 18):
         return "MongoDB refuses the credentials"
@@ -167,14 +182,13 @@ def _provision(folder: Path, cut_off: dict[str, Any] | None) -> dict[str, Any]:
         _end(cut_off)
     passwords = {name: secrets.token_urlsafe(24) for name in (OWNER, AUDITOR)}
     state = _start(folder, {"port": 0, "passwords": passwords, "provisioned": False})
-    client = _client(state, None)
     database = environment.text("IJEPA_MONGO_DB")
     roles = {OWNER: ["root"], AUDITOR: [{"role": "read", "db": database}]}
-    for name, password in passwords.items():
-        with contextlib.suppress(OperationFailure):  # there is none, unless we were cut off
-            client.admin.command("dropUser", name)
-        client.admin.command("createUser", name, pwd=password, roles=roles[name])
-    client.close()
+    with _client(state, None) as client:
+        for name, password in passwords.items():
+            with contextlib.suppress(OperationFailure):  # there is none, unless we were cut off
+                client.admin.command("dropUser", name)
+            client.admin.command("createUser", name, pwd=password, roles=roles[name])
     _end(state)
     return {**state, "provisioned": True}
 
@@ -195,7 +209,7 @@ def _start(folder: Path, state: dict[str, Any], *options: str) -> dict[str, Any]
     if not program.is_file():
         raise UnavailableError(f"{program} is missing: pip install SecantusDB")
     log = folder / "server.log"
-    for port in dict.fromkeys((state["port"], 0)):  # the port it had; if that is taken, any
+    for port in dict.fromkeys((state["port"], 0)):  # the one it had; if that is taken, any
         with log.open("wb") as output:
             server = subprocess.Popen(
                 [program, "--host", "127.0.0.1", "--port", str(port), "--cache-size", "128M",
@@ -203,17 +217,10 @@ def _start(folder: Path, state: dict[str, Any], *options: str) -> dict[str, Any]
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder,
                 start_new_session=True,  # it outlives the stage, and Ctrl-C is not meant for it
             )  # fmt: skip
-        ports: list[bytes] = []
-
-        def settled(server: Any = server, ports: list[bytes] = ports) -> bool:
-            ports[:] = re.findall(rb"listening on [\d.]+:(\d+)", log.read_bytes())
-            return bool(ports) or server.poll() is not None
-
-        _wait(settled, 20)
-        if ports:
+        if said := process.port(server, log, rb"listening on [\d.]+:", 20):
             server.returncode = 0  # it outlives us on purpose; Python warns of forgotten children
-            started = {**state, "port": int(ports[0]), "pid": server.pid,
-                    "process": process.mark(server.pid)}  # fmt: skip
+            mark = process.mark(server.pid)
+            started = {**state, "port": said, "pid": server.pid, "process": mark}
             _write(folder / "server.json", started)
             return started
         server.kill()
@@ -231,14 +238,10 @@ def _client(state: dict[str, Any], user: str | None) -> pymongo.MongoClient[dict
 
 def _answers(state: dict[str, Any]) -> bool:
     """Whether our server answers: SCRAM proves to both sides that the other knows the password."""
-    client = _client(state, OWNER)
-    try:
+    with contextlib.suppress(PyMongoError), _client(state, OWNER) as client:
         client.admin.command("ping")
-    except PyMongoError:
-        return False
-    finally:
-        client.close()
-    return True
+        return True
+    return False
 
 
 def _runs(state: dict[str, Any]) -> bool:
@@ -246,11 +249,8 @@ def _runs(state: dict[str, Any]) -> bool:
 
 
 def _state(folder: Path) -> dict[str, Any] | None:
-    try:
-        state: dict[str, Any] = json.loads((folder / "server.json").read_text())
-    except FileNotFoundError:
-        return None
-    return state
+    path = folder / "server.json"
+    return files.read_json(path) if path.is_file() else None
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:

@@ -6,14 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from pymongo.errors import PyMongoError
-
 from ijepa.runtime import environment, files, launch
-from ijepa.tracking import mongo, runs, sync
+from ijepa.tracking import mongo, process, runs, sync
 from ijepa.tracking.mongo import UnavailableError
 
 NODE = Path(__file__).parent / "node"  # the pinned npm package, and what keeps it on loopback
@@ -74,10 +71,12 @@ def serve(port: int = 9000) -> int:
     with launch.raising():
         server = _start(program, uri, port, log)
         try:
-            address = f"http://127.0.0.1:{_port(server, log)}/"
-            print(
-                f"Omniboard: {address} (this machine only, read-only; Ctrl-C ends it)", flush=True
-            )
+            # the wanted port, or the next one when that is in use
+            taken = process.port(server, log, rb"listening on port ", 60)
+            if taken is None:
+                raise ValueError(f"Omniboard did not start: see {log}")
+            about = "this machine only, read-only; Ctrl-C ends it"
+            print(f"Omniboard: http://127.0.0.1:{taken}/ ({about})", flush=True)
             _watch(server, home)
         except KeyboardInterrupt:
             print("stopped")
@@ -114,17 +113,11 @@ def prepare(home: Path) -> None:
         },
         "omniboard.custom.columns": {n: {"config_path": path} for n, path in FIELDS.items()},
     }
-    database = mongo.connect(home)
-    try:
+    with mongo.session(home) as database:
         for collection, documents in wanted.items():
             for name, values in documents.items():
-                database[collection].update_one(
-                    {"name": name}, {"$setOnInsert": values}, upsert=True
-                )
-    except PyMongoError as error:
-        raise UnavailableError(mongo.reason(error)) from None
-    finally:
-        database.client.close()
+                change = {"$setOnInsert": values}
+                database[collection].update_one({"name": name}, change, upsert=True)
 
 
 def install(home: Path) -> Path:
@@ -151,11 +144,8 @@ def install(home: Path) -> Path:
                 shutil.copyfile(NODE / name, folder / name)
             done = subprocess.run(
                 ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+                cwd=folder, capture_output=True, text=True, check=False,
+            )  # fmt: skip
             if done.returncode:
                 lines = done.stderr.strip().splitlines() or ["no message"]
                 raise ValueError(f"npm ci in {folder} failed: {lines[-1]}")
@@ -187,16 +177,6 @@ def arrange(page: Path) -> None:
     )
     html = re.sub(r'<script id="ijepa">.*?</script>', "", page.read_text(), flags=re.DOTALL)
     page.write_text(html.replace('<div id="root">', f'{script}<div id="root">', 1))
-
-
-def _port(server: subprocess.Popen[bytes], log: Path) -> int:
-    """The port that Omniboard took: the next one when the wanted one is in use."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end and server.poll() is None:
-        if line := re.search(rb"listening on port (\d+)", log.read_bytes()):
-            return int(line[1])
-        time.sleep(0.1)
-    raise ValueError(f"Omniboard did not start: see {log}")
 
 
 def _watch(server: subprocess.Popen[bytes], home: Path) -> None:

@@ -1,6 +1,8 @@
 """Which process is it: process ids are used again, so an id alone proves nothing."""
 
+import re
 import subprocess
+import time
 from pathlib import Path
 
 
@@ -21,3 +23,13 @@ def mark(pid: int) -> str | None:
         ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.split(maxsplit=1)
     return None if len(shown) < 2 or shown[0].startswith("Z") else shown[1].strip()
+
+
+def port(server: subprocess.Popen[bytes], log: Path, words: bytes, seconds: float) -> int | None:
+    """The port that a server says in its log after ``words``; None when it ends or says none."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        if said := re.search(words + rb"(\d+)", log.read_bytes()):
+            return int(said[1])
+        time.sleep(0.02)
+    return None

@@ -25,9 +25,8 @@ def commit() -> tuple[str, bool]:
     """
     head = _git("rev-parse", "HEAD").strip()
     ignored = [f":(exclude){path}" for path in _WRITTEN]
-    lines = _git(
-        "status", "--porcelain", "--untracked-files=all", "--", ".", *ignored
-    ).splitlines()
+    text = _git("status", "--porcelain", "--untracked-files=all", "--", ".", *ignored)
+    lines = text.splitlines()
     return head, any(not line.startswith("??") or line.startswith("?? ijepa/") for line in lines)
 
 
@@ -41,12 +40,12 @@ def _git(*args: str) -> str:
 
 def dvc() -> dict[str, str]:
     """What DVC tells the stage: experiment, its baseline commit and the name of the stage."""
-    names = {
-        "experiment": "DVC_EXP_NAME",
-        "baseline": "DVC_EXP_BASELINE_REV",
-        "stage": "DVC_STAGE",
+    told = os.environ.get
+    return {
+        "experiment": told("DVC_EXP_NAME", ""),
+        "baseline": told("DVC_EXP_BASELINE_REV", ""),
+        "stage": told("DVC_STAGE", ""),
     }
-    return {name: os.environ.get(variable, "") for name, variable in names.items()}
 
 
 def software() -> dict[str, str]:

@@ -142,27 +142,26 @@ def seconds(start: str, end: str) -> float:
 
 def table(records: list[Record]) -> str:
     """The runs as lines of text, for a terminal."""
-    head = ("id", "stage", "status", "start (UTC)", "seconds", "seed", "result", "signature",
-            "commit", "experiment")  # fmt: skip
     rows = [
-        (
-            str(r.id),
-            r.stage,
-            r.status,
-            r.start[:19].replace("T", " "),
-            "" if r.seconds is None else f"{r.seconds:.0f}",
-            str(r.seed),
-            "" if r.result is None else f"{r.result:.6g}",
-            r.signature[:8],
-            r.commit[:8] + ("+" if r.dirty else ""),
-            r.experiment,
-        )
+        {
+            "id": str(r.id),
+            "stage": r.stage,
+            "status": r.status,
+            "start (UTC)": r.start[:19].replace("T", " "),
+            "seconds": "" if r.seconds is None else f"{r.seconds:.0f}",
+            "seed": str(r.seed),
+            "result": "" if r.result is None else f"{r.result:.6g}",
+            "signature": r.signature[:8],
+            "commit": r.commit[:8] + ("+" if r.dirty else ""),
+            "experiment": r.experiment,
+        }
         for r in records
     ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (head, *rows)
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
     )
 
 

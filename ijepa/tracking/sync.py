@@ -16,7 +16,7 @@ import bson
 import gridfs
 from pymongo import ASCENDING
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError
 
 from ijepa.runtime import files
 from ijepa.tracking import mongo, provenance, runs
@@ -25,6 +25,7 @@ from ijepa.tracking.mongo import UnavailableError
 EVERY = 10.0  # seconds between the syncs of a run that goes on
 PATIENCE = 30.0  # seconds that a finished stage waits for its last sync
 DOCUMENT = 15_000_000  # bytes; MongoDB refuses 16 MiB
+Mongo = Database[dict[str, Any]]
 INTEGER = 2**63  # the first whole number that MongoDB has no type for
 
 
@@ -51,23 +52,20 @@ def sync(home: Path, only: Iterable[int] | None = None) -> Summary:
     Raises:
         UnavailableError: the database is switched off, does not answer or refuses us.
     """
-    database = mongo.connect(home)
-    try:
-        return _sync(database, home, None if only is None else set(only))
-    except PyMongoError as error:
-        raise UnavailableError(mongo.reason(error)) from None
-    finally:
-        database.client.close()
+    folders = runs.folders(home)
+    if only is not None:
+        chosen = {str(number) for number in only}
+        folders = [folder for folder in folders if folder.name in chosen]
+    with mongo.session(home) as database:
+        return _sync(database, folders)
 
 
-def _sync(database: Database[dict[str, Any]], home: Path, only: set[int] | None) -> Summary:
+def _sync(database: Mongo, folders: Iterable[Path]) -> Summary:
     database.metrics.create_index([("run_id", ASCENDING), ("name", ASCENDING)])
     database.runs.create_index("meta.uuid")
     database["fs.files"].create_index("metadata.sha256")
     summary = Summary()
-    for folder in runs.folders(home):
-        if only is not None and int(folder.name) not in only:
-            continue
+    for folder in folders:
         if not (folder / "run.json").exists():  # about to start, or stopped before it did
             continue
         with mongo.locked(folder / ".sync", 5):  # an older view must not overwrite a newer one
@@ -82,7 +80,7 @@ def _sync(database: Database[dict[str, Any]], home: Path, only: set[int] | None)
     return summary
 
 
-def _sync_run(database: Database[dict[str, Any]], folder: Path) -> bool:
+def _sync_run(database: Mongo, folder: Path) -> bool:
     """Write one run; False when there was nothing to do."""
     run = runs.read(folder / "run.json")
     metrics = runs.read(folder / "metrics.json") or {}
@@ -99,7 +97,7 @@ def _sync_run(database: Database[dict[str, Any]], folder: Path) -> bool:
         and _stored(database, have.get("artifacts", [])) == len(run["artifacts"])
     ):
         return False
-    info = runs.read(folder / "info.json") or {}
+    info, output = runs.read(folder / "info.json") or {}, folder / "cout.txt"
     info["metrics"] = [
         {"name": name, "id": _write_series(database, run_id, name, series)}
         for name, series in metrics.items()
@@ -113,7 +111,7 @@ def _sync_run(database: Database[dict[str, Any]], folder: Path) -> bool:
         "format": "MongoObserver-0.7.0",
         "config": runs.read(folder / "config.json"),
         "info": info,
-        "captured_out": _text(folder / "cout.txt"),
+        "captured_out": output.read_text(errors="replace") if output.is_file() else "",
         "artifacts": [
             {"name": name, "file_id": _put(database, folder / name, f"artifact://{run_id}/{name}")}
             for name in run["artifacts"]
@@ -125,7 +123,7 @@ def _sync_run(database: Database[dict[str, Any]], folder: Path) -> bool:
     return True
 
 
-def _identify(database: Database[dict[str, Any]], wanted: int, uuid: str) -> int:
+def _identify(database: Mongo, wanted: int, uuid: str) -> int:
     """The run's id in the database: its own, or the next free one if another machine took that."""
     known = database.runs.find_one({"meta.uuid": uuid}, {"_id": 1})
     while known is None:
@@ -140,7 +138,7 @@ def _identify(database: Database[dict[str, Any]], wanted: int, uuid: str) -> int
     return identity
 
 
-def _counts(database: Database[dict[str, Any]], run_id: int) -> dict[str, int]:
+def _counts(database: Mongo, run_id: int) -> dict[str, int]:
     """The points that the database really has of each metric."""
     counts = database.metrics.aggregate(
         [
@@ -151,14 +149,12 @@ def _counts(database: Database[dict[str, Any]], run_id: int) -> dict[str, int]:
     return {row["name"]: row["points"] for row in counts}
 
 
-def _stored(database: Database[dict[str, Any]], artifacts: list[dict[str, Any]]) -> int:
+def _stored(database: Mongo, artifacts: list[dict[str, Any]]) -> int:
     ids = [artifact["file_id"] for artifact in artifacts]
     return len(artifacts) and database["fs.files"].count_documents({"_id": {"$in": ids}})
 
 
-def _write_series(
-    database: Database[dict[str, Any]], run_id: int, name: str, series: dict[str, Any]
-) -> str:
+def _write_series(database: Mongo, run_id: int, name: str, series: dict[str, Any]) -> str:
     key = {"run_id": run_id, "name": name}
     values = {
         "steps": series["steps"],
@@ -171,7 +167,7 @@ def _write_series(
     return str(written["_id"])
 
 
-def _put(database: Database[dict[str, Any]], path: Path, name: str) -> Any:
+def _put(database: Mongo, path: Path, name: str) -> Any:
     """Store a file under a name once, however often it is asked for; its id."""
     sha256 = files.sha256(path)
     for old in database["fs.files"].find({"filename": name, "metadata.sha256": sha256}):
@@ -206,13 +202,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(v) for v in value]
     return str(value) if isinstance(value, int) and not -INTEGER <= value < INTEGER else value
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except FileNotFoundError:
-        return ""
 
 
 def _time(text: str | None) -> datetime | None:
