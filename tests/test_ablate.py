@@ -273,7 +273,10 @@ def test_a_refactoring_is_vouched_for_and_a_change_is_not(clone: Clone) -> None:
     (voucher,) = vouched.pop("vouched")
     assert vouched == before, "a voucher is added, and no result touched"
     assert voucher["code"] == before["results"]["m1/0"]["code"] != voucher["as"]
-    assert set(voucher["shown"].values()) == {"as recorded"}
+    (shown,) = voucher["shown"].values()
+    assert shown["older"] == "as recorded"
+    assert shown["files"] in [run["files"] for run in before["results"].values()]
+    assert voucher["numerics"]["threads"] == 1
     assert "0 to do, 2 known" in clone.ablate("first", "--dry-run")[1]
 
     clone.replace("ijepa/schedule.py", "if not step >= warmup:", "if not step > warmup:")

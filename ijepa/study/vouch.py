@@ -15,7 +15,6 @@ from typing import Any
 
 from ijepa import config as configs
 from ijepa import presets
-from ijepa.runtime import environment
 from ijepa.study import lock, plan, runner
 from ijepa.study.experiment import load, load_scale
 from ijepa.study.plan import Run
@@ -80,7 +79,7 @@ def vouch(names: Sequence[str], scale_name: str, jobs: int = 1, dry_run: bool = 
         print("\n".join([f"{codes[0][:8]} -> {codes[1][:8]}: {words}", *lines]))
         failed += bool(lines)
         if not lines:
-            _write(codes, group, samples[codes], scale_name, older.keys())
+            _write(codes, group, samples[codes], scale_name, today, older.keys())
     return 1 if failed else 0
 
 
@@ -133,8 +132,10 @@ def cover(group: Sequence[Locked]) -> list[Locked]:
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any] | None) -> list[str]:
     """What two results of one run differ in, of all that both have; one line each."""
-    if after is None or after["status"] != "done":
-        return [f"failed: {after['reason']}" if after else "it did not run to its end"]
+    for whose, result in (("the older code", before), ("today's code", after)):
+        if result is None or result["status"] != "done":
+            return [f"{whose}: {result['reason'] if result else 'it did not run to its end'}"]
+    assert after is not None
     parts = ("data", "encoder", "metrics", "pretrain", "files")
     return [
         f"{part}{where}: {old} before, {new} now"
@@ -168,25 +169,27 @@ def _rerun(doubtful: Sequence[Locked], scale_name: str, jobs: int) -> dict[str, 
         print(f"the recorded bytes are of another machine: running {commit[:8]} here too")
         label = f"vouch.{scale_name}.{commit[:8]}"
         ended = runner.execute(list(runs.values()), label, jobs, commit=commit)
-        results |= {name: ended[run.name] or {"status": "failed"} for name, run in runs.items()}
+        lost = {"status": "failed", "reason": "it did not run to its end"}
+        results |= {name: ended[run.name] or lost for name, run in runs.items()}
     return results
 
 
 def _write(
     codes: tuple[str, str], group: Sequence[Locked], sample: Sequence[Locked], scale_name: str,
-    ran_here: Collection[str],
+    today: Mapping[str, Any], ran_here: Collection[str],
 ) -> None:  # fmt: skip
-    shown = {
-        f"{one.experiment} {one.run.key}": (
-            f"{one.provenance['baseline']} run here" if one.run.name in ran_here else "as recorded"
-        )
-        for one in sample
-    }
+    shown = {}
+    for one in sample:
+        here = f"{one.provenance['baseline']} run here"
+        shown[f"{one.experiment} {one.run.key}"] = {
+            "older": here if one.run.name in ran_here else "as recorded",
+            "files": today[one.run.name]["files"],
+        }
     voucher = {
         "code": codes[0],
         "as": codes[1],
         "commit": plan.git("rev-parse", "HEAD").strip(),
-        "numerics": environment.numerics(),
+        "numerics": today[sample[0].run.name]["provenance"]["numerics"],
         "shown": shown,
     }
     for name in sorted({one.experiment for one in group}):

@@ -1,0 +1,103 @@
+"""What a refactoring may carry over: which choices are covered, which bytes compared."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import params
+
+from ijepa import config as configs
+from ijepa.study import lock, vouch
+from ijepa.study.plan import Run
+from ijepa.study.vouch import Locked
+
+DONE = {
+    "status": "done", "data": "d", "encoder": "e", "files": {"a": "1", "b": "2"},
+    "metrics": {"class": {"linear": {"trained": 50.0}}}, "pretrain": {"loss": 1.0},
+}  # fmt: skip
+
+
+def locked(key: str, choices: str, seconds: float) -> Locked:
+    run = Run(key, "v", None, 0, {}, key, "data", "new")
+    chosen = frozenset((letter, "on") for letter in choices)
+    return Locked("made", run, DONE, {"seconds": {"pretrain": seconds}, "baseline": "c"}, chosen)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_cover_makes_every_choice_of_its_group(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    group = [
+        locked(str(i), "".join(rng.choice(list("abcdefgh"), rng.integers(1, 5))), 9 * rng.random())
+        for i in range(12)
+    ]
+    sample = vouch.cover(group)
+    made = [one.choices for one in sample]
+    assert set().union(*made) == set().union(*(one.choices for one in group))
+    for left_out in range(len(sample)):  # each was taken for something the earlier ones lack
+        earlier = set().union(*made[:left_out])
+        assert made[left_out] - earlier
+
+
+def test_of_equals_the_cheapest_run_covers() -> None:
+    group = [locked(str(s), "ab", s) for s in (90.0, 30.0, 60.0)]
+    assert [one.run.key for one in vouch.cover(group)] == ["30.0"]
+
+
+def test_choices_are_names_switches_and_zeros_and_not_amounts() -> None:
+    def chosen(**dotted: Any) -> frozenset[tuple[str, str]]:
+        return vouch.choices(configs.as_tree(configs.parse(params(**dotted), "params.yaml")))
+
+    plain = chosen()
+    for change in (
+        {"seed": 7}, {"train.lr": 0.002}, {"model.width": 32}, {"train.crop_scale": [0.5, 1.0]},
+    ):  # fmt: skip
+        assert chosen(**change) == plain, change
+    for change in (
+        {"objective.name": "pixels"}, {"mask.name": "random"}, {"train.flip": False},
+        {"objective.target_norm": "none"}, {"train.color_jitter": 0.1}, {"train.clip_norm": 1.0},
+        {"evaluate.probes": ["knn"]}, {"evaluate.view": "squash"}, {"data.name": "cifar10"},
+    ):  # fmt: skip
+        assert chosen(**change) != plain, change
+
+
+def test_what_both_have_is_compared_and_a_failure_is_never_the_same() -> None:
+    assert vouch.differences(DONE, DONE) == []
+    older = {**DONE, "files": None}  # of a lock file from before it had hashes
+    assert vouch.differences(older, DONE) == []
+    for part, value in (
+        ("data", "x"), ("encoder", "x"), ("files", {"a": "1", "b": "x"}),
+        ("metrics", {"class": {"linear": {"trained": 50.01}}}), ("pretrain", {"loss": 2.0}),
+    ):  # fmt: skip
+        (line,) = vouch.differences(DONE, {**DONE, part: value})
+        assert line.startswith(part)
+    failed = {"status": "failed", "reason": "NaN"}
+    for before, after in itertools.product((DONE, failed), (DONE, failed, None)):
+        assert bool(vouch.differences(before, after)) == (before is failed or after is not DONE)
+
+
+def test_a_voucher_counts_for_its_code_and_its_file_alone(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        results = {f"v/{s}": {**DONE, "signature": f"s{s}", "code": c} for s, c in enumerate("ab")}
+        provenance = {key: {"seconds": {}} for key in results}
+        content = {"seeds": [0, 1], "results": results, "provenance": provenance}
+        (tmp_path / f"{name}.laptop.lock.json").write_text(json.dumps(content))
+    lock.vouch("one", "laptop", {"code": "a", "as": "new"}, tmp_path)
+    lock.vouch("one", "laptop", {"code": "a", "as": "newer"}, tmp_path)
+    known = lock.known(tmp_path)
+    assert {("s0", "new"), ("s0", "newer"), ("s0", "a"), ("s1", "b")} <= known.keys()
+    assert ("s1", "new") not in known
+    planned = [Run(f"v/{s}", "v", None, s, {}, f"s{s}", "data", "new") for s in (0, 1)]
+    stands = {
+        name: lock.standing(lock.read(name, "laptop", tmp_path), planned)
+        for name in ("one", "two")
+    }
+    assert stands["one"] == {"v/0": "vouched", "v/1": "older"}
+    assert stands["two"] == {"v/0": "older", "v/1": "older"}
+    today = [Run("v/1", "v", None, 1, {}, "s1", "data", "b")]
+    other = [Run("v/1", "v", None, 1, {}, "other settings", "data", "b")]
+    content = lock.read("one", "laptop", tmp_path)
+    assert lock.standing(content, today)["v/1"] == "today"
+    assert lock.standing(content, other)["v/1"] == "older"
