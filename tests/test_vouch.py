@@ -78,26 +78,54 @@ def test_what_both_have_is_compared_and_a_failure_is_never_the_same() -> None:
         assert bool(vouch.differences(before, after)) == (before is failed or after is not DONE)
 
 
-def test_a_voucher_counts_for_its_code_and_its_file_alone(tmp_path: Path) -> None:
+def written(folder: Path, name: str, codes: str = "ab") -> None:
+    results = {f"v/{s}": {**DONE, "signature": f"s{s}", "code": c} for s, c in enumerate(codes)}
+    provenance = {key: {"seconds": {}} for key in results}
+    content = {"seeds": [0, 1], "results": results, "provenance": provenance}
+    (folder / f"{name}.laptop.lock.json").write_text(json.dumps(content))
+
+
+def planned(*codes: str, signature: str = "s") -> list[Run]:
+    return [
+        Run(f"v/{seed}", "v", None, seed, {}, f"{signature}{seed}", "data", code)
+        for seed, code in enumerate(codes)
+    ]
+
+
+def stands(folder: Path, name: str, runs: list[Run]) -> list[str]:
+    return list(lock.standing(lock.read(name, "laptop", folder), runs).values())
+
+
+def test_a_voucher_counts_for_the_results_that_it_names_alone(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        results = {f"v/{s}": {**DONE, "signature": f"s{s}", "code": c} for s, c in enumerate("ab")}
-        provenance = {key: {"seconds": {}} for key in results}
-        content = {"seeds": [0, 1], "results": results, "provenance": provenance}
-        (tmp_path / f"{name}.laptop.lock.json").write_text(json.dumps(content))
-    lock.vouch("one", "laptop", {"code": "a", "as": "new"}, tmp_path)
-    lock.vouch("one", "laptop", {"code": "a", "as": "newer"}, tmp_path)
+        written(tmp_path, name, "aa")
+    voucher = {"code": "a", "as": "new", "results": ["v/0"]}
+    lock.vouch("one", "laptop", voucher, tmp_path)
+    lock.vouch("one", "laptop", {**voucher, "as": "newer"}, tmp_path)
     known = lock.known(tmp_path)
-    assert {("s0", "new"), ("s0", "newer"), ("s0", "a"), ("s1", "b")} <= known.keys()
+    assert {("s0", "new"), ("s0", "newer"), ("s0", "a"), ("s1", "a")} <= known.keys()
     assert ("s1", "new") not in known
-    planned = [Run(f"v/{s}", "v", None, s, {}, f"s{s}", "data", "new") for s in (0, 1)]
-    stands = {
-        name: lock.standing(lock.read(name, "laptop", tmp_path), planned)
-        for name in ("one", "two")
-    }
-    assert stands["one"] == {"v/0": "vouched", "v/1": "older"}
-    assert stands["two"] == {"v/0": "older", "v/1": "older"}
-    today = [Run("v/1", "v", None, 1, {}, "s1", "data", "b")]
-    other = [Run("v/1", "v", None, 1, {}, "other settings", "data", "b")]
-    content = lock.read("one", "laptop", tmp_path)
-    assert lock.standing(content, today)["v/1"] == "today"
-    assert lock.standing(content, other)["v/1"] == "older"
+    assert stands(tmp_path, "one", planned("new", "new")) == ["vouched", "older"]
+    assert stands(tmp_path, "two", planned("new", "new")) == ["older", "older"]
+    assert stands(tmp_path, "one", planned("a", "a")) == ["today", "today"]
+    assert stands(tmp_path, "one", planned("a", "a", signature="other")) == ["older", "older"]
+    lock.vouch("one", "laptop", {**voucher, "results": ["v/1"]}, tmp_path)
+    assert stands(tmp_path, "one", planned("new", "new")) == ["vouched", "vouched"]
+    assert len(lock.read("one", "laptop", tmp_path)["vouched"]) == 2
+
+
+def test_a_voucher_goes_with_its_result_and_with_no_other(tmp_path: Path) -> None:
+    """Into the lock file of another experiment that has the run, and not beyond the result."""
+    written(tmp_path, "one", "aa")
+    written(tmp_path, "two", "xa")  # its second result is of the older code, and nobody vouches
+    lock.vouch("one", "laptop", {"code": "a", "as": "new", "results": ["v/0"]}, tmp_path)
+    runs = planned("new", "new")
+    lock.write("two", "laptop", runs, lock.known(tmp_path), tmp_path)
+    assert stands(tmp_path, "two", runs) == ["vouched", "older"]
+    lock.write("one", "laptop", runs, {}, tmp_path)
+    assert stands(tmp_path, "one", runs) == ["vouched", "older"]
+    fresh = {run.identity: {**DONE, "code": "new", "signature": run.signature, "reason": None,
+                            "provenance": {"seconds": {}}} for run in runs}  # fmt: skip
+    lock.write("one", "laptop", runs, fresh, tmp_path)
+    assert stands(tmp_path, "one", runs) == ["today", "today"]
+    assert "vouched" not in lock.read("one", "laptop", tmp_path)

@@ -165,6 +165,8 @@ def standing(study: Study) -> str:
     words = {"today": "of today's code", "vouched": "vouched for", "older": "of older code"}
     counts = {text: known.count(name) for name, text in words.items()}
     parts = [f"{n} {'is' if n == 1 else 'are'} {text}" for text, n in counts.items() if n]
+    if len(parts) == 1:
+        return f"All results are {words[known[0]]}."
     return f"Of {len(known)} results {', '.join(parts)}."
 
 

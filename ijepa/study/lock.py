@@ -50,22 +50,25 @@ def listing(folder: Path = FOLDER) -> list[tuple[str, str]]:
 def known(folder: Path = FOLDER) -> dict[tuple[str, str], dict[str, Any]]:
     """Every good result in any lock file, by signature and code: no run of them is run again.
 
-    A result is there under its own code and under every code that it is vouched for.
+    A result is there under its own code and under every code that it is vouched for, with the
+    ``provenance`` and the ``vouched`` of its file.
     """
     results = {}
     for name, scale in listing(folder):
         content = read(name, scale, folder)
         for key, result in content["results"].items():
             if result["status"] == "done":
+                vouchers = _vouchers(content, key)
                 complete = {**result, "provenance": content["provenance"][key]}
-                for code in (*vouched(content, result["code"]), result["code"]):
-                    results[result["signature"], code] = complete
+                for code in (*(one["as"] for one in vouchers), result["code"]):
+                    results[result["signature"], code] = {**complete, "vouched": vouchers}
     return results
 
 
-def vouched(content: Mapping[str, Any], code: str) -> list[str]:
-    """The codes that were shown to give what ``code`` gave, for the results of a lock file."""
-    return [one["as"] for one in content.get("vouched", ()) if one["code"] == code]
+def _vouchers(content: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """The vouchers of a lock file for one of its results: of its code, and naming it."""
+    code = content["results"][key]["code"]
+    return [v for v in content.get("vouched", ()) if v["code"] == code and key in v["results"]]
 
 
 def standing(content: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, str]:
@@ -83,7 +86,7 @@ def standing(content: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, str]:
         elif run.code == result["code"]:
             stands[key] = "today"
         else:
-            same = run.code in vouched(content, result["code"])
+            same = any(one["as"] == run.code for one in _vouchers(content, key))
             stands[key] = "vouched" if same else "older"
     return stands
 
@@ -105,34 +108,51 @@ def write(
         folder: of the lock files.
     """
     old = read(name, scale, folder)
-    made: dict[str, dict[str, Any]] = {"results": {}, "provenance": {}}
+    content: dict[str, Any] = {
+        "experiment": name,
+        "scale": scale,
+        "seeds": sorted({run.seed for run in runs}),
+        "results": {},
+        "provenance": {},
+    }
+    vouchers = []
     for run in runs:
         cell = {"variant": run.variant, "point": run.point, "seed": run.seed}
-        found = results.get(run.identity)
-        before = old["results"].get(run.key)
-        if found:
-            made["results"][run.key] = cell | {part: found.get(part) for part in _KEPT}
-            made["provenance"][run.key] = found["provenance"]
+        result, before = results.get(run.identity), old["results"].get(run.key)
+        if result:
+            content["results"][run.key] = cell | {part: result.get(part) for part in _KEPT}
+            content["provenance"][run.key] = result["provenance"]
+            vouchers += [{**one, "results": [run.key]} for one in result.get("vouched", ())]
         elif before and before["signature"] == run.signature:
-            made["results"][run.key] = before
-            made["provenance"][run.key] = old["provenance"][run.key]
-    seeds = sorted({run.seed for run in runs})
-    content = {"experiment": name, "scale": scale, "seeds": seeds, **made}
-    codes = {result["code"] for result in made["results"].values()}
-    kept = [one for one in old.get("vouched", ()) if one["code"] in codes]
+            content["results"][run.key] = before
+            content["provenance"][run.key] = old["provenance"][run.key]
+            vouchers += [{**one, "results": [run.key]} for one in _vouchers(old, run.key)]
     file = path(name, scale, folder)
-    write_json(file, content | ({"vouched": kept} if kept else {}))
+    write_json(file, _with(content, vouchers))
     return file
 
 
 def vouch(name: str, scale: str, voucher: Mapping[str, Any], folder: Path = FOLDER) -> Path:
-    """Add a voucher to a lock file: a mapping with ``code``, ``as``, and how that was shown."""
+    """Add a voucher to a lock file.
+
+    Args:
+        name: the experiment.
+        scale: its scale.
+        voucher: ``code`` gives what the results have, ``as`` gives the same, for the ``results``
+            with these keys; and how that was shown.
+        folder: of the lock files.
+    """
     content = read(name, scale, folder)
-    others = [
-        one
-        for one in content.get("vouched", ())
-        if (one["code"], one["as"]) != (voucher["code"], voucher["as"])
-    ]
     file = path(name, scale, folder)
-    write_json(file, {**content, "vouched": [*others, voucher]})
+    write_json(file, _with(content, [*content.get("vouched", ()), voucher]))
     return file
+
+
+def _with(content: Mapping[str, Any], vouchers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of a lock file with vouchers; those of equal codes are one, the newest."""
+    merged: dict[tuple[str, str], dict[str, Any]] = {}
+    for voucher in vouchers:
+        codes = voucher["code"], voucher["as"]
+        keys = {*merged.get(codes, {"results": []})["results"], *voucher["results"]}
+        merged[codes] = {**voucher, "results": sorted(keys)}
+    return {**content, "vouched": list(merged.values())} if merged else dict(content)

@@ -193,4 +193,5 @@ def _write(
         "shown": shown,
     }
     for name in sorted({one.experiment for one in group}):
-        print(lock.vouch(name, scale_name, voucher))
+        keys = [one.run.key for one in group if one.experiment == name]
+        print(lock.vouch(name, scale_name, {**voucher, "results": keys}))
