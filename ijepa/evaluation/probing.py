@@ -1,8 +1,8 @@
 """Every probe on every encoder and data set: extract once, then fit.
 
-With several processes (``python -m ijepa.probing`` under torchrun) each extracts its share of the
-batches and fits its share of the probes into the caches, where the stage then finds all of it. One
-process computes the same numbers.
+With several processes (``python -m ijepa.evaluation.probing`` under torchrun) each extracts its
+share of the batches and fits its share of the probes into the caches, where the stage then finds
+all of it. One process computes the same numbers.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The training loop, one process of it: ``python -m ijepa.train``; ``ijepa.pretrain`` starts it.
+"""The training loop, one process of it: ``python -m ijepa.training.loop``, by ``ijepa.pretrain``.
 
 The loop knows only the objective. All randomness is a function of (seed, position), so a
 checkpoint needs no generator state: objective, optimiser and progress are the whole state.
