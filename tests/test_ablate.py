@@ -279,7 +279,7 @@ def test_a_refactoring_is_vouched_for_and_a_change_is_not(clone: Clone) -> None:
     assert voucher["numerics"]["threads"] == 1
     assert "0 to do, 2 known" in clone.ablate("first", "--dry-run")[1]
 
-    clone.replace("ijepa/schedule.py", "if not step >= warmup:", "if not step > warmup:")
+    clone.replace("ijepa/schedule.py", "math.pi * progress", "3 * progress")
     status, output = clone.vouch("first")
     assert status == 1
     assert re.search(r"encoder: \w+ before, \w+ now", output), output

@@ -21,7 +21,7 @@ from scipy import stats
 from ijepa.pages import figure, index, study, study_tables, verdict
 from ijepa.pages.figures import accuracy, emergence
 from ijepa.runtime.records import plain
-from ijepa.study import experiment, lock, summary
+from ijepa.study import experiment, lock, summary, vouch
 from ijepa.study.numbers import Study
 
 LABELS = (
@@ -604,4 +604,5 @@ def test_the_committed_numbers_are_what_their_lock_files_give() -> None:
 @pytest.mark.slow
 def test_the_committed_reports_are_what_their_lock_files_give() -> None:
     reports = [(name, scale) for name, scale in lock.listing() if scale != "smoke"]
-    assert index.check(reports) == []
+    standing = {report: vouch.standing(*report) for report in reports}
+    assert index.check(reports, standing=standing) == []
