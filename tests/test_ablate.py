@@ -284,4 +284,5 @@ def test_a_refactoring_is_vouched_for_and_a_change_is_not(clone: Clone) -> None:
     assert status == 1
     assert re.search(r"encoder: \w+ before, \w+ now", output), output
     assert clone.lock("first")["vouched"] == [voucher]
-    assert "2 to do, 0 known" in clone.ablate("first", "--dry-run")[1]
+    # what showed the difference is itself a run of today's code
+    assert "1 to do, 1 known" in clone.ablate("first", "--dry-run")[1]
