@@ -46,7 +46,7 @@ ALTERING = (
     ("datasets/__init__.py", 'side="left"', 'side="right") + (depth < 8.2) * (depth > 8'),
     ("datasets/_solids.py", "FLAT = ", "FLAT = 0.99 * "),
     ("masks/multiblock.py", 'f"mask/{attempt}"', 'f"mask/{attempt + 1}"'),
-    ("masks/multiblock.py", "4 * count + 3", "4 * count + 4"),
+    ("masks/multiblock.py", "c[:, [0, 0, 1, 2]]", "c[:, [0, 0, 2, 1]]"),
     ("model/vit.py", "part.eps = 1e-6", "part.eps = 1e-4"),
     ("model/vit.py", "self.norm(x))", "x)"),
     ("model/vit.py", "std = 1 / math.sqrt(fan_in)", "std = 1.01 / math.sqrt(fan_in)"),

@@ -273,7 +273,7 @@ NOISY = """
 import os, subprocess, sys
 sys.path.insert(0, "tests")
 from test_tracking_journal import record
-from ijepa import console
+from ijepa.runtime import errors
 
 def body(run):
     print(os.environ["IJEPA_MONGO_URL"])
@@ -286,7 +286,7 @@ def body(run):
     subprocess.run(["sh", "-c", "echo the child"])
     raise ValueError("refused " + os.environ["IJEPA_MONGO_URL"].upper() + " CANARY%21")
 
-sys.exit(console.run(lambda: record(body)))
+sys.exit(errors.run(lambda: record(body)))
 """
 
 
