@@ -3,11 +3,12 @@
 import copy
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ ALTERING = (
     ("datasets/__init__.py", 'side="left"', 'side="right") + (depth < 8.2) * (depth > 8'),
     ("datasets/_solids.py", "FLAT = ", "FLAT = 0.99 * "),
     ("masks/multiblock.py", 'f"mask/{attempt}"', 'f"mask/{attempt + 1}"'),
-    ("masks/multiblock.py", "c[:, [0, 0, 1, 2]]", "c[:, [0, 0, 2, 1]]"),
+    ("masks/multiblock.py", "blocks(t, options", "blocks(0.5 * t, options"),
     ("model/vit.py", "part.eps = 1e-6", "part.eps = 1e-4"),
     ("model/vit.py", "self.norm(x))", "x)"),
     ("model/vit.py", "std = 1 / math.sqrt(fan_in)", "std = 1.01 / math.sqrt(fan_in)"),
@@ -290,10 +291,7 @@ def test_caches_are_named_by_all_that_computes(
 
 
 def small_run(package: Path, folder: Path) -> dict[str, Any]:
-    """Prepare, train and evaluate with the package in a folder: its code, and all it wrote.
-
-    Called in a process of its own, forked from this one, which has torch loaded.
-    """
+    """Prepare, train and evaluate with the package in a folder: its code, and all it wrote."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "ijepa"]:
         del sys.modules[name]
     sys.path.insert(0, str(package))
@@ -326,6 +324,26 @@ def small_run(package: Path, folder: Path) -> dict[str, Any]:
     }
 
 
+def forked(package: Path, folder: Path) -> dict[str, Any]:
+    """``small_run`` in a copy of this process, which has torch loaded; it ends without clean-up,
+    for what torch's threads wait for at an exit stayed in this one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, of threads
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            (folder / "result.json").write_text(json.dumps(small_run(package, folder)))
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return result
+
+
 @pytest.mark.slow
 def test_what_alters_a_number_makes_it_unknown_and_the_rest_can_be_vouched_for(
     tmp_path: Path,
@@ -333,8 +351,7 @@ def test_what_alters_a_number_makes_it_unknown_and_the_rest_can_be_vouched_for(
     def result(number: int, change: tuple[str, str, str]) -> dict[str, Any]:
         folder = tmp_path / str(number)
         package = changed(folder / "package", *change)
-        with multiprocessing.get_context("fork").Pool(1) as pool:
-            made: dict[str, Any] = pool.apply(small_run, (package, folder))
+        made = forked(package, folder)
         shutil.rmtree(folder)
         return made
 
