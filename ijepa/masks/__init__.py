@@ -49,6 +49,18 @@ class Masks(NamedTuple):
     targets: Tensor
     targets_valid: Tensor
 
+    def lengths(self, padding: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Tokens of each context (B,) and of each target block (B, M).
+
+        Args:
+            padding: all that are computed, a function of shapes alone; otherwise those that name
+                a patch.
+        """
+        if padding:
+            (images, blocks, block), context = self.targets.shape, self.context.shape[1]
+            return np.full(images, context), np.full((images, blocks), block)
+        return self.context_valid.sum(-1).numpy(), self.targets_valid.sum(-1).numpy()
+
     def rows(self, start: int, stop: int) -> "Masks":
         """The masks of images ``start`` to ``stop``."""
         return Masks(*(tensor[start:stop] for tensor in self))

@@ -121,8 +121,8 @@ class Objective(nn.Module):
         self.teacher.update(self.context_encoder, momentum)
         return {"ema": momentum}
 
-    def flops(self, images: Tensor, masks: Masks) -> int:
-        """Of the loss and its gradient; both networks compute all patches."""
+    def flops(self, images: Tensor, masks: Masks, padding: bool = True) -> int:
+        """Of the loss and its gradient; both networks compute all patches, so none is padding."""
         total, model = self.context_encoder.num_patches, self.model
         student = flops.trained_encoder(model, total, total)
         head = flops.trained(flops.linear(total, model.width, model.width))

@@ -228,22 +228,28 @@ class Objective(nn.Module):
         self.progress.fill_(progress)
         return {"ema": momentum}
 
-    def flops(self, *inputs: Any) -> int:
-        """Forward and backward of a batch; what ``forward`` is given."""
+    def flops(self, *inputs: Any, padding: bool = True) -> int:
+        """Forward and backward of a batch; what ``forward`` is given.
+
+        Padding is the room for hidden patches beyond those that a view has.
+        """
         images, masks = inputs[:-2], inputs[-2:]
         count, patches = len(images[0]), self.encoder.num_patches
         whole = flops.trained_encoder(self.model, patches, patches)
-        total = 2 * count * (whole + flops.trained(self._head_flops(1 + self._room(*masks))))
+        taught = flops.encoder(self.model, patches, patches) + self._head_flops(1 + patches)
+        if padding:
+            asked = 2 * count * self._room(*masks)
+        else:
+            asked = sum(int(hidden(mask, patches).sum()) for mask in masks)
+        total = 2 * count * (whole + taught) + flops.trained(self._head_flops(2 * count + asked))
         for local in images[2:]:
             patches = local.shape[-1] // self.model.patch_size
             small = flops.trained_encoder(self.model, patches**2, patches**2)
             total += count * (small + flops.trained(self._head_flops(1)))
-        patches = self.encoder.num_patches
-        taught = flops.encoder(self.model, patches, patches) + self._head_flops(1 + patches)
-        return total + 2 * count * taught
+        return total
 
     def _head_flops(self, tokens: int) -> int:
-        """The head's forward pass."""
+        """The head's forward pass on so many tokens."""
         widths = [self.model.width, *[self.options.head_hidden] * 2,
                   self.options.head_bottleneck, self.options.prototypes]  # fmt: skip
         return sum(flops.linear(tokens, *each) for each in itertools.pairwise(widths))

@@ -82,17 +82,17 @@ class Objective(nn.Module):
             tokens = nn.functional.layer_norm(tokens, tokens.shape[-1:])
         return tokens
 
-    def flops(self, images: Tensor, masks: Masks) -> int:
-        """FLOPs of this batch's loss and its gradient, from the shapes (``ijepa.model.flops``)."""
+    def flops(self, images: Tensor, masks: Masks, padding: bool = True) -> int:
+        """FLOPs of this batch's loss and its gradient (``ijepa.model.flops``)."""
         model, patches = self.context_encoder.model, self.context_encoder.num_patches
-        context, (blocks, block) = masks.context.shape[1], masks.targets.shape[1:]
+        context, blocks = masks.lengths(padding)
         if self.options.target_masking == "input":
-            teacher = blocks * flops.encoder(model, patches, block)
+            teacher = (flops.encoder(model, patches, blocks) * (blocks > 0)).sum()
         else:
-            teacher = flops.encoder(model, patches, patches)
+            teacher = len(images) * flops.encoder(model, patches, patches)
         student = flops.trained_encoder(model, patches, context)
-        predictor = flops.predictor(model, context, block, blocks, model.width)
-        return len(images) * (teacher + student + flops.trained(predictor))
+        predictor = flops.predictor(model, context, blocks, model.width)
+        return int(teacher + (student + flops.trained(predictor)).sum())
 
     def update(self, progress: float) -> dict[str, float]:
         """Move the target encoder; the momentum grows linearly (Appendix A.1)."""

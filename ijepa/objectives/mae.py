@@ -139,16 +139,17 @@ class Objective(nn.Module):
         """Nothing follows the encoder."""
         return {}
 
-    def flops(self, images: Tensor, masks: Masks) -> int:
+    def flops(self, images: Tensor, masks: Masks, padding: bool = True) -> int:
         """Of the loss and its gradient; the decoder computes all patches, as the original."""
-        (count, length), total = masks.context.shape, self.encoder.num_patches
+        (length, _), total = masks.lengths(padding), self.encoder.num_patches
         width, model = self.options.decoder_width, self.model
         decoder = (
             flops.linear(length, model.width, width)
             + self.options.decoder_depth * flops.block(width, model.mlp_ratio, total)
             + flops.linear(total, width, 3 * model.patch_size**2)
         )
-        return count * (flops.trained_encoder(model, total, length) + flops.trained(decoder))
+        encoder = flops.trained_encoder(model, total, length)
+        return int((encoder + flops.trained(decoder)).sum())
 
 
 def check(image_size: int, model: Model, options: Options) -> None:

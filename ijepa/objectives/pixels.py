@@ -58,13 +58,13 @@ class Objective(nn.Module):
             pixels = standardise(pixels)
         return vit.take(pixels, masks.targets.flatten(1)).view(*masks.targets.shape, -1)
 
-    def flops(self, images: Tensor, masks: Masks) -> int:
-        """FLOPs of this batch's loss and its gradient, from the shapes (``ijepa.model.flops``)."""
+    def flops(self, images: Tensor, masks: Masks, padding: bool = True) -> int:
+        """FLOPs of this batch's loss and its gradient (``ijepa.model.flops``)."""
         model, patches = self.encoder.model, self.encoder.num_patches
-        context, (blocks, block) = masks.context.shape[1], masks.targets.shape[1:]
+        context, blocks = masks.lengths(padding)
         encoder = flops.trained_encoder(model, patches, context)
-        predictor = flops.predictor(model, context, block, blocks, 3 * model.patch_size**2)
-        return len(images) * (encoder + flops.trained(predictor))
+        predictor = flops.predictor(model, context, blocks, 3 * model.patch_size**2)
+        return int((encoder + flops.trained(predictor)).sum())
 
     def update(self, progress: float) -> dict[str, float]:
         """Nothing follows the context encoder."""
