@@ -38,7 +38,8 @@ def test_flops_are_those_of_the_batches_that_a_run_sees(
     )
     batch = Batches(store.splits["train"], config)[0]
     counted = objective.flops(*(normalise(view) for view in batch.views), *batch.masks)
-    found = budget.flops_per_image(config)
+    found = budget.flops_per_image(config, padding=True)
+    assert found == budget.flops_per_image(config), "nothing is padded"
     assert found == pytest.approx(counted / config.train.batch_size, rel=1e-12)
     assert found == budget.flops_per_image(dataclasses.replace(config, seed=8))
     twice = dataclasses.replace(config.train, batch_size=2 * config.train.batch_size)
@@ -55,7 +56,8 @@ def test_masks_of_several_lengths_are_averaged(
     module = variants.load("objectives", "ijepa")
     costs: list[int] = []
 
-    def flops(self: object, images: torch.Tensor, masks: Any) -> int:
+    def flops(self: object, images: torch.Tensor, masks: Any, padding: bool) -> int:
+        assert not padding, "equal compute is equal useful compute"
         assert images.is_meta
         assert images.shape == (8, 3, 16, 16)
         costs.append(100 * masks.context.shape[1])
@@ -130,7 +132,7 @@ def test_a_view_that_is_not_masked_costs_and_gets_no_masks(
     config = make_config(**{"objective.name": "ibot", "objective.local_size": 8})
     module, seen = variants.load("objectives", "ibot"), set()
 
-    def flops(self: object, *inputs: Any) -> int:
+    def flops(self: object, *inputs: Any, padding: bool) -> int:
         seen.add(tuple(len(one) if isinstance(one, tuple) else one.shape[-1] for one in inputs))
         first, second = inputs[-2:]
         seen.add(first.targets.tolist() == second.targets.tolist())  # masks of their own

@@ -136,6 +136,7 @@ def test_crops_of_two_views_are_independent() -> None:
 MASKS = [{"mask.name": name} for name in variants.names("masks")]
 MASKS += [
     {"mask.name": "multiblock", "mask.geometry": "official"},
+    {"mask.name": "multiblock", "mask.geometry": "official", "mask.truncate_group": 3},
     {"mask.name": "multiblock", "mask.context_ratio": 0.15},
 ]
 

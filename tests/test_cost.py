@@ -127,6 +127,95 @@ def test_flops_are_a_sum_over_images(
     assert whole == 5 * objective.flops(*part(0, 1)) > 0
 
 
+USEFUL = [{"objective.name": name} for name in ("ijepa", "pixels", "mae", "data2vec")]
+USEFUL += [
+    {"objective.name": "ijepa", "objective.target_masking": "input"},
+    {"objective.name": "ibot", "mask.name": "blockwise", "mask.target_scale": [0.1, 0.6]},
+]
+
+
+@pytest.mark.parametrize("change", USEFUL, ids=lambda change: "-".join(map(str, change.values())))
+def test_useful_flops_are_what_the_counter_counts_of_each_image_alone(
+    change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a padded token, nor a target block beside a longer one."""
+    config = tiny(
+        **{"mask.num_targets": 3, "data.image_size": 32, "mask.min_context": 4, **change}
+    )
+    objective, given = objective_of(config, monkeypatch), batch(config, 6, torch.device("cpu"))
+    images = [view[:1].to(META) for view in given if not isinstance(view, Masks)]
+
+    def alone(*masks: Masks) -> int:
+        return counted(objective, [*images, *(mask.to(META) for mask in masks)])
+
+    total = 0
+    for image in range(6):
+        of_views = [own(mask, image) for mask in given if isinstance(mask, Masks)]
+        if len(of_views) > 1:  # views cost each for itself: both with one mask cost it twice
+            twice = [alone(*([blocks[0]] * len(of_views))) for blocks in of_views]
+            total += sum(twice) // len(of_views)
+            continue
+        first, *others = of_views[0]
+        total += alone(first)
+        for one in others:  # a second block costs what two equal ones cost more than one
+            pair = one._replace(targets=one.targets.repeat(1, 2, 1),
+                                targets_valid=one.targets_valid.repeat(1, 2, 1))  # fmt: skip
+            total += alone(pair) - alone(one)
+    useful = objective.flops(*given, padding=False)
+    assert type(useful) is int
+    assert useful == total
+    if config.objective.name == "data2vec":
+        assert useful == objective.flops(*given), "it computes whole images"
+    else:
+        assert useful < objective.flops(*given)
+
+
+def own(masks: Masks, image: int) -> list[Masks]:
+    """An image's masks without padding, once for each of its target blocks."""
+    context = masks.context[image, masks.context_valid[image]]
+    blocks = [
+        index[valid]
+        for index, valid in zip(masks.targets[image], masks.targets_valid[image], strict=True)
+    ]
+    return [
+        Masks(*(part[None] for part in (context, context > -1)),
+              *(part[None, None] for part in (block, block > -1)))
+        for block in blocks
+    ]  # fmt: skip
+
+
+@EVERY
+def test_useful_flops_are_a_sum_over_images_and_never_more_than_the_computed(
+    change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(**change)
+    objective, given = objective_of(config, monkeypatch), batch(config, 5, torch.device("cpu"))
+
+    def part(start: int, stop: int) -> int:
+        rows = [x.rows(start, stop) if isinstance(x, Masks) else x[start:stop] for x in given]
+        useful: int = objective.flops(*rows, padding=False)
+        assert 0 < useful <= objective.flops(*rows)
+        return useful
+
+    assert part(0, 5) == part(0, 2) + part(2, 5) == sum(part(i, i + 1) for i in range(5))
+
+
+@pytest.mark.parametrize("name", variants.names("objectives"))
+def test_where_nothing_is_padded_all_flops_are_useful(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = {"objective.name": name, "mask.name": "random", "mask.target_scale": 0.5}
+    config = tiny(**change)
+    objective, given = objective_of(config, monkeypatch), batch(config, 5, torch.device("cpu"))
+    assert objective.flops(*given, padding=False) == objective.flops(*given)
+
+
+def test_a_target_block_without_a_patch_needs_no_predictor() -> None:
+    model, context = tiny().model, np.array([5])
+    some, none = (flops.predictor(model, context, np.array([t]), 7) for t in ([3, 4], [3, 4, 0]))
+    assert some == none > 0
+
+
 def test_a_block_counted_by_hand() -> None:
     """Width 2, an MLP twice as wide, three tokens: multiply-adds one product at a time."""
     tokens, width, hidden = 3, 2, 4

@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from ijepa.training import health
+from ijepa.training import health, progress
 
 
 def test_rankme_of_known_spectra() -> None:
@@ -22,6 +23,32 @@ def test_feature_std_is_over_images_of_the_mean_over_patches() -> None:
     meters = health.health(lambda _: tokens, torch.zeros(4, 3, 8, 8, dtype=torch.uint8))  # type: ignore[arg-type]
     assert meters["feature_std"] == pytest.approx((5 / 3) ** 0.5)
     assert meters["rankme"] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("seen", "images", "readings"),
+    [
+        (960, 32, 2),  # scale smoke: the least that says anything
+        (3_200, 32, 2), (4_992, 49, 2), (20_000, 200, 2), (25_600, 256, 2),
+        (140_000, 256, 10),
+        (10**7, 256, 101),  # a reading in every row
+    ],
+)  # fmt: skip
+def test_health_is_read_at_both_ends_and_as_often_as_two_percent_of_the_images_pay_for(
+    seen: int, images: int, readings: int
+) -> None:
+    steps = max(1, seen // 32)
+    rows = progress.row_steps(min(steps, 10_000))
+    count, read = health.plan(rows, seen)
+    assert (count, len(read)) == (images, readings)
+    assert seen < 3_200 or count * len(read) <= 0.02 * seen
+    assert {rows[0], rows[-1]} <= read <= set(rows)
+    gaps = np.diff([rows.index(step) for step in sorted(read)])
+    assert gaps.max() - gaps.min() <= 1, "evenly"
+
+
+def test_a_run_of_one_step_has_one_row_and_one_reading() -> None:
+    assert health.plan(progress.row_steps(1), 8) == (32, {1})
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,10 @@ def test_context_ratio_is_exact_at_the_largest_that_check_admits() -> None:
             "mask.context_ratio: 0.05 is 1 patches of a 4 x 4 grid; from 2 (min_context) to ",
         ),
         (
+            {"truncate_group": 128},
+            "mask.truncate_group: 128 with geometry paper, which cuts no context",
+        ),
+        (
             {"context_ratio": 0.25, "geometry": "official"},
             "mask.context_ratio: 0.25 with geometry official, which cuts every context to the",
         ),

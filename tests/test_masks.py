@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
+from conftest import ROOT, params, tiny
 
-from ijepa import variants
+from ijepa import config as configs
+from ijepa import presets, variants
 from ijepa.config import Config, grid
 from ijepa.masks import Keys, Masks, multiblock, subset
 
@@ -19,6 +20,7 @@ PAPER = multiblock.Options(
     context_scale=(0.85, 1.0),
     min_context=10,
     context_ratio=None,
+    truncate_group=None,
 )
 OFFICIAL = dataclasses.replace(PAPER, geometry="official")
 
@@ -144,6 +146,42 @@ def test_official_geometry_has_the_released_samplers_warts() -> None:
     assert ratio == pytest.approx(0.257, abs=0.01)  # paper-facts 1.4: .257 at 128 images
     upper = [(masks.context // 14 < 7).float().mean().item() for masks in batches]
     assert np.mean(upper) > 0.6, "cutting in raster order loses the lower rows"
+
+
+def test_contexts_are_cut_to_the_shortest_of_their_group() -> None:
+    """Consecutive images of the global batch, the last group what is left; no target moves."""
+    together = multiblock.sample(keys(50), (14, 14), OFFICIAL)
+    whole = dataclasses.replace(OFFICIAL, truncate_group=1)  # nothing is cut: its own shortest
+    uncut = multiblock.sample(keys(50), (14, 14), whole)
+    assert torch.equal(uncut.targets, together.targets)
+    lengths = uncut.context_valid.sum(1)
+    assert len(set(lengths.tolist())) > 5
+    for group in (2, 16, 50, 1000):
+        options = dataclasses.replace(OFFICIAL, truncate_group=group)
+        cut = multiblock.sample(keys(50), (14, 14), options)
+        assert torch.equal(cut.targets, uncut.targets)
+        for start in range(0, 50, group):
+            rows = slice(start, start + group)
+            shortest = int(lengths[rows].min())
+            assert (cut.context_valid[rows].sum(1) == shortest).all()
+            assert torch.equal(cut.context[rows, :shortest], uncut.context[rows, :shortest])
+    assert all(torch.equal(a, b) for a, b in zip(cut, together, strict=True)), "null: all of them"
+
+
+def test_the_official_preset_has_the_published_context() -> None:
+    """.266 of 256 patches (issue 35's log of the released code: .269 in groups of 112)."""
+    _, preset = presets.load("vit_h14_official", ROOT / "experiments/presets")
+    config = configs.parse(params(**preset, **{"evaluate.last_layers": 1}), "params.yaml")
+    options, size = config.mask.options, config.train.batch_size
+    assert (grid(config), size, options.truncate_group) == ((16, 16), 2048, 128)
+
+    def share(options: multiblock.Options, steps: int) -> float:
+        drawn = (multiblock.sample(keys(size, step=k), (16, 16), options) for k in range(steps))
+        return float(np.mean([masks.context_valid.sum().item() / size / 256 for masks in drawn]))
+
+    assert share(options, 40) == pytest.approx(0.266, abs=0.005)
+    whole = dataclasses.replace(options, truncate_group=None)
+    assert 1 - share(whole, 40) / share(options, 40) == pytest.approx(0.17, abs=0.03)
 
 
 def test_paper_geometry_cuts_nothing() -> None:

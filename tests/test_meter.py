@@ -148,6 +148,7 @@ class Counter(Rapl):
 
 def test_time_counts_every_device_and_goes_on_after_a_resume(clock: list[float]) -> None:
     first = Meter(CPU, 2, None, Counter(3.0))
+    first.start()
     clock[0] += 5
     first.tick()
     assert first.spent.device_seconds == 0, "not yet"
@@ -161,16 +162,43 @@ def test_time_counts_every_device_and_goes_on_after_a_resume(clock: list[float])
     assert saved.peak_memory_gib > 0
     clock[0] += 1000  # nobody runs
     again = Meter(CPU, 1, saved, Counter(4.0))
+    again.start()
     clock[0] += 10
     last = again.read()
     assert (last.device_seconds, last.energy_joules, last.devices) == (34, 10, 1)
+    assert (last.earlier_seconds, last.wall_seconds, again.training) == (12, 22, 10)
     larger = Spent(0, None, None, 1e6, 1, "")
     assert Meter(CPU, 1, larger, None).read().peak_memory_gib == 1e6
 
 
+def test_what_is_not_training_is_on_the_wall_clock_alone(clock: list[float]) -> None:
+    """The wait for the first batch, and what is done in a pause."""
+    counter = Counter(5.0)
+    taken = Meter(CPU, 2, None, counter)
+    clock[0] += 100
+    taken.start()
+    assert (taken.spent.device_seconds, taken.spent.energy_joules) == (0, 0)
+    clock[0] += 3
+    taken.start()  # at every step
+    with taken.paused():
+        assert (taken.training, taken.spent.energy_joules) == (3, 5)
+        clock[0] += 1000
+        taken.tick()
+    clock[0] += 4
+    with taken.paused():
+        clock[0] += 1000
+    clock[0] += 1
+    last = taken.read()
+    assert (taken.training, last.device_seconds, last.wall_seconds) == (8, 16, 2108)
+    assert last.energy_joules == 15
+
+
 def test_energy_that_a_part_of_the_run_did_not_report_is_unknown(clock: list[float]) -> None:
     assert Meter(CPU, 1, None, None).read().energy_joules is None
-    known = Meter(CPU, 1, None, Counter(3.0)).read()
+    begun = Meter(CPU, 1, None, Counter(3.0))
+    begun.start()
+    known = begun.read()
+    assert (known.energy_joules, known.energy_source) == (3, "rapl")
     unknown = Meter(CPU, 1, known, None).read()
     assert (unknown.energy_joules, unknown.energy_source) == (None, None)
     assert Meter(CPU, 1, unknown, Counter(3.0)).read().energy_joules is None
@@ -208,7 +236,8 @@ class Killed(BaseException):
 def test_a_resumed_run_has_the_flops_of_the_whole_and_all_its_seconds(
     run: Callable[..., Any], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four steps of eight images; each takes a second by the test's clock."""
+    """Four steps of eight images, each of a second by the test's clock; the first batch takes 50,
+    a health reading 10 and a checkpoint 100, which are on the wall clock alone."""
     config, now, real = tiny(**SHORT), [0.0], checkpoint.save
     monkeypatch.setattr(meter, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     objective, batches = (
@@ -217,25 +246,43 @@ def test_a_resumed_run_has_the_flops_of_the_whole_and_all_its_seconds(
     )
     given = [batches[position] for position in range(0, 32, 8)]
     expected = sum(objective.flops(*batch.views, *batch.masks) for batch in given)
-    each = {objective.flops(*batch.views, *batch.masks) for batch in given}
-    assert len(each) > 1, "batches differ, for their masks do"
+    costs = {objective.flops(*batch.views, *batch.masks) for batch in given}
+    assert len(costs) > 1, "batches differ, for their masks do"
+    useful = sum(objective.flops(*b.views, *b.masks, padding=False) for b in given)
 
     def forward_backward(*args: Any) -> Any:
         now[0] += 1
         return compute(*args)
 
     def save(path: Path, step: int, state: dict[str, Any]) -> None:
+        now[0] += 100
         real(path, step, state)
         if step == kill:
             raise Killed
 
-    compute, kill = loop.forward_backward, 0
+    def health(*args: Any) -> Any:
+        now[0] += 10
+        return read(*args)
+
+    def loader(*args: Any) -> Any:
+        now[0] += 50
+        yield from load(*args)
+
+    def cost(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        taken: dict[str, Any] = [row for row in rows if "cost" in row][-1]["cost"]
+        return taken
+
+    compute, read, load, kill = loop.forward_backward, loop.health, loop.loader, 0
     monkeypatch.setattr(loop, "forward_backward", forward_backward)
+    monkeypatch.setattr(loop, "health", health)
+    monkeypatch.setattr(loop, "loader", loader)
     monkeypatch.setattr(checkpoint, "save", save)
     straight, rows = run("straight")
     assert (straight["flops"], straight["images"]) == (expected, 32)
     assert straight["flops_per_image"] == expected / 32
-    assert [row for row in rows if "cost" in row][-1]["cost"]["device_seconds"] == 4
+    assert straight["flops_useful"] == useful == 32 * straight["flops_useful_per_image"] < expected
+    assert cost(rows)["device_seconds"] == 4
+    assert (cost(rows)["wall_seconds"], cost(rows)["earlier_seconds"]) == (50 + 4 + 20 + 400, 0)
     for step in (1, 3):
         kill = step
         with pytest.raises(Killed):
@@ -244,32 +291,49 @@ def test_a_resumed_run_has_the_flops_of_the_whole_and_all_its_seconds(
     kill = 0
     resumed, rows = run("killed")
     assert resumed == straight
-    assert [row for row in rows if "cost" in row][-1]["cost"]["device_seconds"] == 4
+    assert cost(rows)["device_seconds"] == 4
+    before = (50 + 1 + 10) + (50 + 1 + 100 + 1)  # each up to the checkpoint it was killed after
+    assert cost(rows)["earlier_seconds"] == before
+    assert cost(rows)["wall_seconds"] == before + 50 + 1 + 10 + 100
     _, rows = run("killed")
     assert [row["cost"]["device_seconds"] for row in rows if "cost" in row] == [4], "finished"
+
+
+def test_speed_is_of_training_and_the_end_is_on_the_wall_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    clock = progress.Clock(1000, 5000, CPU)
+    now[0] = 80
+    reading = clock.reading(2000, 50.0)
+    assert (reading["images_per_second"], reading["eta"]) == (20, 3000 / 1000 * 80)
 
 
 def test_no_result_has_a_clock_in_it(run: Callable[..., Any], tmp_path: Path) -> None:
     found, rows = run("home")
     assert set(found) == {
         "step", "images", "loss", "feature_std", "rankme", "context_ratio", "health", "collapsed",
-        "parameters", "flops", "flops_per_image",
+        "health_images", "parameters", "flops", "flops_per_image", "flops_useful",
+        "flops_useful_per_image",
     }  # fmt: skip
     with (tmp_path / "out" / "history.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
     assert set(last) == {
-        "step", "images", "flops", "loss", "context_ratio", "lr", "weight_decay", "ema",
-        "feature_std", "rankme",
+        "step", "images", "flops", "flops_useful", "loss", "context_ratio", "lr", "weight_decay",
+        "ema", "feature_std", "rankme",
     }  # fmt: skip
     assert int(last["flops"]) == found["flops"]
     cost = [row["cost"] for row in rows if "cost" in row]
     assert set(cost[-1]) == {
         "device_seconds", "energy_joules", "energy_source", "peak_memory_gib", "devices", "device",
+        "wall_seconds", "earlier_seconds",
     }  # fmt: skip
 
 
 COST = {"device_seconds": 90.0, "energy_joules": 5400.0, "energy_source": "rapl",
-        "peak_memory_gib": 0.5, "devices": 1, "device": "a processor, 2 threads"}  # fmt: skip
+        "peak_memory_gib": 0.5, "devices": 1, "device": "a processor, 2 threads",
+        "wall_seconds": 1150.0, "earlier_seconds": 1000.0}  # fmt: skip
 
 
 def test_the_stage_records_it_and_the_journal_shows_it(
@@ -291,9 +355,12 @@ def test_the_stage_records_it_and_the_journal_shows_it(
     journal.record("pretrain", tiny(), body)
     (record,) = runs.listing()
     assert record.cost == COST
+    assert record.seconds
+    assert record.whole_seconds == record.seconds + 1000
     shown = runs.show(record.id)
     assert "cost       device_seconds 90.0\n" in shown
     assert "train.loss: 1 points" in shown
     journal.record("pretrain", tiny(), lambda recorded: None)
     assert runs.listing()[0].cost is None
+    assert runs.listing()[0].whole_seconds == runs.listing()[0].seconds
     assert "cost" not in runs.show(runs.listing()[0].id).split("\n\n")[0]

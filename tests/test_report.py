@@ -324,7 +324,11 @@ def test_the_headline_claims_what_the_intervals_decide(planted: Results) -> None
 def test_health_is_the_loops_verdict(
     collapsed: bool | None, health: str, words: str, planted: Results
 ) -> None:
-    end = Training(1, None, None, collapsed, health, 0.5, None)
+    end = dataclasses.replace(
+        planted.training or Training(*[None] * 5, "", None, None),
+        collapsed=collapsed,
+        health=health,
+    )
     tree = dataclasses.replace(planted, training=end, history={"loss": (1.0, None)})
     assert words in said(tree)["health"]
     assert "not a number in 1 of" in said(tree)["health"]
@@ -339,7 +343,7 @@ def test_the_table_of_costs_has_what_is_known(planted: Results) -> None:
         return {row.cells[0].shown: row.cells[1].shown for row in table.rows}
 
     counted = {"operations per image": "5\u00a0GFLOP", "operations in all": "1.16\u00a0TFLOP",
-               "images seen": "232"}  # fmt: skip
+               "of these useful": "928\u00a0GFLOP", "images seen": "232"}  # fmt: skip
     assert rows(None) == counted
     assert rows(spent) == counted | {
         "device time": "1 min 30 s", "energy": "5.4\u00a0kJ", "peak memory": "0.5 GiB"

@@ -254,11 +254,16 @@ def test_the_cost_of_training_is_of_the_run_that_made_these_bytes(inside: Path) 
     """Its clock is in the journal alone; what is counted is in the results."""
     outs = [Path(path) for path in provenance.OUTS["pretrain"]]
     cost = {"device_seconds": 90.0, "energy_joules": None, "energy_source": None,
-            "peak_memory_gib": 0.5, "devices": 2, "device": "a | processor"}  # fmt: skip
+            "peak_memory_gib": 0.5, "devices": 2, "device": "a | processor",
+            "wall_seconds": 1100.0, "earlier_seconds": 1000.0}  # fmt: skip
     assert provenance.gather(None).cost is None
     journal.record("pretrain", configs.load(), lambda run: run.info(cost=cost), outs=outs)
     spent = provenance.gather(None).cost
     assert spent
     assert dataclasses.asdict(spent) == cost
+    (maker,) = [one.run for one in provenance.gather(None).stages if one.name == "pretrain"]
+    assert maker
+    assert maker.seconds
+    assert 1000 < maker.seconds < 1060, "with the processes before the one that finished"
     outs[1].write_text(outs[1].read_text() + " ")
     assert provenance.gather(None).cost is None

@@ -80,7 +80,7 @@ def test_nothing_can_be_left_out_of_a_checkpoint(
 ) -> None:
     """The negative control of the test above."""
     change = {"train.epochs": 2, "objective.ema": [0.5, 1.0]}
-    monkeypatch.setattr(loop, "row_interval", lambda steps: 5)  # a window is open at step 7
+    monkeypatch.setattr(loop, "row_steps", lambda steps: [1, 5, 10, 15, 16])  # step 7: open window
     straight = run("straight", **change)
     with monkeypatch.context() as patch:
         kill_after(patch, 7)
@@ -245,7 +245,8 @@ def flat(gradients: Any) -> torch.Tensor:
 
 def history() -> list[dict[str, float]]:
     names, *rows = [line.split(",") for line in Path("out/history.csv").read_text().splitlines()]
-    return [dict(zip(names, map(float, row), strict=True)) for row in rows]
+    cells = (zip(names, row, strict=True) for row in rows)
+    return [{name: float(cell) for name, cell in row if cell} for row in cells]
 
 
 def test_a_row_is_the_mean_of_its_steps(
@@ -254,7 +255,7 @@ def test_a_row_is_the_mean_of_its_steps(
     monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "1000")
     run("each", **{"train.epochs": 1.5})
     steps = history()
-    monkeypatch.setattr(loop, "row_interval", lambda steps: 5)
+    monkeypatch.setattr(loop, "row_steps", lambda steps: [1, 5, 10, 12])
     run("five", **{"train.epochs": 1.5})
     first, *rows = history()
     assert [row["step"] for row in (first, *rows)] == [1, 5, 10, 12]
@@ -262,7 +263,7 @@ def test_a_row_is_the_mean_of_its_steps(
     for row, window in zip(rows, (steps[1:5], steps[5:10], steps[10:]), strict=True):
         for name in ("loss", "context_ratio"):
             assert row[name] == pytest.approx(sum(step[name] for step in window) / len(window))
-        for name in ("lr", "ema", "rankme", "feature_std"):
+        for name in ("lr", "ema"):
             assert row[name] == window[-1][name], "of the row's own step"
 
 
@@ -273,7 +274,9 @@ def test_health_and_the_encoder_written_are_of_the_network_that_is_evaluated(
     monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "1000")
     run(**{"objective.ema": [1, 1], "train.epochs": 1})
     rows = history()
-    assert len({(row["feature_std"], row["rankme"]) for row in rows}) == 1
+    read = [row for row in rows if "rankme" in row]
+    assert [row["step"] for row in read] == [1, 8], "the two ends of eight rows"
+    assert len({(row["feature_std"], row["rankme"]) for row in read}) == 1
     start = vit.create(16, tiny().model, 0).state_dict()
     target, context = (
         vit.load(Path(f"out/{name}.safetensors")).state_dict()
@@ -282,7 +285,12 @@ def test_health_and_the_encoder_written_are_of_the_network_that_is_evaluated(
     assert all(torch.equal(target[name], weight) for name, weight in start.items())
     assert not torch.equal(context["norm.weight"], start["norm.weight"])
     metrics = json.loads(Path("out/pretrain.json").read_text())
-    assert metrics["flops"] == rows[-1]["flops"] == metrics["flops_per_image"] * 64
+    for name in ("flops", "flops_useful"):
+        assert metrics[name] == rows[-1][name] == metrics[f"{name}_per_image"] * 64
+    assert {name: metrics[name] for name in ("feature_std", "rankme")} == {
+        name: rows[-1][name] for name in ("feature_std", "rankme")
+    }
+    assert metrics["health_images"] == 32
 
 
 class Alone(nn.Module):
@@ -313,20 +321,22 @@ def test_a_run_of_two_processes_logs_the_whole_batch(
     (mask,) = share.masks
     assert first["context_ratio"] == pytest.approx(mask.context_valid.sum().item() / (4 * 16))
     assert first["flops"] == 2 * objective.flops(*given)
+    assert first["flops_useful"] == 2 * objective.flops(*given, padding=False) < first["flops"]
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_a_logged_loss_is_the_global_batchs_on_any_number_of_processes(
     world: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The mean of the ranks' mean losses, the sum of their patches, a stop if any wants one."""
+    """The mean of the ranks' mean losses, the sums of their patches and of their FLOPs, and a stop
+    if any wants one."""
     losses = torch.tensor([1.0, 2.0, 4.0, 9.0]).view(world, -1)  # of four equal shares
     sent: list[torch.Tensor] = []
     votes = [loop.StopVote(world) for _ in range(world)]
 
-    def agree() -> list[tuple[float, float, bool]]:
+    def agree() -> list[tuple[float, float, int, bool]]:
         return [
-            vote.agree(share.mean().item(), 10.0 * len(share), CPU)
+            vote.agree(share.mean().item(), 10.0 * len(share), (2**51 + 1) * len(share), CPU)
             for vote, share in zip(votes, losses, strict=True)
         ]
 
@@ -334,16 +344,16 @@ def test_a_logged_loss_is_the_global_batchs_on_any_number_of_processes(
     agree()
     assert len(sent) == (world if world > 1 else 0)
     monkeypatch.setattr(loop.dist, "all_reduce", lambda mine: mine.copy_(sum(sent)))
-    assert agree() == [(4.0, 40.0, False)] * world
+    assert agree() == [(4.0, 40.0, 2**53 + 4, False)] * world
 
 
 @pytest.mark.parametrize("who", [0, 1])
 def test_a_signal_to_one_rank_stops_all(who: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = torch.tensor([0.5, 10.0, float(who == 1)], dtype=torch.float64)
+    other = torch.tensor([0.5, 10.0, 7.0, float(who == 1)], dtype=torch.float64)
     monkeypatch.setattr(loop.dist, "all_reduce", lambda mine: mine.add_(other))
     vote = loop.StopVote(2)
     vote.request.pending = who == 0
-    assert vote.agree(1.0, 10.0, CPU) == (1.0, 20.0, True)
+    assert vote.agree(1.0, 10.0, 5, CPU) == (1.0, 20.0, 12, True)
 
 
 def test_biases_and_norms_do_not_decay() -> None:

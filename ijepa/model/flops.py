@@ -16,8 +16,8 @@ useful compute.
 Forward functions count one sequence of an integer length, or as many as an array has lengths.
 Backward of a product costs twice its forward: once for the gradient of the weights (or of the
 second factor), once for that of the input. So what is trained costs ``trained(forward)`` in all,
-three times its forward pass, but a layer that reads data, as the patch embedding, needs no gradient
-of its input. A teacher has no backward pass.
+three times its forward pass, but a layer that reads data, as the patch embedding, needs no
+gradient of its input. A teacher has no backward pass.
 """
 
 from typing import TypeVar

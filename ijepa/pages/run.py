@@ -192,12 +192,15 @@ def cost(results: Results) -> Table:
         how = "forward and backward of the loss: its matrix products, from their shapes"
         rows.append(["operations per image", scaled(counted.flops_per_image, "FLOP"), how])
         rows.append(["operations in all", scaled(counted.flops, "FLOP"), "summed over steps"])
+    if counted and counted.flops_useful:
+        useful = scaled(counted.flops_useful, "FLOP")
+        rows.append(["of these useful", useful, "without the padding of masks"])
     if counted and counted.images:
         how = "images of the training stream, whatever their views"
         rows.append(["images seen", f"{counted.images:,}", how])
     if measured:
         where = f"{measured.devices} × {measured.device}"
-        how = f"wall time of the training loop times devices ({where})"
+        how = f"without start, health readings and checkpoints; times devices ({where})"
         rows.append(["device time", duration(measured.device_seconds), how])
         joules = measured.energy_joules
         energy = "not reported" if joules is None else scaled(joules, "J")

@@ -86,9 +86,10 @@ def _newest(stage: str, outs: Mapping[str, str]) -> runs.Record | None:
 def _maker(record: runs.Record) -> Maker:
     cores = (runs.read(record.folder / "info.json") or {}).get("cores")
     machine = [f"{cores} cores" if cores else "", record.cpu, record.gpu]
-    same = ("id", "status", "seconds", "commit", "dirty", "experiment", "signature")
+    same = ("id", "status", "commit", "dirty", "experiment", "signature")
     return Maker(
         **{name: getattr(record, name) for name in same},
+        seconds=record.whole_seconds,
         start=f"{record.start[:16].replace('T', ' ')} UTC",
         machine=", ".join(part for part in machine if part),
     )

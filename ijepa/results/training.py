@@ -15,6 +15,8 @@ class Training:
     images: int | None  # seen in training
     flops: int | None  # floating-point operations of the training, forward and backward
     flops_per_image: float | None
+    flops_useful: int | None  # those that are not for padding
+    flops_useful_per_image: float | None
     collapsed: bool | None  # whether the features did, at the end
     health: str  # the loop's own verdict (``ijepa.training.health.verdict``)
     feature_std: float | None  # standard deviation of the features over images, at the end
@@ -29,6 +31,7 @@ def summary(pretrain: dict[str, Any]) -> Training:
     """The content of ``out/pretrain.json``, typed."""
     return Training(
         pretrain.get("images"), pretrain.get("flops"), real(pretrain.get("flops_per_image")),
+        pretrain.get("flops_useful"), real(pretrain.get("flops_useful_per_image")),
         pretrain.get("collapsed"), str(pretrain.get("health", "")),
         real(pretrain.get("feature_std")), real(pretrain.get("rankme")),
     )  # fmt: skip

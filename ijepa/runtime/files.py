@@ -49,7 +49,7 @@ def write_json(path: Path, tree: Any) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows that share their keys, whole or not at all."""
+    """Write rows, whole or not at all; a key of the first that another lacks is an empty cell."""
     with replacing(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -2,6 +2,7 @@
 
 FLOPs are analytic (``ijepa.model.flops``) and a function of the config alone, so the epochs are
 known before anything runs and are part of a run's identity, as if somebody had written them down.
+They are those without padding: what a method needs, not what our batches waste.
 """
 
 from typing import Any
@@ -41,10 +42,11 @@ def _rounded(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def flops_per_image(config: Config) -> float:
-    """FLOPs of the loss of an image and its gradient, the mean over batches of the run's size.
+def flops_per_image(config: Config, padding: bool = False) -> float:
+    """FLOPs of the loss of an image and its gradient, padding included or not.
 
-    Of seed 0: all seeds of a run get one number, and so the same length.
+    The mean over batches of the run's size, of seed 0: all seeds of a run get one number, and so
+    the same length.
     """
     views, size = batches.views(config), config.train.batch_size
     sample = variants.load("masks", config.mask.name).sample
@@ -59,5 +61,5 @@ def flops_per_image(config: Config) -> float:
         samples = np.arange(step * size, (step + 1) * size)
         keys = [Keys(seed, step, np.zeros(size, np.int64), samples) for seed in seen]
         masks = [sample(key, grid(config), config.mask.options) for key in keys]
-        total += objective.flops(*images, *masks)
+        total += objective.flops(*images, *masks, padding=padding)
     return total / (count * size)

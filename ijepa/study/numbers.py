@@ -32,6 +32,8 @@ class Cost:
 
     flops: float | None  # counted, a result: equal runs have equal numbers
     flops_per_image: float | None
+    flops_useful: float | None  # those that are not for padding
+    flops_useful_per_image: float | None
     device_seconds: float | None  # this and what follows: measured, of this very run
     energy_joules: float | None
     peak_memory_gib: float | None

@@ -67,7 +67,7 @@ def gather(
     result["provenance"] |= {
         "commit": own,
         "runs": {stage: record.id for stage, record in records.items() if record},
-        "seconds": {stage: record.seconds for stage, record in records.items() if record},
+        "seconds": {stage: record.whole_seconds for stage, record in records.items() if record},
     }
     return result
 

@@ -9,7 +9,8 @@ from ijepa.study.numbers import BASELINES, Cost, Row, Run
 from ijepa.study.plan import STAGES
 
 COUNTED, MEASURED = (
-    ("flops", "flops_per_image"), ("device_seconds", "energy_joules", "peak_memory_gib")
+    ("flops", "flops_per_image", "flops_useful", "flops_useful_per_image"),
+    ("device_seconds", "energy_joules", "peak_memory_gib"),
 )  # fmt: skip
 
 

@@ -37,11 +37,17 @@ class Record:
     cpu: str
     gpu: str  # names of the GPUs, or ""
     numerics: Mapping[str, Any] | None  # environment.arithmetic and processes; None: not recorded
-    cost: Mapping[str, Any] | None  # of training: ijepa.meter.Spent; None: not recorded
+    cost: Mapping[str, Any] | None  # of training: ijepa.training.meter.Spent; None: not recorded
     versions: Mapping[str, str]
     outs: tuple[Mapping[str, str], ...]  # path, md5 and sha256 of each
     artifacts: tuple[str, ...]
     folder: Path
+
+    @property
+    def whole_seconds(self) -> float | None:
+        """Of the stage; of a training that was resumed, with its processes before this one."""
+        earlier = (self.cost or {}).get("earlier_seconds", 0.0)
+        return None if self.seconds is None else self.seconds + earlier
 
 
 def read(name: Path) -> Any:

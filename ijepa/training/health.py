@@ -1,12 +1,49 @@
-"""Is it learning? Meters of a representation's health, which the loss does not show."""
+"""Is it learning? Meters of a representation's health, which the loss does not show.
+
+A reading encodes a fixed set of images, so it is taken at a few rows of the history: at the first
+and the last, which the verdict compares, and at as many between them as ``_SHARE`` pays for.
+"""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ijepa import seeds
+from ijepa.config import Config
 from ijepa.model.vit import Encoder
-from ijepa.views import normalise
+from ijepa.store.read import Images
+from ijepa.views import centre, normalise
+
+# So many of the images that a run trains on are read in all. A forward pass on a whole image is
+# less work than the loss of one and its gradient: a third to a half (benchmarks/README.md).
+_SHARE = 0.02
+_MOST, _LEAST = 256, 32  # images of a reading; the least also where they are a larger share
+
+
+def plan(rows: Sequence[int], seen: int) -> tuple[int, frozenset[int]]:
+    """How often health is read, and on how many images: the same ones, as RankMe grows with them.
+
+    Args:
+        rows: steps that have a row of the history, ascending.
+        seen: images that the run trains on.
+
+    Returns:
+        Images of a reading, and the steps that have one: the first row's and the last's, and
+        others evenly between them.
+    """
+    affordable = int(_SHARE * seen)
+    images = min(max(affordable // 2, _LEAST), _MOST)
+    readings = min(max(affordable // images, 2), len(rows))
+    last = len(rows) - 1
+    return images, frozenset(rows[last * i // max(readings - 1, 1)] for i in range(readings))
+
+
+def fixed_images(images: Images, config: Config, count: int) -> Tensor:
+    """The training images that are read, (count, 3, H, W) uint8; all, where there are fewer."""
+    chosen = seeds.generator(config.seed, "health").permutation(len(images))[:count]
+    return torch.stack([centre(images[int(i)], config.data.image_size) for i in sorted(chosen)])
 
 
 @torch.no_grad()
@@ -37,9 +74,10 @@ def rankme(features: Tensor) -> float:
     return torch.exp(-(share * share.log()).sum()).item()
 
 
-def verdict(first: dict[str, float], last: dict[str, float], width: int) -> str:
+def verdict(first: dict[str, float], last: dict[str, float], most: int) -> str:
     """A run's health in words, from its first and last meters.
 
+    ``most`` is what the effective rank can be: the width, or the images of a reading if fewer.
     The thresholds are for alarms, not for ranking runs: full collapse has a standard deviation
     near zero, partial collapse an effective rank far below where training started (laptop-recipe
     2.2).
@@ -47,7 +85,7 @@ def verdict(first: dict[str, float], last: dict[str, float], width: int) -> str:
     rank, start = last["rankme"], first["rankme"]
     if last["feature_std"] < 0.01 or rank < 2:
         std = last["feature_std"]
-        return f"collapsed: feature std {std:.3f}, effective rank {rank:.1f} of {width}"
+        return f"collapsed: feature std {std:.3f}, effective rank {rank:.1f} of {most}"
     if rank < start / 2:
-        return f"partly collapsed: effective rank fell from {start:.1f} to {rank:.1f} of {width}"
-    return f"healthy: feature std {last['feature_std']:.2f}, effective rank {rank:.1f} of {width}"
+        return f"partly collapsed: effective rank fell from {start:.1f} to {rank:.1f} of {most}"
+    return f"healthy: feature std {last['feature_std']:.2f}, effective rank {rank:.1f} of {most}"

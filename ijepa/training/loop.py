@@ -25,26 +25,15 @@ from ijepa import config as configs
 from ijepa import schedule, seeds, variants
 from ijepa.config import Config
 from ijepa.model import vit
-from ijepa.runtime import environment, errors, files, launch
-from ijepa.store.read import Images, Store, open_store
+from ijepa.runtime import environment, errors, launch
+from ijepa.store.read import Store, open_store
 from ijepa.training import checkpoint
 from ijepa.training.batches import Batch, Batches, loader
-from ijepa.training.health import health, verdict
+from ijepa.training.health import fixed_images, health, plan
 from ijepa.training.meter import Meter, Spent, energy
-from ijepa.training.progress import Clock, Window, emit, line, row_interval
-from ijepa.views import centre, normalise
-
-OUT = Path("out")
-_HEALTH_IMAGES = 256
-
-
-@dataclasses.dataclass
-class Progress:
-    """Where a run is: optimiser steps done, images of the stream consumed, FLOPs they cost."""
-
-    step: int = 0
-    images: int = 0
-    flops: int = 0  # forward and backward of the loss (``ijepa.model.flops``), all ranks
+from ijepa.training.outputs import write_outputs
+from ijepa.training.progress import Clock, Progress, Window, emit, line, row_steps
+from ijepa.views import normalise
 
 
 def train(
@@ -59,7 +48,9 @@ def train(
     objective = create_objective(config, device)
     optimizer = create_optimizer(objective, config)
     model = DistributedDataParallel(objective) if world > 1 else objective
-    fixed = health_images(store.splits["train"], config).to(device)
+    rows = row_steps(steps)
+    count, readings = plan(rows, steps * size)
+    fixed = fixed_images(store.splits["train"], config, count).to(device)
 
     with run_folder(config, store, rank, world) as folder:
         progress, window, history, spent = restore(folder, objective, optimizer, device)
@@ -73,26 +64,30 @@ def train(
 
         workers = environment.number("IJEPA_WORKERS")
         for batch in loader(batches, progress.images, workers, device.type == "cuda"):
+            meter.start()
             rates = set_rates(optimizer, config, progress.step, steps)
             optimizer.zero_grad(set_to_none=True)
             loss, context = forward_backward(model, batch, autocast, device)
-            loss, context, stopping = stop.agree(loss, context, device)
+            useful = objective.flops(*batch.views, *batch.masks, padding=False)
+            loss, context, useful, stopping = stop.agree(loss, context, useful, device)
             clip_or_refuse(loss, objective, config.train.clip_norm, progress.step + 1)
             optimizer.step()
             flops = world * objective.flops(*batch.views, *batch.masks)
-            progress = Progress(progress.step + 1, progress.images + size, progress.flops + flops)
+            progress = Progress(progress.step + 1, progress.images + size, progress.flops + flops,
+                                progress.flops_useful + useful)  # fmt: skip
             meters = objective.update(progress.step / steps)
             window.add(loss, context / (size * objective.encoder.num_patches))
 
             last = progress.step == steps
-            if progress.step == 1 or progress.step % row_interval(steps) == 0 or last:
-                history.append({
-                    **dataclasses.asdict(progress), **window.means(), **rates, **meters,
-                    **health(objective.encoder, fixed),
-                })  # fmt: skip
+            if progress.step in rows:
+                history.append(dataclasses.asdict(progress) | window.means() | rates | meters)
+                if progress.step in readings:
+                    with meter.paused():
+                        history[-1] |= health(objective.encoder, fixed)
                 window = Window()
                 if rank == 0:
-                    reading = clock.reading(progress.images)
+                    meter.read()
+                    reading = clock.reading(progress.images, meter.training)
                     emit(history[-1] | reading)
                     print(line(history[-1], steps, reading), flush=True)
             meter.tick()
@@ -102,14 +97,15 @@ def train(
                          "progress": dataclasses.asdict(progress), "history": history,
                          "window": dataclasses.asdict(window),
                          "spent": dataclasses.asdict(meter.read())}  # fmt: skip
-                checkpoint.save(folder, progress.step, state)
+                with meter.paused():
+                    checkpoint.save(folder, progress.step, state)
                 emit({"cost": state["spent"]})
                 saved = time.monotonic()
             if stopping and not last:
                 raise errors.Failure(f"stopped by a signal; saved step {progress.step}", 143)
         if rank == 0:
             emit({"cost": dataclasses.asdict(meter.spent)})
-            write_outputs(config, store, objective, progress, history)
+            write_outputs(config, store, objective, progress, history, len(fixed))
 
 
 def create_objective(config: Config, device: torch.device) -> Any:
@@ -207,16 +203,18 @@ class StopVote:
         self.world, self.request = world, launch.StopRequest()
 
     def agree(
-        self, loss: float, context: float, device: torch.device
-    ) -> tuple[float, float, bool]:
-        """The global batch's mean loss and context patches, and whether to stop now."""
-        numbers: Tensor = torch.tensor(
-            [loss / self.world, context, self.request.pending], dtype=torch.float64, device=device
-        )
+        self, loss: float, context: float, useful: int, device: torch.device
+    ) -> tuple[float, float, int, bool]:
+        """The global batch's mean loss, context patches and FLOPs without padding, and whether to
+        stop now."""
+        numbers: Tensor = torch.tensor(  # whole up to 9e15 FLOPs, some batches of ViT-g
+            [loss / self.world, context, useful, self.request.pending],
+            dtype=torch.float64, device=device,
+        )  # fmt: skip
         if self.world > 1:
             dist.all_reduce(numbers)
-        loss, total, stop = numbers.tolist()
-        return loss, total, stop > 0
+        loss, total, flops, stop = numbers.tolist()
+        return loss, total, int(flops), stop > 0
 
 
 def clip_or_refuse(loss: float, objective: nn.Module, most: float | None, step: int) -> None:
@@ -235,44 +233,6 @@ def clip_or_refuse(loss: float, objective: nn.Module, most: float | None, step: 
             f"NaN or infinity at step {step} (loss {loss:g}, gradient norm {norm:g}): stopped"
             " before the update; the checkpoints are good"
         )
-
-
-def health_images(images: Images, config: Config) -> Tensor:
-    """A fixed set of training images for the health meters, (B, 3, H, W) uint8."""
-    chosen = seeds.generator(config.seed, "health").permutation(len(images))[:_HEALTH_IMAGES]
-    return torch.stack([centre(images[int(i)], config.data.image_size) for i in sorted(chosen)])
-
-
-def write_outputs(
-    config: Config,
-    store: Store,
-    objective: Any,
-    progress: Progress,
-    history: list[dict[str, float]],
-) -> None:
-    """The encoder, the metrics and the history; no clock in them, equal runs are equal bytes."""
-    OUT.mkdir(exist_ok=True)
-    words = verdict(history[0], history[-1], config.model.width)
-    identity = {"data": store.hash, "signature": configs.signature(config)}
-    context = getattr(objective, "context_encoder", objective.encoder)
-    networks = {"encoder": objective.encoder, "context_encoder": context}
-    for name, network in networks.items():  # the same one where no other network follows it
-        role = "context" if network is context else "target"
-        vit.save(network, OUT / f"{name}.safetensors", identity | {"network": role})
-    files.write_csv(OUT / "history.csv", history)
-    last, ratios = history[-1], [row["context_ratio"] for row in history]
-    metrics = {
-        name: last[name] for name in ("step", "images", "loss", "feature_std", "rankme")
-    } | {
-        "context_ratio": sum(ratios) / len(ratios),
-        "health": words,
-        "collapsed": words.startswith("collapsed"),
-        "parameters": sum(p.numel() for p in objective.encoder.parameters()),
-        "flops": progress.flops,
-        "flops_per_image": progress.flops / progress.images,
-    }
-    files.write_json(OUT / "pretrain.json", metrics)
-    print(words, flush=True)
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ import os
 import re
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class Spent:
     """What a run took so far.
 
     Attributes:
-        device_seconds: wall seconds of the training loop times the devices.
+        device_seconds: seconds of training times the devices: steps and waiting for their data.
+            Health readings, checkpoints and the start, up to the first batch, are not in it.
         energy_joules: of the devices in that time; None where nothing reports all of it.
         energy_source: ``nvml`` (the GPUs) or ``rapl`` (all processors of the machine, whatever
             else they did, without memory and disks); None where nothing reports.
@@ -36,6 +37,9 @@ class Spent:
             process had of the machine's memory, its data loaders not included.
         devices: GPUs, or processes on a CPU; at the last reading.
         device: the name of one of them.
+        wall_seconds: of the training loop with all that device_seconds leaves out, in this process
+            and in those of the run before it, of each up to its last checkpoint.
+        earlier_seconds: those of the processes before this one.
     """
 
     device_seconds: float
@@ -44,6 +48,8 @@ class Spent:
     peak_memory_gib: float
     devices: int
     device: str
+    wall_seconds: float = 0.0  # this and the next: not in a journal of before
+    earlier_seconds: float = 0.0
 
 
 class Rapl:
@@ -149,6 +155,9 @@ def name_of(device: torch.device) -> str:
 class Meter:
     """Adds up what a run takes, from its start or from what it had taken when it was saved.
 
+    Attributes:
+        training: seconds of this process that were training, up to the last reading.
+
     Args:
         device: of this process.
         devices: of the run; they are busy together.
@@ -159,28 +168,36 @@ class Meter:
     def __init__(
         self, device: torch.device, devices: int, before: Spent | None, counter: Rapl | Nvml | None
     ) -> None:
-        self.device, self.counter, self.last = device, counter, time.monotonic()
+        self.device, self.counter = device, counter
+        self.begun = self.last = time.monotonic()
+        self.counts, self.training = False, 0.0
         source = counter.source if counter else None
         if before is None:
-            joules, seconds, memory = (0.0 if counter else None), 0.0, 0.0
+            joules, seconds, memory, wall = (0.0 if counter else None), 0.0, 0.0, 0.0
         else:
             # energy that one process knew and another did not is not the run's
             joules = before.energy_joules if before.energy_source == source else None
-            seconds, memory = before.device_seconds, before.peak_memory_gib
+            seconds, memory, wall = (
+                before.device_seconds, before.peak_memory_gib, before.wall_seconds
+            )  # fmt: skip
         known = source if joules is not None else None
-        self.spent = Spent(seconds, joules, known, memory, devices, name_of(device))
+        self.spent = Spent(seconds, joules, known, memory, devices, name_of(device), wall, wall)
 
     def read(self) -> Spent:
         """Count the time, energy and memory up to now."""
-        now, old = time.monotonic(), self.spent
-        joules = self._joules()
-        total = None if old.energy_joules is None or joules is None else old.energy_joules + joules
+        now, old, joules = time.monotonic(), self.spent, self._joules()
+        passed = (now - self.last) * self.counts
+        self.training += passed
+        total = None
+        if old.energy_joules is not None and joules is not None:
+            total = old.energy_joules + joules * self.counts
         self.spent = dataclasses.replace(
             old,
-            device_seconds=old.device_seconds + (now - self.last) * old.devices,
+            device_seconds=old.device_seconds + passed * old.devices,
             energy_joules=total,
             energy_source=None if total is None else old.energy_source,
             peak_memory_gib=max(old.peak_memory_gib, peak_memory(self.device)),
+            wall_seconds=old.earlier_seconds + now - self.begun,
         )
         self.last = now
         return self.spent
@@ -189,6 +206,24 @@ class Meter:
         """Read now and then; called at every step, it costs nothing."""
         if time.monotonic() - self.last > _PATIENCE:
             self.read()
+
+    def start(self) -> None:
+        """Training begins, with the first batch; later calls do nothing."""
+        if not self.counts:
+            self.read()
+            self.counts = True
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside is not training: its time and energy are left out."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # the step before is still computed
+        self.read()
+        self.counts = False
+        try:
+            yield
+        finally:
+            self.start()
 
     def _joules(self) -> float | None:
         if self.counter is None:

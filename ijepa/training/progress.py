@@ -18,6 +18,16 @@ METRICS = (
 
 
 @dataclasses.dataclass
+class Progress:
+    """Where a run is: optimiser steps done, images of the stream consumed, FLOPs they cost."""
+
+    step: int = 0
+    images: int = 0
+    flops: int = 0  # forward and backward of the loss (``ijepa.model.flops``), all ranks
+    flops_useful: int = 0  # those of them that are not for padding
+
+
+@dataclasses.dataclass
 class Window:
     """Sums over the steps since the last row of the history."""
 
@@ -42,19 +52,30 @@ class Clock:
         self.start, self.first, self.total = time.monotonic(), images, total
         self.device = device
 
-    def reading(self, images: int) -> dict[str, float]:
-        """Images per second since the start, seconds to the end, and peak memory in GiB."""
-        speed = (images - self.first) / (time.monotonic() - self.start)
+    def reading(self, images: int, training: float) -> dict[str, float]:
+        """How fast it is.
+
+        Args:
+            images: of the stream that are consumed.
+            training: seconds of this process that were training (``Meter.training``).
+
+        Returns:
+            Images per second of training; seconds to the end by the clock on the wall, which
+            health and checkpoints take as well; peak memory in GiB.
+        """
+        consumed = images - self.first
         return {
-            "images_per_second": speed,
-            "eta": (self.total - images) / speed,
+            "images_per_second": consumed / training,
+            "eta": (self.total - images) / consumed * (time.monotonic() - self.start),
             "memory_gib": peak_memory(self.device),
         }
 
 
-def row_interval(steps: int) -> int:
-    """Steps between rows of the history: about 100 rows, and at most 200 steps apart."""
-    return max(1, min(steps // 100, 200))
+def row_steps(steps: int) -> list[int]:
+    """Steps after which the history has a row: the first, the last, and between them about 100,
+    at most 200 steps apart."""
+    interval = max(1, min(steps // 100, 200))
+    return sorted({1, *range(interval, steps, interval), steps})
 
 
 def emit(row: Mapping[str, Any]) -> None:
@@ -71,10 +92,12 @@ def emit(row: Mapping[str, Any]) -> None:
 def line(row: dict[str, float], steps: int, clock: dict[str, float]) -> str:
     """A row of the history as a line of the log."""
     ema = f"ema {row['ema']:.4f}  " if "ema" in row else ""
+    health = (
+        f"std {row['feature_std']:.3f}  rankme {row['rankme']:.1f}  " if "rankme" in row else ""
+    )
     return (
         f"step {row['step']:>6}/{steps}  loss {row['loss']:.4g}  lr {row['lr']:.2e}  "
         f"wd {row['weight_decay']:.3f}  {ema}context {row['context_ratio']:.2f}  "
-        f"std {row['feature_std']:.3f}  rankme {row['rankme']:.1f}  "
-        f"{clock['images_per_second']:.0f} images/s  ETA {clock['eta']:.0f} s  "
+        f"{health}{clock['images_per_second']:.0f} images/s  ETA {clock['eta']:.0f} s  "
         f"{clock['memory_gib']:.2f} GiB"
     )
