@@ -408,6 +408,23 @@ def test_of_the_places_that_set_a_key_the_last_counts(folder: Path) -> None:
     assert (found["train.lr"], found["train.epochs"]) == (0.25, 7)  # variant.set over at over base
 
 
+def test_a_variant_may_have_settings_of_its_own_at_a_point(folder: Path) -> None:
+    own = "set: {train.lr: 0.25}, points: {q: {preset: wide, objective.loss: l2}}"
+    big = f"{own}, at: {{big: {{train.lr: 0.3}}}}"
+    (folder / "table.yaml").write_text(GOOD.replace("set: {train.lr: 0.25}", big) + POINTS)
+    experiment = experiments.load("table", folder)
+    small, large = (experiments.load_scale(name, folder) for name in ("small", "big"))
+
+    def settings(scale: Scale, point: Point | None) -> tuple[object, object]:
+        of = experiments.changes(experiment, scale, experiment.variants["c"], point, 3)
+        return of.get("train.lr"), of.get("objective.loss")
+
+    p, q = experiment.points.values()
+    assert settings(small, None) == settings(small, p) == (0.25, None)
+    assert settings(small, q) == (0.75, "l2"), "of its preset the factor's keys, over `set`"
+    assert settings(large, q) == (0.3, "l2"), "`at` comes last"
+
+
 def test_a_row_takes_of_a_preset_what_the_factor_has_and_the_rest_is_shared(folder: Path) -> None:
     text = GOOD.replace(
         "set: {train.lr: 0.25}",
@@ -541,6 +558,12 @@ def test_every_form_of_a_claim_is_pairs(
         ("base: {train.epochs: 2}", "base: 2", "base: 2 is not a mapping"),
         ("train.lr: 0.25", "seed: 1", "variants.c.set: seed: 1: only `seeds` sets it"),
         ("train.lr: 0.25", "train.flip: true", "variants.c: train.flip: is not in factor: obj"),
+        ("{train.lr: 0.25}", "{train.lr: 0.25}, points: {p: {train.lr: 1}}",
+         "variants.c.points: 'p' is not one of "),
+        ("{train.lr: 0.25}", "{train.lr: 0.25}, points: {p: 1}", "variants.c.points.p: 1 is not"),
+        ("{train.lr: 0.25}, paper: null}\n",
+         "{train.lr: 0.25}, points: {p: {train.flip: true}}, paper: null}\n" + POINTS,
+         "variants.c: train.flip: is not in factor: obj"),
         ("big: {train.lr: 0.5}", "big: {train.flip: true}", "variants.a: train.flip: is not in"),
         ("factor: [objective.loss, train.lr]", "factor: [objective.loss, train.lr, train.flip]",
          "factor: train.flip: no variant sets it"),

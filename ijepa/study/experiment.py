@@ -4,7 +4,7 @@ An experiment says what varies and what is claimed; a scale says how large the r
 dotted keys over ``params.yaml``. Of a key that several places set, the last one counts::
 
     params.yaml < scale < base < at[scale] < point.set < point.at[scale]
-                < variant.set < variant.at[scale] < seed
+                < variant.set < variant.points[point] < variant.at[scale] < seed
 
 Where a ``preset`` is named, its keys come before the others of the same place; of a variant's
 preset those of the factor count and no others, since all variants share the rest. At a point of
@@ -16,7 +16,7 @@ file is found here, before anything runs, except the values of the dotted keys:
 import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ class Variant:
     name: str  # as in the file and in `variant/seed`
     label: str  # as in a table
     set: _Dotted  # at every scale
-    at: Mapping[str, _Dotted]  # scale -> keys over `set`
+    at: Mapping[str, _Dotted]  # scale -> keys over `set`, and over those of `points`
+    points: Mapping[str, _Dotted] = field(default_factory=dict)  # point -> keys over `set`
     paper: float | None = None  # the published number, percent
 
 
@@ -165,9 +166,10 @@ def changes(
 ) -> dict[str, Any]:
     """The dotted keys of one run, ``seed`` among them, presets expanded."""
     merged = {**scale.changes, **experiment.base, **experiment.at.get(scale.name, {})}
-    for row in (point, variant) if point else (variant,):
-        merged |= {**row.set, **row.at.get(scale.name, {})}
-    return {**merged, "seed": seed}
+    if point:
+        merged |= {**point.set, **point.at.get(scale.name, {})}
+    own = variant.points.get(point.name, {}) if point else {}
+    return {**merged, **variant.set, **own, **variant.at.get(scale.name, {}), "seed": seed}
 
 
 def _open(name: str, folder: Path, what: str) -> tuple[str, dict[str, Any]]:
@@ -190,8 +192,12 @@ class _Keys:
     factor: Collection[str] | None = None  # of a preset's keys, these alone count; None: all
 
     def variant(self, name: str, tree: Mapping[Any, Any], where: str) -> Variant:
-        optional = {"label": str, "at": dict, "paper": float | None}
-        return Variant(**self._row(name, tree, f"{where}: variants.{name}", optional))
+        optional = {"label": str, "at": dict, "points": dict, "paper": float | None}
+        here = f"{where}: variants.{name}"
+        row = self._row(name, tree, here, optional)
+        points = strict.named(row.pop("points", {}), f"{here}.points")
+        own = {point: self.read(keys, f"{here}.points.{point}") for point, keys in points.items()}
+        return Variant(**row, points=own)
 
     def point(self, name: str, tree: Mapping[Any, Any], where: str) -> Point:
         optional = {"label": str, "x": float | None, "at": dict, "equal_compute": str,
@@ -274,6 +280,8 @@ def _check_together(experiment: Experiment, where: str, known: _Dotted) -> None:
                 raise ValueError(f"{here}: {key}: is in factor")
     for variant in experiment.variants.values():
         here = f"{where}: variants.{variant.name}"
+        for name in variant.points:
+            strict.one_of(name, f"{here}.points", experiment.points)
         for key in _keys(variant):
             if key not in factor:
                 raise ValueError(f"{here}: {key}: is not in factor: {', '.join(factor)}")
@@ -286,5 +294,6 @@ def _check_together(experiment: Experiment, where: str, known: _Dotted) -> None:
 
 
 def _keys(row: Variant | Point) -> list[str]:
-    """Every dotted key that a row sets at some scale, in the file's order."""
-    return list(dict.fromkeys([*row.set, *itertools.chain(*row.at.values())]))
+    """Every dotted key that a row sets at some scale or point, in the file's order."""
+    own = row.points.values() if isinstance(row, Variant) else ()
+    return list(dict.fromkeys([*row.set, *itertools.chain(*own, *row.at.values())]))
