@@ -38,7 +38,7 @@ def hidden(count: int, grid: tuple[int, int], chosen: Any, seed: int = 0) -> NDA
     ((5, 9), 0.6, 4, 27),
     ((4, 4), 0.15, 3, 2),
     ((8, 8), 0.98, 16, 63),
-    ((3, 3), 0.1, 9, 1),
+    ((3, 3), 0.1, 4, 1),
 ])  # fmt: skip
 def test_exactly_the_share_is_hidden(
     grid: tuple[int, int], scale: float, least: int, exactly: int
@@ -53,8 +53,12 @@ def test_exactly_the_share_is_hidden(
     assert masks.targets_valid.all(), "equal counts need no padding"
 
 
-def by_hand(image: int, grid: tuple[int, int], chosen: Any, part: bool = False) -> tuple[Any, int]:
-    """The hidden patches of one image, rectangle by rectangle; the number hidden in part."""
+def by_hand(image: int, grid: tuple[int, int], chosen: Any) -> tuple[Any, int, bool]:
+    """The hidden patches of one image, rectangle by rectangle.
+
+    Returns:
+        The mask, the number of rectangles hidden in part, and whether BEiT would have given up.
+    """
 
     def uniforms(purpose: str, count: int) -> list[float]:
         drawn = seeds.uniforms(0, f"mask/blockwise{purpose}", 0, np.array([image]), count)[0]
@@ -65,7 +69,7 @@ def by_hand(image: int, grid: tuple[int, int], chosen: Any, part: bool = False) 
     wanted = round((low + share * (high - low)) * grid[0] * grid[1])
     if any_at_all < chosen.unmasked:
         wanted = 0
-    mask, number, misses, parts = np.zeros(grid, bool), 0, 0, 0
+    mask, number, misses, parts, given_up = np.zeros(grid, bool), 0, 0, 0, False
     while mask.sum() < wanted:
         u, missing = uniforms(f"/{number}", 4), wanted - mask.sum()
         area = chosen.block_patches + u[0] * (missing - chosen.block_patches)
@@ -73,7 +77,7 @@ def by_hand(image: int, grid: tuple[int, int], chosen: Any, part: bool = False) 
         aspect = flat * (tall / flat) ** u[1]
         height, width = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
         new = []
-        if 1 <= height <= grid[0] and 1 <= width <= grid[1]:
+        if 1 <= height < grid[0] and 1 <= width < grid[1]:
             top, left = int(u[2] * (grid[0] - height + 1)), int(u[3] * (grid[1] - width + 1))
             block = [(top + i, left + j) for i in range(height) for j in range(width)]
             new = [place for place in block if not mask[place]]
@@ -87,8 +91,9 @@ def by_hand(image: int, grid: tuple[int, int], chosen: Any, part: bool = False) 
                 mask[place] = True
         else:
             misses += 1
+            given_up |= misses == 10
         number += 1
-    return mask, parts
+    return mask, parts, given_up
 
 
 @pytest.mark.parametrize("chosen", [DATA2VEC, IBOT, options(0.9, 30)])
@@ -96,14 +101,16 @@ def by_hand(image: int, grid: tuple[int, int], chosen: Any, part: bool = False) 
 def test_masks_are_the_algorithms_image_by_image(grid: tuple[int, int], chosen: Any) -> None:
     found = hidden(40, grid, chosen)
     expected = [by_hand(image, grid, chosen) for image in range(40)]
-    for image, (mask, _) in enumerate(expected):
+    for image, (mask, _, _) in enumerate(expected):
         assert np.array_equal(found[image], mask), image
 
 
 def test_rectangles_hidden_in_part_are_the_exception_and_do_occur() -> None:
-    parts = [by_hand(image, (14, 14), DATA2VEC)[1] for image in range(150)]
+    drawn = [by_hand(image, (14, 14), DATA2VEC) for image in range(300)]
+    parts = [part for _, part, _ in drawn]
     assert max(parts) == 1, "it hides all that is missing"
-    assert 0 < sum(parts) < 0.35 * 150
+    assert 0.15 < np.mean(parts) < 0.3
+    assert sum(given_up for _, _, given_up in drawn) == 88, "as BEiT's code fed with these numbers"
 
 
 def test_a_mask_is_a_function_of_seed_epoch_and_image_alone() -> None:
@@ -168,7 +175,7 @@ def test_aspect_and_smallest_block_bound_the_first_rectangle() -> None:
     ({"block_patches": 30}, "block_patches: a block of 30 patches with target_aspect [0.3, 3] "),
     (
         {"target_aspect": 8, "block_patches": 16},
-        "block_patches: a block of 16 patches with target_aspect [8, 8] does not fit in a grid of",
+        "block_patches: a block of 16 patches with target_aspect [8, 8] is not smaller than a ",
     ),
     ({"block_patches": 0}, "block_patches: 0 is not a whole number >= 1"),
     ({"unmasked": 1.5}, "unmasked: 1.5 is not a number in [0, 1]"),
@@ -188,7 +195,7 @@ def test_what_the_grid_cannot_hold_is_refused_in_one_line(
 def test_check_refuses_exactly_the_blocks_that_never_fit() -> None:
     rng, said = np.random.default_rng(0), []
     for _ in range(300):
-        grid = (int(rng.integers(2, 8)), int(rng.integers(2, 8)))
+        grid = (int(rng.integers(3, 12)), int(rng.integers(3, 12)))
         least, flat = int(rng.integers(1, 50)), float(rng.uniform(0.2, 3))
         chosen = options(0.5, least, target_aspect=(flat, flat))
         height, width = round((least * flat) ** 0.5), round((least / flat) ** 0.5)
@@ -197,5 +204,5 @@ def test_check_refuses_exactly_the_blocks_that_never_fit() -> None:
             said.append(False)
         except ValueError:
             said.append(True)
-        assert said[-1] == (height > grid[0] or width > grid[1])
+        assert said[-1] == (height >= grid[0] or width >= grid[1])
     assert 50 < sum(said) < 250

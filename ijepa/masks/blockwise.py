@@ -3,8 +3,8 @@
 Rectangles are hidden one after the other, anywhere and possibly overlapping, until a share of the
 patches is hidden; the hidden patches are the one target, and all the rest is context. A
 rectangle's area is uniform between ``block_patches`` and what is still to be hidden, its aspect
-ratio log-uniform. One that does not fit the grid, or that would hide nothing or too much, is drawn
-again.
+ratio log-uniform. One as high or as wide as the grid, or more (the released code), or that would
+hide nothing or too much, is drawn again.
 
 BEiT gives up after ten misses in a row and hides fewer patches than asked for. Here the share is
 exact: after ten misses in a row the patches that are still missing are a uniformly random part of
@@ -48,11 +48,11 @@ def check(grid: tuple[int, int], options: Options) -> None:
                 f"target_scale: {scale:g} is {round(scale * patches)} hidden patches of a grid of"
                 f" {rows} x {columns}; from 1 to {patches - 1} are possible"
             )
-    # aspect ratios at which its width, and its height, are rounded to the grid's or less
-    if max(flat, least / (columns + 0.5) ** 2) > min(tall, (rows + 0.5) ** 2 / least):
+    # aspect ratios at which its width, and its height, are rounded to less than the grid's
+    if max(flat, least / (columns - 0.5) ** 2) > min(tall, (rows - 0.5) ** 2 / least):
         raise ValueError(
             f"block_patches: a block of {least} patches with target_aspect [{flat:g}, {tall:g}]"
-            f" does not fit in a grid of {rows} x {columns}"
+            f" is not smaller than a grid of {rows} x {columns} in both directions"
         )
 
 
@@ -100,7 +100,7 @@ def _uniforms(
 def _rectangles(
     u: NDArray[np.float64], missing: NDArray[np.int64], grid: tuple[int, int], options: Options
 ) -> NDArray[np.bool_]:
-    """A rectangle for each image as chosen patches (B, N); none where it does not fit the grid.
+    """A rectangle for each image as chosen patches (B, N); none where it spans the grid or more.
 
     Args:
         u: uniform numbers for area, aspect ratio, row and column, (B, 4).
@@ -113,7 +113,7 @@ def _rectangles(
     aspect = np.exp(between((np.log(flat), np.log(tall)), u[:, 1]))
     height = np.round(np.sqrt(area * aspect)).astype(np.int64)
     width = np.round(np.sqrt(area / aspect)).astype(np.int64)
-    fits = (height >= 1) & (width >= 1) & (height <= grid[0]) & (width <= grid[1])
+    fits = (height >= 1) & (width >= 1) & (height < grid[0]) & (width < grid[1])
     height, width = np.where(fits, height, 0), np.where(fits, width, 0)
     top = (u[:, 2] * (grid[0] - height + 1)).astype(np.int64)
     left = (u[:, 3] * (grid[1] - width + 1)).astype(np.int64)
