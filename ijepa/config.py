@@ -67,7 +67,7 @@ class Model:
     predictor_width: int = integer(4)
     predictor_depth: int = integer(1)
     predictor_heads: int = integer(1)
-    init: str = choice("fan_in", "official")  # see ijepa.encoder.initialise
+    init: str = choice("fan_in", "official", "beit")  # see ijepa.model.vit.initialise
     layer_scale: float | None = maybe(real(0, above=True))  # of the encoder's blocks; null: none
 
 

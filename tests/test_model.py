@@ -91,6 +91,8 @@ def test_seed_decides_the_initialisation() -> None:
 
 @pytest.mark.parametrize(("init", "patch", "linear"), [
     ("official", 0.02, 0.02),
+    # a unit normal cut at one deviation has a variance of 1 - 2 phi(1) / (2 Phi(1) - 1) = 0.2911
+    ("beit", 0.02 * 0.2911**0.5, 0.02 * 0.2911**0.5),
     # patch: 1/sqrt(3·4·4), cut at two deviations; Xavier-uniform 16 -> 64: sqrt(2 / 80)
     ("fan_in", 0.88 / 48**0.5, (2 / 80) ** 0.5),
 ])  # fmt: skip
@@ -98,6 +100,28 @@ def test_initial_standard_deviations(init: str, patch: float, linear: float) -> 
     encoder = vit.create(16, tiny(**{"model.init": init}).model, 0)
     assert encoder.patch_embed.proj.weight.std().item() == pytest.approx(patch, rel=0.06)
     assert encoder.blocks[0].mlp.fc1.weight.std().item() == pytest.approx(linear, rel=0.06)
+
+
+def test_beits_initialisation_is_cut_at_one_deviation_and_shrinks_with_depth() -> None:
+    """The largest weights and the deviations that the released modeling_cyclical.py has."""
+    chosen = tiny(**{"model.init": "beit", "model.width": 256, "model.depth": 12}).model
+    encoder = vit.create(16, chosen, 0)
+    for number, block in enumerate(encoder.blocks, 1):
+        scale = 1 / (2 * number) ** 0.5
+        for weight in (block.attn.proj.weight, block.mlp.fc2.weight):
+            assert weight.std().item() == pytest.approx(0.01079 * scale, rel=0.02)
+            assert weight.abs().max().item() == pytest.approx(0.02 * scale, rel=1e-3)
+        for weight in (block.attn.qkv.weight, block.mlp.fc1.weight):
+            assert weight.std().item() == pytest.approx(0.01079, rel=0.02)
+            assert weight.abs().max().item() == pytest.approx(0.02, rel=1e-3)
+
+
+def test_data2vecs_mask_token_and_head_start_as_beits() -> None:
+    beit = {"model.width": 256, "model.init": "beit", "objective.name": "data2vec"}
+    objective = make(tiny(**beit))
+    for tensor in (objective.mask_token, objective.head.weight):
+        assert tensor.std().item() == pytest.approx(0.01079, rel=0.1)
+        assert 0.019 < tensor.abs().max().item() <= 0.02
 
 
 @pytest.mark.parametrize("name", variants.names("objectives"))

@@ -141,12 +141,15 @@ def initialise(module: nn.Module, init: str, generator: torch.Generator) -> None
     and training partly collapses (laptop-recipe 2.2).
     ``official``: truncated normal of std 0.02 everywhere. The released code also rescales by
     depth, but overwrites that again, so this is what it trains with.
+    ``beit``: the same cut at one standard deviation, so that the weights' own is 0.0108, and the
+    output layers of block l, counted from 1, divided by sqrt(2 l) (BEiT, arXiv 2106.08254,
+    Section 2.5, and its released code; data2vec's too).
     """
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv2d):
             fan_in = part.weight[0].numel()
-            if init == "official":
-                nn.init.trunc_normal_(part.weight, std=0.02, generator=generator)
+            if init in ("official", "beit"):
+                small_normal(part.weight, init, generator)
             elif isinstance(part, nn.Conv2d):
                 std = 1 / math.sqrt(fan_in)
                 nn.init.trunc_normal_(
@@ -159,6 +162,24 @@ def initialise(module: nn.Module, init: str, generator: torch.Generator) -> None
         elif isinstance(part, nn.LayerNorm):
             nn.init.ones_(part.weight)
             nn.init.zeros_(part.bias)
+    if init == "beit":
+        for part in module.modules():
+            if isinstance(part, nn.ModuleList):
+                _rescale_by_depth(part)
+
+
+def small_normal(tensor: Tensor, init: str, generator: torch.Generator) -> None:
+    """Fill a tensor with a normal of std 0.02, which ``beit`` cuts at 0.02 and others at 2."""
+    bound = 0.02 if init == "beit" else 2.0
+    nn.init.trunc_normal_(tensor, std=0.02, a=-bound, b=bound, generator=generator)
+
+
+@torch.no_grad()
+def _rescale_by_depth(stack: nn.ModuleList) -> None:
+    """Divide what block l of a stack adds to the residual sum by sqrt(2 l), l from 1."""
+    for number, block in enumerate(stack, 1):
+        for output in ("attn.proj.weight", "mlp.fc2.weight"):
+            block.get_parameter(output).div_(math.sqrt(2 * number))
 
 
 def create(image_size: int, model: Model, seed: int) -> Encoder:

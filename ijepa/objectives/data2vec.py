@@ -34,8 +34,7 @@ Named deviations, from sharing one encoder, one loop and one evaluation with the
 - *no drop path and no attention dropout* (original: 0.25 and 0.05 for B, 0.2 and 0.15 for L): a
   step is a function of weights and batch alone.
 - *keys of attention have a bias*; BEiT's have none. It cancels in the softmax.
-- *initialisation* is ``model.init`` (``official``: truncated normal 0.02, BEiT's without its
-  rescaling by depth).
+- *initialisation* is ``model.init``; ``beit`` is the original's.
 - *exactly* the share of patches is hidden (``ijepa.masks.blockwise``), not at most that.
 - *the teacher's momentum* may grow, as I-JEPA's, or be constant, as the original's after its
   start; a ViT-L of 1,600 epochs was trained in two runs with two momenta.
@@ -86,7 +85,7 @@ class Objective(nn.Module):
         self.head = nn.Linear(model.width, model.width)
         generator = seeds.torch_generator(seed, "init/head")
         vit.initialise(self.head, model.init, generator)
-        nn.init.trunc_normal_(self.mask_token, std=0.02, generator=generator)
+        vit.small_normal(self.mask_token, model.init, generator)
         self.model, self.options = model, options
 
     @property
