@@ -8,9 +8,11 @@ from typing import Any
 from ijepa.pages import text, verdict
 from ijepa.pages.table import Cell, Row, Table
 from ijepa.study import numbers
+from ijepa.study.decision import UNDECIDED
 from ijepa.study.numbers import Study
 from ijepa.study.plan import STAGES
-from ijepa.study.statistics import MOST, UNDECIDED, Comparison, Spread
+from ijepa.study.power import MOST
+from ijepa.study.statistics import Comparison, Spread
 
 WITH = ", ±\u00a095\u00a0%"  # in the head of a column of numbers with their interval's half width
 
@@ -35,7 +37,7 @@ def _heading(study: Study, point: str | None) -> list[Row]:
 def _variant(study: Study, cell: numbers.Cell) -> Row:
     spread = cell.spread
     lost_to = [p for p in study.pairs if (p.worse, p.point) == (cell.variant, cell.point)]
-    decisions = list(dict.fromkeys(pair.comparison.decision for pair in lost_to))
+    decisions = list(dict.fromkeys(pair.test.decision for pair in lost_to))
     mark = verdict.CLASSES[decisions[0]] if len(decisions) == 1 else None
     cells: list[Cell | str] = [
         study.label(cell.variant),
@@ -54,7 +56,7 @@ def _variant(study: Study, cell: numbers.Cell) -> Row:
 def _difference(of: Comparison) -> tuple[str, str, str]:
     """Its mean, interval and p."""
     limits = text.interval(of.spread.low, of.spread.high, signed=True)
-    return text.points(of.spread.mean), limits, text.probability(of.adjusted)
+    return text.points(of.spread.mean), limits, text.probability(of.flips)
 
 
 def _plus_minus(spread: Spread) -> str:
@@ -80,9 +82,7 @@ def notes(study: Study, cell: numbers.Cell) -> list[str]:
     if lost:
         texts.append(f"seed{'s' if len(lost) > 1 else ''} {', '.join(lost)} missing")
     if cell.collapsed:
-        texts.append(f"{cell.collapsed} of {cell.spread.n} collapsed")
-    if cell.codes > 1:
-        texts.append(f"runs of {cell.codes} versions of the code")
+        texts.append(f"{len(cell.collapsed)} of {cell.spread.n} collapsed")
     return texts
 
 
@@ -104,16 +104,20 @@ def pairs(study: Study) -> Table:
     rows = []
     for pair in study.pairs:
         better, worse = papers[pair.better, pair.point], papers[pair.worse, pair.point]
-        comparison, decision = pair.comparison, pair.comparison.decision
+        comparison, decision = pair.comparison, pair.test.decision
         printed = None if better is None or worse is None else better - worse
         mean, limits, p = _difference(comparison)
         needed = "decided"
         if decision == UNDECIDED:
             few = comparison.spread.n < 2
-            needed = text.NOTHING if few else str(comparison.needed or f"more than {MOST:,}")
+            needed = (
+                text.NOTHING
+                if few
+                else str((pair.test.needed and pair.test.needed.n) or f"more than {MOST:,}")
+            )
         rows.append(Row([
             verdict.pair(study, pair), text.points(printed), mean, str(comparison.spread.n),
-            limits, p, f"> {comparison.margin:g}",
+            limits, p, f"> {pair.test.margin:g}",
             Cell(verdict.BANDS[decision], mark=verdict.CLASSES[decision]), needed,
         ]))  # fmt: skip
     return Table(columns, rows).lean()
@@ -223,7 +227,7 @@ def sheet(study: Study) -> Table:
                 "paper": cell.paper, **asdict(cell.spread),
                 "paired_seeds": paired.get("n"), "difference": paired.get("mean"),
                 "difference_low": paired.get("low"), "difference_high": paired.get("high"),
-                "p": difference.get("p"), "p_adjusted": difference.get("adjusted"),
+                "p_sign_flip": difference.get("flips"),
                 **{k: getattr(cell, k) for k in (
                     "random_init", "pixels", "knn", "context_ratio", "pretrain_seconds",
                     "seconds")},

@@ -3,16 +3,22 @@
 from collections.abc import Callable, Sequence
 
 from ijepa.pages.text import NOTHING, interval, number, points, probability, spoken
+from ijepa.study.claims import FIRST as ENOUGH
+from ijepa.study.decision import FAILS, HOLDS, NOTHING_CLAIMED, SAME, UNDECIDED
 from ijepa.study.numbers import Cell, Pair, Study
-from ijepa.study.statistics import ENOUGH, FAILS, HOLDS, MOST, NOTHING_CLAIMED, UNDECIDED, Spread
+from ijepa.study.power import MOST
+from ijepa.study.statistics import Spread
 
 MARKS = {
     HOLDS: "▲ holds", FAILS: "▼ does not hold", UNDECIDED: "◇ undecided",
-    NOTHING_CLAIMED: "explores, claims nothing",
+    SAME: "= no difference", NOTHING_CLAIMED: "explores, claims nothing",
 }  # fmt: skip
-BANDS = {HOLDS: "▲ in", FAILS: "▼ out", UNDECIDED: "◇ undecided"}
+BANDS = {
+    HOLDS: "▲ in", FAILS: "▼ out", UNDECIDED: "◇ undecided", SAME: "= no difference",
+}  # fmt: skip
 CLASSES = {
     HOLDS: "better", FAILS: "worse", UNDECIDED: "undecided", NOTHING_CLAIMED: "undecided",
+    SAME: "undecided",
 }  # fmt: skip
 
 
@@ -66,7 +72,7 @@ def sentence(study: Study) -> str:
             f" the smallest, {pair(study, least)}, is {_size(least)}."
         )
     if decision == FAILS:
-        against = [one for one in pairs if one.comparison.decision == FAILS]
+        against = [one for one in pairs if one.test.decision == FAILS]
         worst = min(against, key=_mean)
         more = f"; of {len(pairs)} differences {len(against)} are decided against it"
         return (
@@ -83,19 +89,18 @@ def _mean(one: Pair) -> float:
 
 
 def _size(one: Pair) -> str:
-    spread, margin = one.comparison.spread, one.comparison.margin
+    spread = one.comparison.spread
     return (
         f"{points(spread.mean)} points (95 % interval"
         f" {interval(spread.low, spread.high, signed=True)}, adjusted p"
-        f" {probability(one.comparison.adjusted)})"
-        + (f", and more than {margin:g} is claimed" if margin else "")
+        f" {probability(one.test.adjusted and one.test.adjusted.above)})"
     )
 
 
 def _direction(study: Study) -> str:
     """Which way the differences point, when they decide nothing."""
     told = [one for one in study.pairs if one.comparison.spread.n]
-    total, margin = len(study.pairs), study.claim.margin
+    total, margin = len(study.pairs), 0.0
     worst = min(told, key=lambda one: (_mean(one) - margin, -one.comparison.against))
     if total == 1:
         return f"the difference {_way(worst)}"
@@ -104,7 +109,7 @@ def _direction(study: Study) -> str:
     text = f"{along} of {total} differences {verb} the claimed way on average"
     if margin:
         text = f"{along} of {total} differences are above the margin on average"
-    held = sum(one.comparison.decision == HOLDS for one in told)
+    held = sum(one.test.decision == HOLDS for one in told)
     if held:
         text += f", {held} of them decided"
     if worst.comparison.against:
@@ -114,7 +119,7 @@ def _direction(study: Study) -> str:
 
 
 def _way(one: Pair) -> str:
-    n, against, margin = one.comparison.spread.n, one.comparison.against, one.comparison.margin
+    n, against, margin = one.comparison.spread.n, one.comparison.against, 0.0
     along = sum(difference > margin for difference in one.comparison.differences)
     claimed = "exceeds the margin" if margin else "points the claimed way"
     other = "is below the margin" if margin else "points the other way"
@@ -128,8 +133,8 @@ def _way(one: Pair) -> str:
 
 def _needed(study: Study) -> str:
     needed = study.verdict.needed
-    if needed is not None:
-        return f"about {needed} seeds would decide it"
+    if needed is not None and needed.n is not None:
+        return f"about {needed.n} seeds would decide it"
     if any(one.comparison.spread.n < 2 for one in study.pairs):
         return "how many seeds would decide it cannot be told without two seeds of every pair"
     return f"more than {MOST:,} seeds would be needed to decide it"
@@ -142,12 +147,12 @@ def coverage(study: Study) -> str:
     text = f"All {len(states)} planned runs are done."
     if lost:
         text = f"Of {len(states)} planned runs {states.count('done')} are done, {lost}."
-    collapsed = sum(cell.collapsed for cell in study.cells)
+    collapsed = sum(len(cell.collapsed) for cell in study.cells)
     if collapsed:
         text += f" {collapsed} of them ended in a collapsed representation."
     if min((one.comparison.spread.n for one in study.pairs), default=ENOUGH) < ENOUGH:
         text += f" With fewer than {ENOUGH} paired seeds nothing is called decided."
-    if any(cell.codes > 1 for cell in study.cells):
+    if len(study.codes) > 1:
         text += " Some variants mix runs of different versions of the code."
     if study.strays:
         text += (

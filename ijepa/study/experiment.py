@@ -54,6 +54,7 @@ class Point:
     x: float | None = None  # place on a chart's axis
     equal_compute: str | None = None  # variant whose FLOPs all get by other numbers of epochs
     published: bool = True  # whether the variants' published numbers are of such runs
+    margin: float | None = None  # of the claim at this point; None: the claim's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,8 +202,11 @@ class _Keys:
 
     def point(self, name: str, tree: Mapping[Any, Any], where: str) -> Point:
         optional = {"label": str, "x": float | None, "at": dict, "equal_compute": str,
-                    "published": bool}  # fmt: skip
-        return Point(**self._row(name, tree, f"{where}: points.{name}", optional))
+                    "published": bool, "margin": float}  # fmt: skip
+        row = Point(**self._row(name, tree, f"{where}: points.{name}", optional))
+        if row.margin is not None:
+            claims.check_margin(row.margin, f"{where}: points.{name}.margin")
+        return row
 
     def _row(
         self, name: str, tree: Mapping[Any, Any], where: str, optional: Mapping[str, Any]
@@ -270,6 +274,10 @@ def _check_together(experiment: Experiment, where: str, known: _Dotted) -> None:
             raise ValueError(f"{where}: {key}: {list(values)} is empty or names one twice")
     if min(experiment.seeds) < 0:
         raise ValueError(f"{where}: seeds: {min(experiment.seeds)} is not a whole number >= 0")
+    claim, count = experiment.claim, len(experiment.seeds)
+    if claim.pairs and claim.looks[-1] > count:
+        last = claim.looks[-1]
+        raise ValueError(f"{where}: claim.looks: {last} is the last, and `seeds` has {count}")
     presets.dotted(dict.fromkeys(factor), f"{where}: factor", known)
     for point in experiment.points.values():
         here = f"{where}: points.{point.name}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ijepa.study.claims import Claim
+from ijepa.study.decision import Design, Test, Verdict
 from ijepa.study.statistics import Comparison, Spread
 
 BASELINES = ("random_init", "pixels")  # encoders that nothing trained
@@ -84,7 +85,8 @@ class Cell:
     point: str | None
     paper: float | None  # published, percent
     gap: float | None  # of the published number to the best published one
-    spread: Spread
+    spread: Spread  # of all runs, collapsed ones too
+    healthy: Spread  # of those that did not collapse
     difference: Comparison | None  # to the reference at the point; None: it is the reference
     also: Mapping[str, Spread]  # of the further metrics, over the runs that have them
     random_init: float | None
@@ -97,8 +99,7 @@ class Cell:
     pretrain_seconds: float | None
     seconds: float | None
     health: tuple[str | None, ...]
-    collapsed: int
-    codes: int  # versions of the code
+    collapsed: tuple[int, ...]  # seeds whose representation collapsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,9 @@ class Pair:
     better: str
     worse: str
     point: str | None
+    exploratory: bool  # it was added after the experiment was registered
     comparison: Comparison
+    test: Test
     compute: float | None
 
 
@@ -164,12 +167,21 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """On the whole claim, and at each point."""
+class Code:
+    """Variants whose results are of one version of the code, as far as their records tell."""
 
-    decision: str
-    needed: int | None  # seeds that would decide it
-    points: tuple[str, ...]
+    commits: tuple[str, ...]  # that ran them
+    variants: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is not as it was registered before the first run: exploratory."""
+
+    key: str  # metric, also, looks, error, seeds, margin, pair, variant or known
+    name: str  # of the point, the pair or the variant; else empty
+    registered: Any  # None: added later
+    today: Any  # None: left out later
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +209,16 @@ class Study:
     rows: tuple[Row, ...]
     runs: tuple[Run, ...]
     cells: tuple[Cell, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair, ...]  # the registered ones first
     compute: str | None  # what a pair's compute is: flops, patches or images
     baselines: tuple[Baseline, ...]
     strays: tuple[str, ...]  # results of no run of the plan
-    verdict: Verdict
+    design: Design  # the registered one: looks and error
+    verdict: Verdict  # by the registered design; its `deciding` is an index of `pairs`
+    at_points: tuple[Verdict, ...]  # of the pairs at each point, which share the error
+    codes: tuple[Code, ...]  # more than one: the table mixes versions of the code
+    registered: str | None  # SHA-256 of the registered design; None: the first run came before
+    exploratory: tuple[Change, ...]
 
     @property
     def places(self) -> tuple[str | None, ...]:

@@ -1,19 +1,17 @@
 """Lock file, experiment and scale -> the numbers of ``ijepa.study.numbers``."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ijepa.config import PARAMS
 from ijepa.runtime import files
-from ijepa.study import experiment, lock, numbers, statistics
+from ijepa.study import experiment, findings, lock, numbers, registration, statistics
 from ijepa.study.experiment import Experiment, Scale
+from ijepa.study.findings import Place
 from ijepa.study.rows import COUNTED, MEASURED, run_of
-from ijepa.study.statistics import Spread
+from ijepa.study.statistics import Sample, Spread
 from ijepa.study.trials import count
-
-Place = tuple[str, str | None]  # variant, point
 
 
 def read(
@@ -62,6 +60,8 @@ def collect(
         trials: what the variants' recipes were chosen from.
         standing: key of a run -> today, vouched or older.
     """
+    by = registration.plan(chosen, scale, locked.get("registered"))
+    chosen = registration.as_registered(chosen, by)
     seeds = tuple(locked["seeds"]) or chosen.seeds[: scale.seeds]
     points: list[str | None] = list(chosen.points) or [None]
     places = [(variant, point) for point in points for variant in chosen.variants]
@@ -72,8 +72,8 @@ def collect(
             run, accuracies = run_of(chosen, locked, *place, seed, patches, standing or {})
             runs.append(run)
             rows += accuracies
-    pairs, compute = _pairs(chosen, rows, runs, points)
-    tested = [pair.comparison for pair in pairs]
+    samples = findings.samples(chosen.metric, rows, runs, locked)
+    told = findings.judge(by, samples, runs, points)
     return numbers.Study(
         **{k: getattr(chosen, k) for k in (
             "name", "title", "question", "table", "source", "metric", "also", "factor", "claim")},
@@ -85,13 +85,14 @@ def collect(
         points=tuple(
             numbers.Point(p.name, p.label, p.x, p.equal_compute, _data(chosen, scale, p.name))
             for p in chosen.points.values()),
-        rows=tuple(rows), runs=tuple(runs), cells=tuple(_cells(chosen, rows, runs, places)),
-        pairs=tuple(pairs), compute=compute, baselines=tuple(_baselines(chosen, rows, points)),
+        rows=tuple(rows), runs=tuple(runs),
+        cells=tuple(_cells(chosen, rows, runs, places, samples, by.seeds)),
+        pairs=told.pairs, compute=told.compute,
+        baselines=tuple(_baselines(chosen, rows, points)),
         strays=tuple(sorted(locked["results"].keys() - {run.key for run in runs})),
-        verdict=numbers.Verdict(
-            statistics.verdict(tested), statistics.seeds_to_decide(tested),
-            tuple(statistics.verdict([p.comparison for p in pairs if p.point == point])
-                  for point in chosen.points)),
+        design=by.design, verdict=told.verdict, at_points=told.at_points,
+        codes=findings.codes(runs, list(chosen.variants)),
+        registered=by.registered, exploratory=by.changes,
     )  # fmt: skip
 
 
@@ -106,13 +107,16 @@ def _cells(
     rows: Sequence[numbers.Row],
     runs: Sequence[numbers.Run],
     places: Sequence[Place],
+    samples: Mapping[Place, Sample],
+    order: Sequence[int],
 ) -> Iterator[numbers.Cell]:
     """A cell for each variant and point; differences are to the reference's at its point."""
     reference = chosen.claim.reference
-    values = _by_seed(chosen, rows)
-    others = [place for place in places if place[0] != reference]
-    compared = statistics.compare([(values[v, p], values[reference, p]) for v, p in others])
-    differences = dict(zip(others, compared, strict=True))
+    differences = {
+        (v, p): statistics.compare(samples[v, p], samples[reference, p], order)
+        for v, p in places
+        if v != reference
+    }
     published = [v.paper for v in chosen.variants.values() if v.paper is not None]
     unpublished = {p.name for p in chosen.points.values() if not p.published}
     task, probe, which = chosen.metric.rsplit(".", 2)
@@ -121,12 +125,15 @@ def _cells(
         here = [row for row in rows if (row.variant, row.point) == (name, point)]
         done = [r for r in runs if (r.variant, r.point) == (name, point) and r.done]
         spent = {k: _mean(getattr(r.cost, k) for r in done) for k in (*COUNTED, *MEASURED)}
+        collapsed = tuple(r.seed for r in done if r.collapsed)
         means = {k: _mean(getattr(r, k) for r in done)
                  for k in ("context_ratio", "images", "parameters")}  # fmt: skip
         yield numbers.Cell(
             variant=name, point=point, paper=paper,
             gap=None if paper is None else paper - max(published),
-            spread=_spread(here, chosen.metric), difference=differences.get((name, point)),
+            spread=_spread(here, chosen.metric),
+            healthy=_spread((row for row in here if row.seed not in collapsed), chosen.metric),
+            difference=differences.get((name, point)),
             also={metric: _spread(here, metric) for metric in chosen.also},
             random_init=_spread(here, chosen.metric, "random_init").mean,
             pixels=_spread(here, chosen.metric, "pixels").mean,
@@ -134,53 +141,8 @@ def _cells(
             **means, cost=numbers.Cost(**spent),
             pretrain_seconds=_mean(r.seconds["pretrain"] for r in done),
             seconds=_mean(r.total for r in done), health=tuple(r.health for r in done),
-            collapsed=sum(bool(r.collapsed) for r in done), codes=len({r.code for r in done}),
+            collapsed=collapsed,
         )  # fmt: skip
-
-
-def _by_seed(chosen: Experiment, rows: Sequence[numbers.Row]) -> Mapping[Place, dict[int, float]]:
-    values: defaultdict[Place, dict[int, float]] = defaultdict(dict)
-    for row in rows:
-        if (row.metric, row.encoder) == (chosen.metric, "trained"):
-            values[row.variant, row.point][row.seed] = row.value
-    return values
-
-
-def _pairs(
-    chosen: Experiment,
-    rows: Sequence[numbers.Row],
-    runs: Sequence[numbers.Run],
-    points: Sequence[str | None],
-) -> tuple[list[numbers.Pair], str | None]:
-    """The claimed pairs at each point, and what their compute is."""
-    claimed = [(*pair, point) for point in points for pair in chosen.claim.pairs]
-    values = _by_seed(chosen, rows)
-    tested = statistics.compare(
-        [(values[better, point], values[worse, point]) for better, worse, point in claimed],
-        chosen.claim.margin,
-    )
-    done = [run for run in runs if run.done]
-    kind = "patches" if all(run.patches for run in runs) else "images"
-    if done and all(run.cost.flops for run in done):
-        kind = "flops"
-    pairs = [
-        numbers.Pair(better, worse, point, comparison, _mean(
-            _compute(r, kind) for side in (better, worse) for r in runs
-            if (r.variant, r.point) == (side, point)))
-        for (better, worse, point), comparison in zip(claimed, tested, strict=True)
-    ]  # fmt: skip
-    told = [pair for pair in pairs if pair.comparison.spread.n]
-    return pairs, kind if told and all(pair.compute for pair in told) else None
-
-
-def _compute(run: numbers.Run, kind: str) -> float | None:
-    """The FLOPs of pretraining; roughly, or but for the patches, where nothing counted them."""
-    if kind == "flops":
-        return run.cost.flops
-    if not run.parameters or not run.images:
-        return None
-    an_image = 6 * run.patches if kind == "patches" and run.patches else 1
-    return float(run.parameters * run.images) * an_image
 
 
 def _baselines(

@@ -9,10 +9,10 @@ from ijepa.pages import look, marks, style, verdict
 from ijepa.pages.figure import Words
 from ijepa.pages.figures import compute
 from ijepa.pages.text import number
+from ijepa.study.decision import FAILS, HOLDS, SAME, UNDECIDED
 from ijepa.study.numbers import Pair, Study
-from ijepa.study.statistics import FAILS, HOLDS, UNDECIDED
 
-_DECISION = {HOLDS: style.GREEN, FAILS: style.RED, UNDECIDED: style.BLUE}
+_DECISION = {HOLDS: style.GREEN, FAILS: style.RED, UNDECIDED: style.BLUE, SAME: style.BLUE}
 _COMPUTE = {
     "flops": "FLOPs of pretraining, forward and backward, the mean of the two",
     "patches": "approximate compute of pretraining, 6 × encoder parameters × patches × images",
@@ -99,5 +99,5 @@ def _panel(axes: Axes, study: Study, better: str, worse: str) -> tuple[list[floa
 def _mark(axes: Axes, x: float, pair: Pair) -> None:
     values = pair.comparison.differences
     marks.seeds(axes, [x] * len(values), values)
-    colour = _DECISION[pair.comparison.decision]
+    colour = _DECISION[pair.test.decision]
     marks.interval(axes, pair.comparison.spread, x, colour, upright=True)

@@ -1,0 +1,172 @@
+"""What the runs of an experiment say of its claim: samples, pairs and verdicts."""
+
+import base64
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ijepa.study import decision, numbers, statistics
+from ijepa.study.decision import Contrast, Test, Verdict
+from ijepa.study.registration import Claimed, Plan
+from ijepa.study.statistics import Comparison, Right, Sample
+
+Place = tuple[str, str | None]  # variant, point
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The pairs of a claim with their tests, and the verdicts."""
+
+    pairs: tuple[numbers.Pair, ...]
+    compute: str | None  # what a pair's compute is
+    verdict: Verdict
+    at_points: tuple[Verdict, ...]
+
+
+def samples(
+    metric: str,
+    rows: Iterable[numbers.Row],
+    runs: Iterable[numbers.Run],
+    locked: Mapping[str, Any],
+) -> Mapping[Place, Sample]:
+    """What the trained encoders of each variant at each point reached by a metric."""
+    values: defaultdict[Place, dict[int, float]] = defaultdict(dict)
+    for row in rows:
+        if (row.metric, row.encoder) == (metric, "trained"):
+            values[row.variant, row.point][row.seed] = row.value
+    known: defaultdict[Place, Sample] = defaultdict(lambda: Sample({}))
+    by_place: defaultdict[Place, list[numbers.Run]] = defaultdict(list)
+    for run in runs:
+        by_place[run.variant, run.point].append(run)
+    for place, here in by_place.items():
+        packed = {run.seed: _packed(locked, run, metric) for run in here}
+        known[place] = Sample(
+            values[place],
+            {seed: unpack(text) for seed, text in packed.items() if text},
+            frozenset(run.seed for run in here if run.collapsed),
+        )
+    return known
+
+
+def _packed(locked: Mapping[str, Any], run: numbers.Run, metric: str) -> str | None:
+    right = locked["results"].get(run.key, {}).get("right") or {}
+    text: str | None = right.get(metric)
+    return text
+
+
+def pack(right: Right) -> str:
+    """Bits as text: their number, and base64 of them, eight to a byte."""
+    return f"{len(right)}:{base64.b64encode(np.packbits(right).tobytes()).decode()}"
+
+
+def unpack(text: str) -> Right:
+    """The bits that ``pack`` made a text of."""
+    count, _, packed = text.partition(":")
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(packed), np.uint8), count=int(count))
+    return bits.astype(np.bool_)
+
+
+def judge(
+    by: Plan,
+    values: Mapping[Place, Sample],
+    runs: Sequence[numbers.Run],
+    points: Sequence[str | None],
+) -> Findings:
+    """Compare and test every claimed pair, and come to the verdicts.
+
+    A registered pair whose variant is no longer in the file stays a part of the claim, which is
+    then undecided: leaving a pair out must not make a claim hold.
+
+    Args:
+        by: the registered design.
+        values: of each variant at each point.
+        runs: of the plan.
+        points: of the experiment; None alone: it has none.
+    """
+    there = {(run.variant, run.point) for run in runs}
+    known = [c for c in by.pairs if {(c.better, c.point), (c.worse, c.point)} <= there]
+    lost = [c for c in by.pairs if c not in known]
+    described, tests, verdict = _test([*known, *lost], by, values)
+    later, later_tests, _ = _test(by.exploratory, by, values)
+    kind = _kind(runs)
+    pairs = tuple(
+        numbers.Pair(c.better, c.worse, c.point, c in by.exploratory, comparison, test,
+                     _both(c, runs, kind))
+        for c, comparison, test in [
+            *zip(known, described, tests, strict=False),
+            *zip(by.exploratory, later, later_tests, strict=True)]
+    )  # fmt: skip
+    at_points = []
+    for point in points if points != [None] else ():
+        indices = [i for i, c in enumerate(known) if c.point == point]
+        *_, one = _test([known[i] for i in indices], by, values, len(points))
+        at = None if one.deciding is None else indices[one.deciding]
+        at_points.append(replace(one, deciding=at))
+    told = [pair for pair in pairs if pair.comparison.spread.n]
+    compute = kind if told and all(pair.compute for pair in told) else None
+    return Findings(pairs, compute, verdict, tuple(at_points))
+
+
+def _test(
+    pairs: Sequence[Claimed], by: Plan, values: Mapping[Place, Sample], parts: int = 1
+) -> tuple[list[Comparison], list[Test], Verdict]:
+    contrasts = [
+        Contrast(values[c.better, c.point], values[c.worse, c.point], c.margin) for c in pairs
+    ]
+    described = [statistics.compare(one.better, one.worse, by.seeds) for one in contrasts]
+    return described, *decision.judge(contrasts, described, by.design, parts)
+
+
+def _kind(runs: Sequence[numbers.Run]) -> str:
+    done = [run for run in runs if run.done]
+    if done and all(run.cost.flops for run in done):
+        return "flops"
+    return "patches" if all(run.patches for run in runs) else "images"
+
+
+def _both(claimed: Claimed, runs: Sequence[numbers.Run], kind: str) -> float | None:
+    """The mean compute of a pair's runs."""
+    sides = (claimed.better, claimed.point), (claimed.worse, claimed.point)
+    known = [_compute(run, kind) for run in runs if (run.variant, run.point) in sides]
+    spent = [value for value in known if value is not None]
+    return sum(spent) / len(spent) if spent else None
+
+
+def _compute(run: numbers.Run, kind: str) -> float | None:
+    """The FLOPs of pretraining; roughly, or but for the patches, where nothing counted them."""
+    if kind == "flops":
+        return run.cost.flops
+    if not run.parameters or not run.images:
+        return None
+    an_image = 6 * run.patches if kind == "patches" and run.patches else 1
+    return float(run.parameters * run.images) * an_image
+
+
+def codes(runs: Sequence[numbers.Run], chosen: Sequence[str]) -> tuple[numbers.Code, ...]:
+    """The versions of the code that the results of a table are of, and which variants have them.
+
+    Variants of other objectives reach other code, so unequal hashes alone say nothing. Results are
+    of one version if they share a hash or the commit that ran them, or are today's or vouched for.
+
+    Args:
+        runs: of the plan.
+        chosen: the variants, in the table's order.
+    """
+    groups: list[tuple[set[str], list[numbers.Run]]] = []
+    for run in (run for run in runs if run.done):
+        signs = {str(sign) for sign in (run.code, run.baseline) if sign is not None}
+        signs |= {"today"} if run.standing in ("today", "vouched") else set()
+        alike = [group for group in groups if group[0] & signs]
+        groups = [group for group in groups if group not in alike]
+        members = [one for group in alike for one in group[1]]
+        groups.append((signs.union(*(group[0] for group in alike)), [*members, run]))
+    ordered = []
+    for _, members in groups:
+        variants = {run.variant for run in members}
+        commits = tuple(sorted({run.baseline for run in members if run.baseline}))
+        ordered.append(numbers.Code(commits,
+                                    tuple(v for v in chosen if v in variants)))  # fmt: skip
+    return tuple(sorted(ordered, key=lambda code: (-len(code.variants), code.commits)))
