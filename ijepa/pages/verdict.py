@@ -93,7 +93,7 @@ def _size(one: Pair) -> str:
     return (
         f"{points(spread.mean)} points (95 % interval"
         f" {interval(spread.low, spread.high, signed=True)}, adjusted p"
-        f" {probability(one.test.adjusted and one.test.adjusted.above)})"
+        f" {probability(one.comparison.flips)})"
     )
 
 
