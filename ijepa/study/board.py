@@ -2,10 +2,10 @@
 
 Each experiment's verdict may be false in 5 %; of many, some will be. The board asks three
 questions of every claim of the paper (does it hold, does it not, is there no difference) and
-corrects their p values together by Holm's method: whatever is true, any false decision on the whole
-board has probability ``ERROR`` at most. Two of the three can be false at once, as where a difference is
-exactly 0, so all three count: with k claims the family is 3 k, those without a run included, so
-that it does not depend on what was run.
+corrects their p values together by Holm's method: whatever is true, any false decision on the
+whole board has probability ``ERROR`` at most. Two of the three can be false at once, as where a
+difference is exactly 0, so all three count: with k claims the family is 3 k, those without a run
+included, so that it does not depend on what was run.
 
 A claim's p values are over all looks that it has reached, so seeds beyond the look that decided it
 alone still count here.
