@@ -72,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     ablate.add_argument("--runner", choices=("local", "slurm"), default="local")
     ablate.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
+    ablate.add_argument(
+        "--until-decided", action="store_true",
+        help="add seeds from look to look of the experiment, until its claim is decided",
+    )  # fmt: skip
     vouch = add("vouch", _vouch, "show that today's code gives what older results have, by runs")
     vouch.add_argument("names", nargs="+", help="files of experiments/, without .yaml")
     vouch.add_argument("--scale", required=True, help="a file of experiments/scales/")
@@ -186,12 +190,17 @@ def _hydra(key: str, value: Any) -> str:
 
 
 def _ablate(args: argparse.Namespace) -> int:
-    from ijepa.study import runner
+    from ijepa.study import runner, stopping
 
     if bool(args.names) == args.all:
         raise ValueError("ijepa ablate: name experiments, or say --all; `ls experiments` has them")
     if args.jobs < 0:
         raise ValueError(f"--jobs: {args.jobs} is not a whole number >= 0")
+    if args.until_decided:
+        if args.seeds or args.only:
+            option = "--seeds" if args.seeds else "--only"
+            raise ValueError(f"{option}: not with --until-decided, which runs whole tables")
+        return stopping.run(args.names, args.scale, args.jobs, args.runner, args.dry_run)
     return runner.ablate(
         args.names, args.scale, args.only, args.seeds, args.jobs, args.runner, args.dry_run
     )

@@ -1,6 +1,8 @@
 """Lock files: ``experiments/<name>.<scale>.lock.json``, the committed results of an experiment.
 
-``results`` is what the runs computed: equal plans on one machine give equal bytes. ``provenance``
+``registered`` is what the experiment is judged by, written before the first run
+(``ijepa.study.registration``). ``results`` is what the runs computed: equal plans on one machine
+give equal bytes; ``right`` of one says which test images it got right, by metric. ``provenance``
 names the runs, commits and clocks behind these very numbers. ``vouched`` says which later code was
 shown to give what theirs gave (``ijepa.study.vouch``).
 """
@@ -111,7 +113,8 @@ def write(
     content: dict[str, Any] = {
         "experiment": name,
         "scale": scale,
-        "seeds": sorted({run.seed for run in runs}),
+        **{part: old[part] for part in ("registered",) if part in old},
+        "seeds": list(dict.fromkeys(run.seed for run in runs)),  # in the order of the experiment
         "results": {},
         "provenance": {},
     }
@@ -121,6 +124,8 @@ def write(
         result, before = results.get(run.identity), old["results"].get(run.key)
         if result:
             content["results"][run.key] = cell | {part: result.get(part) for part in _KEPT}
+            if result.get("right"):  # older results lack it
+                content["results"][run.key]["right"] = result["right"]
             content["provenance"][run.key] = result["provenance"]
             vouchers += [{**one, "results": [run.key]} for one in result.get("vouched", ())]
         elif before and before["signature"] == run.signature:
@@ -129,6 +134,27 @@ def write(
             vouchers += [{**one, "results": [run.key]} for one in _vouchers(old, run.key)]
     file = path(name, scale, folder)
     write_json(file, _with(content, vouchers))
+    return file
+
+
+def unregistered(name: str, scale: str, folder: Path = FOLDER) -> bool:
+    """Whether an experiment at a scale can still be registered: nothing of it is known yet."""
+    content = read(name, scale, folder)
+    return "registered" not in content and not content["results"]
+
+
+def register(name: str, scale: str, record: Mapping[str, Any], folder: Path = FOLDER) -> Path:
+    """Write what an experiment will be judged by, before the first of its runs.
+
+    Args:
+        name: the experiment.
+        scale: its scale.
+        record: ``ijepa.study.registration.record``.
+        folder: of the lock files.
+    """
+    assert unregistered(name, scale, folder)
+    file = path(name, scale, folder)
+    write_json(file, {**read(name, scale, folder), "registered": record})
     return file
 
 

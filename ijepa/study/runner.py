@@ -3,14 +3,15 @@
 import importlib
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from ijepa.runtime import environment, errors, files
-from ijepa.study import bench, job, local, lock, plan
-from ijepa.study.experiment import Scale, cells, load, load_scale, names
+from ijepa.study import bench, job, local, lock, plan, registration
+from ijepa.study.experiment import Experiment, Scale, cells, load, load_scale, names
 from ijepa.study.plan import Run
 
 Results = dict[tuple[str, str], dict[str, Any]]  # by identity of the run
@@ -28,11 +29,13 @@ def ablate(
 ) -> int:
     """Run experiments and write their lock files.
 
+    The seeds are the scale's first ones; those beyond that a lock file has keep their results.
+
     Args:
         wanted: names of experiments; all of them when empty.
         scale_name: a file of ``experiments/scales``.
         only: variants, or ``variant@point``, to run; all when empty.
-        seeds: seeds to run, of those that the scale has; all when empty.
+        seeds: seeds to run, of those that the scale or the lock file has; the scale's when empty.
         jobs: runs at once; 0: one for each GPU, else one.
         runner: ``local`` or ``slurm``: a file of this package each, with ``run``.
         dry_run: print the plan and run nothing.
@@ -47,21 +50,26 @@ def ablate(
     experiments = [load(name) for name in wanted or names()]
     at_points = {cell for e in experiments for cell, _, _ in cells(e)}
     _check_choice("--only", only, sorted(at_points.union(*(e.variants for e in experiments))))
-    possible = sorted({str(s) for e in experiments for s in e.seeds[: scale.seeds]}, key=int)
-    _check_choice("--seeds", [str(seed) for seed in seeds], possible)
+    counts = {e.name: _planned(e, scale) for e in experiments}
+    possible = {str(s) for e in experiments for s in e.seeds[: counts[e.name]]}
+    _check_choice("--seeds", [str(seed) for seed in seeds], sorted(possible, key=int))
     tree = plan.committed_params()
-    tables = {e.name: plan.resolve(e, scale, tree) for e in experiments}
+    tables = {
+        e.name: plan.resolve(e, replace(scale, seeds=counts[e.name]), tree) for e in experiments
+    }
     chosen = [
         run
-        for runs in tables.values()
-        for run in runs
+        for e in experiments
+        for run in tables[e.name]
         if not only or {run.variant, run.key.rpartition("/")[0]} & set(only)
-        if not seeds or run.seed in seeds
+        if run.seed in (seeds or e.seeds[: scale.seeds])
     ]
-    once = plan.unique(chosen)
-    results = _results(once)
-    todo = [run for run in once if not _known(run, results)]
     jobs = jobs or max(1, len(local.visible_gpus()))
+    for e in experiments:
+        announce(e, scale)
+    once = plan.unique(chosen)
+    results = known_results(once)
+    todo = [run for run in once if not known(run, results)]
     print(_summary(tables, chosen, once, todo, scale, jobs))
     if dry_run:
         for name, runs in tables.items():
@@ -69,16 +77,62 @@ def ablate(
                 if run in chosen:
                     print(f"  {_state(run, todo, results)}  {name}  {run.key}  {run.name}")
         return 0
-    if todo:
+    complete(experiments, tables, chosen, scale, jobs, runner)
+    return report(chosen, tables, scale)
+
+
+def _planned(experiment: Experiment, scale: Scale) -> int:
+    """Of an experiment's seeds, how many the scale and the lock file have."""
+    locked = lock.read(experiment.name, scale.name)["seeds"]
+    there = [number for number, seed in enumerate(experiment.seeds, 1) if seed in locked]
+    return max([scale.seeds, *there])
+
+
+def announce(experiment: Experiment, scale: Scale) -> None:
+    """Print a line where the lock file was registered otherwise, or not before its first run."""
+    locked = lock.read(experiment.name, scale.name)
+    by = registration.plan(experiment, scale, locked.get("registered"))
+    if by.changes:
+        words = "; ".join(registration.in_words(change) for change in by.changes)
+        print(f"{experiment.name}: exploratory, not as registered: {words}")
+    elif by.registered is None and locked["results"] and experiment.claim.pairs:
+        print(f"{experiment.name}: exploratory, it was not registered before its first run")
+
+
+def complete(
+    experiments: Sequence[Experiment], tables: Tables, chosen: Sequence[Run], scale: Scale,
+    jobs: int, runner: str,
+) -> None:  # fmt: skip
+    """Register what was not yet, run what of the chosen runs is not known, write lock files.
+
+    Args:
+        experiments: those of the tables.
+        tables: all runs of each, as its lock file is to have them.
+        chosen: the runs that are wanted.
+        scale: of all.
+        jobs: runs at once.
+        runner: ``local`` or ``slurm``.
+
+    Raises:
+        ValueError: the working tree is not that of a commit.
+    """
+    once = plan.unique(chosen)
+    results = known_results(once)
+    todo = [run for run in once if not known(run, results)]
+    fresh = [e for e in experiments if lock.unregistered(e.name, scale.name)]
+    if todo or fresh:
         plan.refuse_dirty_tree()
+    commit = plan.git("rev-parse", "HEAD").strip()
+    for e in fresh:
+        there = sum(known(run, known_results(tables[e.name])) for run in tables[e.name])
+        lock.register(e.name, scale.name, registration.record(e, scale, commit, there))
     try:
-        label = "+".join(e.name for e in experiments) if len(experiments) < 4 else "all"
+        label = "+".join(tables) if len(tables) < 4 else "all"
         if todo:
             execute(todo, f"{label}.{scale.name}", jobs, runner)
     finally:  # what is finished is kept, however this ends
         for name, runs in tables.items():
-            lock.write(name, scale.name, runs, _results(runs))
-    return _verdict(chosen, _results(once), tables, scale)
+            lock.write(name, scale.name, runs, known_results(runs))
 
 
 def _check_choice(option: str, given: Sequence[str], known: Sequence[str]) -> None:
@@ -91,7 +145,7 @@ def _result_file(name: str) -> Path:
     return bench.folder() / "results" / f"{name}.json"
 
 
-def _results(runs: Sequence[Run]) -> Results:
+def known_results(runs: Sequence[Run]) -> Results:
     """What is known of the runs: results of jobs of this checkout, and of the lock files."""
     results = lock.known()
     for run in runs:
@@ -101,7 +155,8 @@ def _results(runs: Sequence[Run]) -> Results:
     return results
 
 
-def _known(run: Run, results: Results) -> bool:
+def known(run: Run, results: Results) -> bool:
+    """Whether a run has a good result, of today's code or vouched for."""
     return results.get(run.identity, {}).get("status") == "done"
 
 
@@ -200,6 +255,16 @@ def _summary(
     tables: Tables, chosen: Sequence[Run], once: Sequence[Run], todo: Sequence[Run],
     scale: Scale, jobs: int,
 ) -> str:  # fmt: skip
+    estimate = f", about {about(tables, len(todo), scale, jobs)}" if todo else ""
+    return (
+        f"{scale.name}: {len(tables)} experiments, {len(chosen)} cells, {len(once)} runs"
+        f" ({len(chosen) - len(once)} shared): {len(todo)} to do, {len(once) - len(todo)} known"
+        f"{estimate}"
+    )
+
+
+def about(tables: Collection[str], runs: int, scale: Scale, jobs: int) -> str:
+    """How long so many runs of the experiments may take, as a text."""
     locks = [lock.read(name, scale.name) for name in tables]
     timed = [
         sum(content["provenance"][key]["seconds"].values())
@@ -208,24 +273,19 @@ def _summary(
         if result["status"] == "done" and content["provenance"][key]["seconds"]
     ]
     seconds = statistics.median(timed) if timed else 60 * scale.minutes
-    about = timedelta(seconds=round(seconds * len(todo) / jobs))
-    estimate = f", about {about} with {jobs} at once" if todo else ""
-    return (
-        f"{scale.name}: {len(tables)} experiments, {len(chosen)} cells, {len(once)} runs"
-        f" ({len(chosen) - len(once)} shared): {len(todo)} to do, {len(once) - len(todo)} known"
-        f"{estimate}"
-    )
+    return f"{timedelta(seconds=round(seconds * runs / jobs))} with {jobs} at once"
 
 
 def _state(run: Run, todo: Sequence[Run], results: Results) -> str:
-    if _known(run, results):
+    if known(run, results):
         return "known "
     return "to do " if run in todo else "shared"
 
 
-def _verdict(chosen: Sequence[Run], results: Results, tables: Tables, scale: Scale) -> int:
+def report(chosen: Sequence[Run], tables: Tables, scale: Scale) -> int:
     """Print which cells failed or are missing; returns the exit status."""
-    bad = [run for run in chosen if not _known(run, results)]
+    results = known_results(plan.unique(chosen))
+    bad = [run for run in chosen if not known(run, results)]
     for run in bad:
         why = results.get(run.identity, {}).get("reason") or "it did not run to its end"
         print(f"failed: {run.key} ({run.name}): {why}")

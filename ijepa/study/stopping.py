@@ -1,0 +1,149 @@
+"""``ijepa ablate --until-decided``: seeds in blocks, from look to look, until the verdict is there.
+
+At each planned number of seeds all variants have run, and the claim is looked at. An experiment
+that is decided gets no more seeds; the others go on to the next look, together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ijepa.study import local, lock, plan, registration, runner, summary
+from ijepa.study.decision import UNDECIDED, Verdict
+from ijepa.study.experiment import Experiment, Scale, load, load_scale, names
+from ijepa.study.plan import Run
+from ijepa.study.registration import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Undecided:
+    """An experiment that is still being run, its seeds in the registered order."""
+
+    experiment: Experiment
+    by: Plan
+
+    @property
+    def name(self) -> str:
+        return self.experiment.name
+
+    def seeds(self, look: int) -> int:
+        """How many at a look, from 0."""
+        return self.by.design.looks[look]
+
+
+def run(
+    wanted: Sequence[str],
+    scale_name: str,
+    jobs: int = 0,
+    how: str = "local",
+    dry_run: bool = False,
+) -> int:
+    """Run experiments until each is decided, or has had its last look.
+
+    Killed at any time, the same call goes on: what is known is not run again.
+
+    Args:
+        wanted: names of experiments; all that claim something when empty.
+        scale_name: a file of ``experiments/scales``.
+        jobs: runs at once; 0: one for each GPU, else one.
+        how: the runner, ``local`` or ``slurm``.
+        dry_run: print what it may take and run nothing.
+
+    Returns:
+        0, or 1 when a run failed: its experiment then stops before the look.
+
+    Raises:
+        ValueError: an experiment file, an argument or the working tree is not fit to run.
+    """
+    scale, tree = load_scale(scale_name), plan.committed_params()
+    going = [_begin(load(name), scale) for name in wanted or _claiming()]
+    jobs = jobs or max(1, len(local.visible_gpus()))
+    for one in going:
+        runner.announce(one.experiment, scale)
+    if dry_run:
+        _forecast(going, scale, tree, jobs)
+        return 0
+    failed, look = 0, 0
+    while going:
+        tables = {one.name: _runs(one, look, scale, tree) for one in going}
+        chosen = [
+            run for one in going for run in tables[one.name]
+            if run.seed in one.by.seeds[: one.seeds(look)]
+        ]  # fmt: skip
+        todo = sum(not runner.known(run, runner.known_results([run])) for run in chosen)
+        print(f"{scale.name}: look {look + 1}: {len(chosen)} cells, {todo} to do", flush=True)
+        runner.complete([one.experiment for one in going], tables, chosen, scale, jobs, how)
+        failed |= runner.report(chosen, tables, scale)
+        going = [one for one in going if _goes_on(one, look, scale)]
+        look += 1
+    return failed
+
+
+def _claiming() -> list[str]:
+    return [name for name in names() if load(name).claim.pairs]
+
+
+def _begin(experiment: Experiment, scale: Scale) -> _Undecided:
+    if not experiment.claim.pairs:
+        raise ValueError(
+            f"experiments/{experiment.name}.yaml: claim: it claims nothing, so there is nothing to"
+            " decide; leave out --until-decided"
+        )
+    locked = lock.read(experiment.name, scale.name)
+    by = registration.plan(experiment, scale, locked.get("registered"))
+    return _Undecided(replace(experiment, seeds=by.seeds), by)
+
+
+def _runs(one: _Undecided, look: int, scale: Scale, tree: Mapping[str, Any]) -> list[Run]:
+    """All runs that the lock file is to have: of the look, and of what was run before."""
+    before = lock.read(one.name, scale.name)["seeds"]
+    there = [number for number, seed in enumerate(one.by.seeds, 1) if seed in before]
+    count = max([one.seeds(look), *there])
+    return plan.resolve(one.experiment, replace(scale, seeds=count), tree)
+
+
+def _goes_on(one: _Undecided, look: int, scale: Scale) -> bool:
+    """Print what a look says; whether there is another one."""
+    count, looks = one.seeds(look), one.by.design.looks
+    verdict = decided(one.experiment, scale, count)
+    if len(verdict.looks) <= look:
+        print(f"{one.name}: {count} seeds: no verdict, for some runs failed")
+        return False
+    last = look + 1 == len(looks)
+    after = "; it was the last look" if last else f"; the next look is at {looks[look + 1]}"
+    print(f"{one.name}: {count} seeds: {verdict.decision}"
+          f"{after if verdict.decision == UNDECIDED else ''}", flush=True)  # fmt: skip
+    return verdict.decision == UNDECIDED and not last
+
+
+def decided(experiment: Experiment, scale: Scale, count: int) -> Verdict:
+    """The verdict from the first so many seeds of the lock file.
+
+    Args:
+        experiment: with its seeds in the registered order.
+        scale: its scale.
+        count: seeds.
+    """
+    locked = lock.read(experiment.name, scale.name)
+    seeds = list(experiment.seeds[:count])
+    return summary.collect(experiment, {**locked, "seeds": seeds}, scale).verdict
+
+
+def _forecast(
+    going: Sequence[_Undecided], scale: Scale, tree: Mapping[str, Any], jobs: int
+) -> None:
+    """Print the seeds and the time that it takes at least and at most."""
+    for one in going:
+        looks = one.by.design.looks
+        lines = []
+        for words, look in (("at least", 0), ("at most", len(looks) - 1)):
+            sized = replace(scale, seeds=looks[look])
+            runs = plan.unique(plan.resolve(one.experiment, sized, tree))
+            results = runner.known_results(runs)
+            todo = sum(not runner.known(run, results) for run in runs)
+            lines.append(
+                f"{words} {looks[look]} seeds, {len(runs)} runs, {todo} to do, about"
+                f" {runner.about([one.name], todo, scale, jobs)}"
+            )
+        planned = ", ".join(map(str, looks))
+        print(f"{one.name}: looks at {planned} seeds: {'; '.join(lines)}")
