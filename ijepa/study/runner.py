@@ -124,7 +124,8 @@ def complete(
         plan.refuse_dirty_tree()
     commit = plan.git("rev-parse", "HEAD").strip()
     for e in fresh:
-        there = sum(known(run, known_results(tables[e.name])) for run in tables[e.name])
+        before = known_results(tables[e.name])
+        there = sum(known(run, before) for run in tables[e.name])
         lock.register(e.name, scale.name, registration.record(e, scale, commit, there))
     try:
         label = "+".join(tables) if len(tables) < 4 else "all"

@@ -1,4 +1,4 @@
-"""``ijepa ablate --until-decided``: seeds in blocks, from look to look, until the verdict is there.
+"""``ijepa ablate --until-decided``: seeds in blocks, from look to look, until there is a verdict.
 
 At each planned number of seeds all variants have run, and the claim is looked at. An experiment
 that is decided gets no more seeds; the others go on to the next look, together.
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ijepa.study import local, lock, plan, registration, runner, summary
-from ijepa.study.decision import UNDECIDED, Verdict
+from ijepa.study.decision import UNDECIDED
 from ijepa.study.experiment import Experiment, Scale, load, load_scale, names
 from ijepa.study.plan import Run
 from ijepa.study.registration import Plan
@@ -70,8 +70,7 @@ def run(
             run for one in going for run in tables[one.name]
             if run.seed in one.by.seeds[: one.seeds(look)]
         ]  # fmt: skip
-        todo = sum(not runner.known(run, runner.known_results([run])) for run in chosen)
-        print(f"{scale.name}: look {look + 1}: {len(chosen)} cells, {todo} to do", flush=True)
+        print(f"{scale.name}: look {look + 1}: {_work(chosen)}", flush=True)
         runner.complete([one.experiment for one in going], tables, chosen, scale, jobs, how)
         failed |= runner.report(chosen, tables, scale)
         going = [one for one in going if _goes_on(one, look, scale)]
@@ -105,28 +104,32 @@ def _runs(one: _Undecided, look: int, scale: Scale, tree: Mapping[str, Any]) -> 
 def _goes_on(one: _Undecided, look: int, scale: Scale) -> bool:
     """Print what a look says; whether there is another one."""
     count, looks = one.seeds(look), one.by.design.looks
-    verdict = decided(one.experiment, scale, count)
+    locked = lock.read(one.name, scale.name)
+    first = {**locked, "seeds": list(one.by.seeds[:count])}  # a lock file may have more
+    study = summary.collect(one.experiment, first, scale)
+    verdict = study.verdict
     if len(verdict.looks) <= look:
-        print(f"{one.name}: {count} seeds: no verdict, for some runs failed")
+        print(f"{one.name}: {count} seeds: no verdict, for runs are missing", flush=True)
         return False
+    assert verdict.deciding is not None
+    pair = study.pairs[verdict.deciding]
+    around = pair.comparison.spread
+    at = f" at {pair.point}" if pair.point is not None else ""
+    effect = f"{pair.better} - {pair.worse}{at} {around.mean:+.2f}"
+    interval = f"[{around.low:+.2f}, {around.high:+.2f}]"
     last = look + 1 == len(looks)
     after = "; it was the last look" if last else f"; the next look is at {looks[look + 1]}"
-    print(f"{one.name}: {count} seeds: {verdict.decision}"
-          f"{after if verdict.decision == UNDECIDED else ''}", flush=True)  # fmt: skip
-    return verdict.decision == UNDECIDED and not last
+    going = verdict.decision == UNDECIDED
+    line = f"{one.name}: {count} seeds: {verdict.decision} ({effect} {interval})"
+    print(line + (after if going else ""), flush=True)
+    return going and not last
 
 
-def decided(experiment: Experiment, scale: Scale, count: int) -> Verdict:
-    """The verdict from the first so many seeds of the lock file.
-
-    Args:
-        experiment: with its seeds in the registered order.
-        scale: its scale.
-        count: seeds.
-    """
-    locked = lock.read(experiment.name, scale.name)
-    seeds = list(experiment.seeds[:count])
-    return summary.collect(experiment, {**locked, "seeds": seeds}, scale).verdict
+def _work(chosen: Sequence[Run]) -> str:
+    runs = plan.unique(chosen)
+    results = runner.known_results(runs)
+    todo = sum(not runner.known(run, results) for run in runs)
+    return f"{len(chosen)} cells, {len(runs)} runs, {todo} to do, {len(runs) - todo} known"
 
 
 def _forecast(
