@@ -25,11 +25,11 @@ question: Does the runner keep its promises?
 table: null
 source: "Ours: a test."
 metric: class.linear.trained
-seeds: [0]
+seeds: [0, 1, 2, 3, 4, 5]
 base: {base}
 factor: {factor}
 variants: {variants}
-claim: {{text: Nothing., by: us, best: {best}, margin: 0}}
+claim: {{text: Nothing., by: us, best: {best}, margin: 1, looks: [6]}}
 """
 FIRST = {
     "name": "first",

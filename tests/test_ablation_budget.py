@@ -100,7 +100,8 @@ def test_at_a_point_of_equal_compute_the_reference_is_the_run_that_it_was(
     shutil.copytree(ROOT / "experiments/presets", tmp_path / "presets")
     tree: dict[str, Any] = {
         "title": "?", "question": "?", "table": None, "source": "Ours: a test.",
-        "metric": "class.linear.trained", "factor": ["objective.name"], "seeds": [0, 1],
+        "metric": "class.linear.trained", "factor": ["objective.name"],
+        "seeds": [0, 1, 2, 3, 4, 5],
         "variants": {
             v: {"label": v, "set": {"objective.name": v}, "paper": None} for v in costs
         },
@@ -108,7 +109,7 @@ def test_at_a_point_of_equal_compute_the_reference_is_the_run_that_it_was(
             "images": {"label": "images", "x": None, "set": {}},
             "flops": {"label": "flops", "x": None, "set": {}, "equal_compute": "ijepa"},
         },
-        "claim": {"text": "?", "by": "us", "best": "ijepa", "margin": 0},
+        "claim": {"text": "?", "by": "us", "best": "ijepa", "margin": 1, "looks": [6]},
     }  # fmt: skip
     (tmp_path / "made.yaml").write_text(json.dumps(tree))
     experiment = experiments.load("made", tmp_path)

@@ -66,7 +66,8 @@ class Bench:
                           "paper": [54.2, 15.5, 20.2, 17.6, 39.0, 42.1][i]}
                 for i, label in enumerate(labels)
             },
-            "claim": {"text": "Multi-block is best.", "by": "paper", "best": "v0", "margin": 0},
+            "claim": {"text": "Multi-block is best.", "by": "paper", "best": "v0", "margin": 1,
+                      "looks": [6]},
             **changed,
         })  # fmt: skip
         return name
@@ -286,7 +287,7 @@ def equal(results: dict[str, Result]) -> None:
 
 def test_the_verdict_is_on_all_pairs_and_its_words_have_its_numbers(bench: Bench) -> None:
     def judge(scale: str, claim: dict[str, Any], **how: Any) -> tuple[Study, str]:
-        bench.experiment(claim={"text": "Yes.", "by": "us", "margin": 0, **claim})
+        bench.experiment(claim={"text": "Yes.", "by": "us", "margin": 1, "looks": [6], **claim})
         bench.lock("made", scale, **{"means": decided, **how})
         numbers = bench.numbers("made", scale)
         return numbers, verdict.sentence(numbers)

@@ -220,12 +220,12 @@ MINE = """\
 title: Masks of my own
 question: How much should be hidden?
 metric: class.linear.trained
-seeds: [0, 1]
+seeds: [0, 1, 2, 3, 4, 5]
 base: {mask.name: mine}
 variants:
   half: {set: {mask.share: 0.5}}
   none: {set: {mask.share: null}}
-claim: {text: Half is enough., best: half}
+claim: {text: Half is enough., best: half, margin: 1, looks: [6]}
 """
 MASK = """\
 from dataclasses import dataclass
@@ -334,6 +334,7 @@ def test_dvc_takes_a_new_key_with_two_plus_signs_and_an_old_one_as_without(
 
 # The loader, on a small experiment that is right but for one thing.
 
+SEEDS = "seeds: [3, 5, 7, 9, 11, 13]"
 GOOD = """\
 title: Loss
 question: Which?
@@ -341,7 +342,7 @@ table: null
 source: Ours
 metric: class.linear.trained
 factor: [objective.loss, train.lr]
-seeds: [3, 5]
+seeds: [3, 5, 7, 9, 11, 13]
 base: {train.epochs: 2}
 at:
   big: {preset: wide, model.heads: 4}
@@ -349,7 +350,7 @@ variants:
   a: {label: A, set: {objective.loss: l2}, at: {big: {train.lr: 0.5}}, paper: 54.2}
   b: {label: B, set: {objective.loss: smooth_l1}, paper: null}
   c: {label: C, set: {train.lr: 0.25}, paper: null}
-claim: {text: A, by: us, best: a, margin: 0.5}
+claim: {text: A, by: us, best: a, margin: 0.5, looks: [6]}
 """
 POINTS = """\
 points:
@@ -538,10 +539,10 @@ def test_every_form_of_a_claim_is_pairs(
         ("title: Loss", "title: 3", "title: 3 is not a text"),
         ("title: Loss", "title: ''", "title: '' is not a text"),
         ("table: null", "table: 8.5", "table: 8.5 is not a whole number or null"),
-        ("seeds: [3, 5]", "seeds: 3", "seeds: 3 is not a list of values, each a whole number"),
-        ("seeds: [3, 5]", "seeds: [3, 3]", "seeds: [3, 3] is empty or names one twice"),
-        ("seeds: [3, 5]", "seeds: []", "seeds: [] is empty"),
-        ("seeds: [3, 5]", "seeds: [-1]", "seeds: -1 is not a whole number >= 0"),
+        (SEEDS, "seeds: 3", "seeds: 3 is not a list of values, each a whole number"),
+        (SEEDS, "seeds: [3, 3]", "seeds: [3, 3] is empty or names one twice"),
+        (SEEDS, "seeds: []", "seeds: [] is empty"),
+        (SEEDS, "seeds: [-1]", "seeds: -1 is not a whole number >= 0"),
         (".linear.", ".liner.", "metric: 'class.liner.trained' is not TASK.PROBE.trained"),
         (".linear.trained", ".linear.pixels", "metric: 'class.linear.pixels' is not TASK."),
         ("seeds:", "also: [count.linear]\nseeds:", "also: 'count.linear' is not TASK.PROBE.tra"),
@@ -577,7 +578,16 @@ def test_every_form_of_a_claim_is_pairs(
         ("source: Ours\n", "", "source: missing; a text is needed, whence the paper's numbers"),
         ("[objective.loss, train.lr]", "[objective.loss, train.lr, mask]",
          "factor: mask: params.yaml has no such key"),
-        ("margin: 0.5", "margin: -1", "claim.margin: -1 is not a number >= 0"),
+        ("margin: 0.5", "margin: 0", "claim.margin: 0 is not a number > 0: the smallest"),
+        ("margin: 0.5, ", "", "claim.margin: 0 is not a number > 0: the smallest"),
+        ("looks: [6]", "looks: [5, 6]", "claim.looks: [5, 6] is not numbers of seeds, asc"),
+        ("looks: [6]", "looks: [6, 6]", "claim.looks: [6, 6] is not numbers of seeds, ascending"),
+        ("looks: [6]", "looks: []", "claim.looks: [] is not numbers of seeds"),
+        ("looks: [6]", "looks: [6, 7]", "claim.looks: 7 is the last, and `seeds` has 6"),
+        ("looks: [6]", "error: 0.5, looks: [6]", "claim.error: 0.5 is not a number above 0 and"),
+        (", looks: [6]", "", "claim.looks: 24 is the last, and `seeds` has 6"),
+        ("claim:", POINTS.replace("x: 1", "x: 1, margin: 0") + "claim:",
+         "points.p.margin: 0 is not a number > 0"),
         ("by: us", "by: me", "claim.by: 'me' is not one of paper, us"),
         ("best: a", "best: d", "claim.best: 'd' is not one of a, b, c"),
         ("best: a", "reference: d", "claim.reference: 'd' is not one of a, b, c"),

@@ -114,7 +114,7 @@ def write(
         "experiment": name,
         "scale": scale,
         **{part: old[part] for part in ("registered",) if part in old},
-        "seeds": list(dict.fromkeys(run.seed for run in runs)),  # in the order of the experiment
+        "seeds": sorted({run.seed for run in runs}),
         "results": {},
         "provenance": {},
     }
