@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import sys
 import typing
 from collections.abc import Mapping
@@ -33,6 +34,17 @@ from ijepa.strict import (
 PARAMS = Path("params.yaml")
 INPUTS = Path("out/inputs")
 STAGES = ("prepare", "pretrain", "evaluate", "report")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seeds:
+    """The seed of each part of the randomness (``seeds.PARTS``); null in the file is ``seed``."""
+
+    init: int = maybe(integer(0, 2**31 - 1))
+    order: int = maybe(integer(0, 2**31 - 1))
+    mask: int = maybe(integer(0, 2**31 - 1))
+    labels: int = maybe(integer(0, 2**31 - 1))
+    probe: int = maybe(integer(0, 2**31 - 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +122,8 @@ class Evaluate:
     encoder: str = choice("target", "context")  # paper: target
     view: str = choice("crop", "squash")  # paper: centre crop; released Clevr configs: squash
     train_fraction: float = real(0, 1, above=True)  # share of the training images probes may use
-    held_out: float = real(0, 0.5, above=True)  # share of these that selects
+    held_out: float = real(0, 0.5, above=True)  # share of these in one fold
+    folds: int = integer(1)  # that select, each by candidates fitted on all other labels
     last_layers: int = integer(1)  # blocks concatenated beside the last one alone (paper: 4)
     transfer: tuple[Data, ...]  # other labelled data sets: what differs from the data section
     probes: tuple[str, ...]
@@ -119,9 +132,10 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """All of ``params.yaml``."""
+    """All of ``params.yaml``. Science reads ``seeds``; ``seed`` is what a run goes by."""
 
     seed: int = integer(0, 2**31 - 1)
+    seeds: Seeds
     data: Data
     mask: Mask
     model: Model
@@ -143,9 +157,17 @@ def parse(tree: Any, where: str) -> Config:
     """Check a tree of plain values; ``where`` names it in the error messages."""
     if not isinstance(tree, dict):
         raise ValueError(f"{where}: {tree!r} is not a mapping of sections")
-    config: Config = _build(Config, _with_transfer(tree, where), where, "")
+    config: Config = _build(Config, _with_seeds(_with_transfer(tree, where)), where, "")
     _check_together(config, where)
     return config
+
+
+def _with_seeds(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with every part of the randomness that follows ``seed`` set to it."""
+    parts = tree.get("seeds")
+    if not isinstance(parts, dict) or "seed" not in tree:
+        return tree  # what is wrong is said where the sections are built
+    return {**tree, "seeds": {p: tree["seed"] if v is None else v for p, v in parts.items()}}
 
 
 def _with_transfer(tree: dict[str, Any], where: str) -> dict[str, Any]:
@@ -191,6 +213,13 @@ def _check_together(config: Config, where: str) -> None:
         raise ValueError(
             f"{where}: evaluate.last_layers: {config.evaluate.last_layers} is more than"
             f" model.depth {model.depth}"
+        )
+    evaluate = config.evaluate
+    if evaluate.folds * evaluate.held_out > 1 + 1e-9:  # 3 of 1/3 are all
+        raise ValueError(
+            f"{where}: evaluate.folds: {evaluate.folds} of evaluate.held_out"
+            f" {evaluate.held_out:g} are more than all labels; at most"
+            f" {math.floor(1 / evaluate.held_out + 1e-9)}"
         )
     if train.warmup_epochs >= train.epochs and train.warmup_epochs > 0:
         raise ValueError(
@@ -312,14 +341,17 @@ def as_tree(config: Any) -> Any:
 
 
 def signature(config: Config) -> str:
-    """SHA-256 of the resolved science."""
-    return hashlib.sha256(json.dumps(as_tree(config), sort_keys=True).encode()).hexdigest()
+    """SHA-256 of the resolved science, so of ``seed`` what ``seeds`` took of it."""
+    tree = as_tree(config)
+    del tree["seed"]
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def parameters(config: Config, stage: str) -> dict[str, Any]:
     """The resolved keys that a stage is a function of, as plain values; it may read no other.
 
     ``data.train_fraction`` chooses among the prepared images, so it prepares nothing again.
+    ``evaluate`` reads ``seeds.init`` for the encoder before training, a baseline.
     """
     tree = as_tree(config)
     size = {"image_size": tree["data"]["image_size"]}
@@ -327,11 +359,13 @@ def parameters(config: Config, stage: str) -> dict[str, Any]:
     by_stage: dict[str, dict[str, Any]] = {
         "prepare": {"data": _without_fraction(tree["data"])},
         "pretrain": {
-            **{name: tree[name] for name in ("seed", "mask", "model", "objective", "train")},
+            **{name: tree[name] for name in ("mask", "model", "objective", "train")},
+            "seeds": {part: tree["seeds"][part] for part in ("init", "order", "mask")},
             "data": {**size, "train_fraction": tree["data"]["train_fraction"]},
         },
         "evaluate": {
-            **{name: tree[name] for name in ("seed", "model")},
+            "model": tree["model"],
+            "seeds": {part: tree["seeds"][part] for part in ("init", "labels", "probe")},
             "data": size,
             "evaluate": {**tree["evaluate"], "transfer": transfer},
         },

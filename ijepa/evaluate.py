@@ -2,8 +2,9 @@
 
 For every label of every data set and every probe: accuracy on the report split with an interval
 over its images, for the trained encoder, the same encoder before training, and raw pixels, all
-under one protocol. A part of the training images is held out and chooses among features and
-settings. ``ijepa evaluate --encoder ...`` does the same for an encoder from elsewhere.
+under one protocol. Held-out folds of the training images choose among features and settings, then
+a probe is fitted to all of them. ``ijepa evaluate --encoder ...`` does the same for an encoder
+from elsewhere.
 """
 
 import sys

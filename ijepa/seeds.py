@@ -17,6 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+# What a run's seed sets, part by part: the keys of ``seeds`` in params.yaml, and what they are. A
+# part is a seed of its own, so two parts share no numbers that their purposes do not.
+PARTS = {
+    "init": "initial weights",
+    "order": "order of the images, their subset, crops and augmentations",
+    "mask": "masks",
+    "labels": "labels that fit a probe, and those that select its settings",
+    "probe": "a probe's own draws: its batches, initial weights, few labels and views",
+}
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 PURPOSES = frozenset({  # "#" is a number: of a view, an attempt, a rectangle

@@ -1,6 +1,7 @@
 """A small run that every test can start from."""
 
 import copy
+import dataclasses
 import functools
 import os
 import signal
@@ -11,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ijepa import config as configs
 from ijepa import presets
 from ijepa.config import Config
 from ijepa.datasets import Item, Source, Split
+from ijepa.probes import Features
 from ijepa.runtime import files
 from ijepa.store.read import Store, open_store
 from ijepa.store.write import write_store
@@ -64,6 +67,22 @@ def params(**dotted: Any) -> dict[str, Any]:
         else:
             tree[section] = value
     return tree
+
+
+def joined(fitting: Features, selecting: Features) -> tuple[Features, list[NDArray[np.int64]]]:
+    """Labelled images, and the rows of those that select as one fold: what ``fit_score`` takes."""
+    images = fitting.images
+    if images is not None:
+        assert selecting.images is not None
+        rows = np.concatenate([images.rows, selecting.images.rows])
+        images = dataclasses.replace(images, rows=rows)
+    every = dataclasses.replace(
+        fitting,
+        choices={n: np.concatenate([a, selecting.choices[n]]) for n, a in fitting.choices.items()},
+        labels={t: np.concatenate([y, selecting.labels[t]]) for t, y in fitting.labels.items()},
+        images=images,
+    )
+    return every, [np.arange(len(fitting), len(every))]
 
 
 def tiny(**dotted: Any) -> Config:

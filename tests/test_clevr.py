@@ -240,7 +240,7 @@ def test_an_encoder_is_transferred_to_it(
         assert made["encoders"] == ["trained", "pixels"]  # random_init, not beside itself again
         task = made["tasks"]["clevr/distance"]
         assert (task["data"], task["split"]) == ("clevr", "val")
-        assert task["n"] == {"train": 54, "held_out": 6, "test": 60}
+        assert task["n"] == {"train": 60, "held_out": 6, "test": 60}
         assert task["classes"][5] == "> 10.0 units"
         assert (task["chance"], task["knn"]["trained"]["accuracy"]) == (50.0, 100.0)
         assert scores.verify(Path("out"), Path("out/metrics.json")) == []

@@ -47,6 +47,11 @@ def test_an_unused_variants_key_is_not_part_of_the_identity() -> None:
         ({"model.patch_size": 5}, "model.patch_size: 5 does not divide data.image_size 16"),
         ({"model.width": 18}, "model.width: 18 is not a multiple of 4"),
         ({"train.warmup_epochs": 3}, "train.warmup_epochs: 3 is not less than train.epochs 3"),
+        (
+            {"evaluate.held_out": 0.3, "evaluate.folds": 4},
+            "evaluate.folds: 4 of evaluate.held_out 0.3 are more than all labels; at most 3",
+        ),
+        ({"evaluate.folds": 0}, "evaluate.folds: 0 is not a whole number >= 1"),
         ({"evaluate.last_layers": 3}, "evaluate.last_layers: 3 is more than model.depth 2"),
         ({"mask": None}, "params.yaml: mask: None is not a mapping"),
     ],
@@ -133,3 +138,13 @@ def test_frozen() -> None:
 def test_tree_round_trip() -> None:
     chosen = tiny()
     assert config.parse(params(**config.as_tree(chosen)), "x") == chosen
+
+
+@pytest.mark.parametrize(
+    ("share", "most"), [(0.2, 5), (0.1, 10), (1 / 3, 3), (0.3, 3), (0.07, 14)]
+)
+def test_folds_are_at_most_all_labels(share: float, most: int) -> None:
+    for folds in (1, most):
+        assert tiny(**{"evaluate.held_out": share, "evaluate.folds": folds})
+    with pytest.raises(ValueError, match=rf"evaluate\.folds: .* at most {most}$"):
+        tiny(**{"evaluate.held_out": share, "evaluate.folds": most + 1})

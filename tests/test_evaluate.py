@@ -70,7 +70,7 @@ def test_stage_writes_what_the_report_reads(
     returned = evaluate._stage(job(store_path), run)  # type: ignore[arg-type]
     made = json.loads((evaluate.FOLDER / "evaluation.json").read_text())
     assert made["split"] == "test"
-    assert made["n"] == {"train": 58, "held_out": 6, "test": 32}
+    assert made["n"] == {"train": 64, "held_out": 6, "test": 32}
     assert made["encoders"] == list(ENCODERS)
     assert made["encoder"] == "target encoder of out/encoder.safetensors"
     task = made["tasks"]["class"]
@@ -196,20 +196,22 @@ def test_verify_recomputes_every_number(workspace: Path, store_path: Path) -> No
 def test_every_probe_sees_the_same_split_and_test_alone_is_reported(
     workspace: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    seen: list[list[int]] = []
+    selecting: list[list[int]] = []
 
     class Probe:
         NEEDS = "pooled"
 
         @staticmethod
         def fit_score(
-            train: Any, held_out: Any, test: Any, options: Any, seed: int, device: str
+            train: Any, folds: Any, test: Any, options: Any, seed: int, device: str
         ) -> Mapping[str, Result]:
-            seen.append([len(part.labels["class"]) for part in (train, held_out, test)])
-            assert [len(part.images) for part in (train, held_out, test)] == seen[-1]
-            assert all(len(a) == 58 for a in train.choices.values())
+            seen.append([len(part.labels["class"]) for part in (train, test)])
+            assert [len(part.images) for part in (train, test)] == seen[-1]
+            assert all(len(a) == 64 for a in train.choices.values())
+            selecting.append(np.concatenate(folds).tolist())
             truth = test.labels["class"][None]
-            held = held_out.labels["class"]
+            held = train.labels["class"][folds[0]]
             return {"class": choose(({"features": "last"},), held[None], held, truth)}
 
     real, wanted = variants.load, job(store_path)
@@ -217,7 +219,9 @@ def test_every_probe_sees_the_same_split_and_test_alone_is_reported(
         variants, "load", lambda family, name: Probe if family == "probes" else real(family, name)
     )
     (found,) = probing.outcomes(wanted, print)
-    assert seen == [[58, 6, 32]] * 6
+    assert seen == [[64, 32]] * 6
+    assert len(selecting[0]) == 6
+    assert selecting == [selecting[0]] * 6
     assert set(found.results) == {(p, e) for p in ("linear", "knn") for e in ENCODERS}
 
 
@@ -237,31 +241,46 @@ def test_a_result_is_not_computed_twice(workspace: Path, store_path: Path) -> No
     assert len(list((environment.home() / "features").iterdir())) == before
 
 
-@pytest.mark.parametrize(("share", "count", "expected"), [(0.1, 64, 6), (0.01, 3, 1), (0.5, 2, 1)])
-def test_held_out_split(share: float, count: int, expected: int) -> None:
-    train, held_out = probing.held_out_split(0, share, 1.0, count)
-    assert len(held_out) == expected
-    assert sorted([*train, *held_out]) == list(range(count))
-    assert (np.diff(train) > 0).all()
-    again = probing.held_out_split(0, share, 1.0, count)
-    assert all((a == b).all() for a, b in zip((train, held_out), again, strict=True))
+@pytest.mark.parametrize(
+    ("share", "folds", "count", "sizes"),
+    [(0.1, 1, 64, [6]), (0.01, 1, 3, [1]), (0.5, 1, 2, [1]), (0.5, 2, 2, [1, 1]),
+     (0.2, 5, 64, [13, 13, 12, 13, 13]), (0.2, 2, 64, [13, 13]), (0.01, 3, 10, [1, 1, 1]),
+     (1 / 3, 3, 7, [2, 3, 2])],
+)  # fmt: skip
+def test_folds_are_disjoint_of_equal_share_and_leave_something_to_fit(
+    share: float, folds: int, count: int, sizes: list[int]
+) -> None:
+    used, rows = probing.split(0, 1.0, share, folds, count)
+    assert used.tolist() == list(range(count))
+    assert [len(fold) for fold in rows] == sizes
+    assert max(sizes) < count
+    assert all((np.diff(fold) > 0).all() for fold in rows)
+    selecting = np.concatenate(rows)
+    assert len(set(selecting)) == len(selecting)
+    assert set(selecting) <= set(range(count))
+    again = probing.split(0, 1.0, share, folds, count)[1]
+    assert all((a == b).all() for a, b in zip(rows, again, strict=True))
+    # one fold more cuts another part out, and moves none
+    if folds > 1:
+        fewer = probing.split(0, 1.0, share, folds - 1, count)[1]
+        assert all((a == b).all() for a, b in zip(fewer, rows, strict=False))
 
 
-def test_held_out_split_follows_the_seed() -> None:
-    first, other = (probing.held_out_split(seed, 0.1, 1.0, 1000)[1] for seed in (0, 1))
+def test_the_split_follows_its_seed() -> None:
+    first, other = (probing.split(seed, 1.0, 0.1, 1, 1000)[1][0] for seed in (0, 1))
     assert len(set(first) & set(other)) < 30  # 10 expected
     with pytest.raises(ValueError, match="1 of 1 training images"):
-        probing.held_out_split(0, 0.1, 1.0, 1)
+        probing.split(0, 1.0, 0.1, 1, 1)
+    with pytest.raises(ValueError, match=r"4 of 4 training images .* at least 5"):
+        probing.split(0, 1.0, 0.2, 5, 4)
 
 
 def test_a_fraction_of_the_labels_is_used_and_grows_by_adding() -> None:
-    small, large = (
-        set(np.concatenate(probing.held_out_split(0, 0.2, f, 1000))) for f in (0.01, 0.1)
-    )
+    small, large = (set(probing.split(0, f, 0.2, 1, 1000)[0]) for f in (0.01, 0.1))
     assert (len(small), len(large)) == (10, 100)
     assert small < large
     with pytest.raises(ValueError, match=r"1 of 100 training images with .*train_fraction 0\.01"):
-        probing.held_out_split(0, 0.1, 0.01, 100)
+        probing.split(0, 0.01, 0.1, 1, 100)
 
 
 def test_probes_get_the_features_of_the_images_that_were_chosen(
@@ -270,9 +289,28 @@ def test_probes_get_the_features_of_the_images_that_were_chosen(
     """The brighter half is plain in the pixels: shuffled rows would score near chance."""
     half = {"evaluate.train_fraction": 0.5, "evaluate.held_out": 0.2}
     (found,) = probing.outcomes(job(store_path, **half), print)
-    assert found.counts == {"train": 26, "held_out": 6, "test": 32}
+    assert found.counts == {"train": 32, "held_out": 6, "test": 32}
     right = found.results["linear", "pixels"]["class"].predictions == found.labels["class"]
     assert right.mean() > 0.9
+
+
+def test_folds_extract_nothing_again_and_a_token_stays_with_its_image(
+    workspace: Path, store_path: Path
+) -> None:
+    """The brighter half is plain in the patches too: tokens of other rows would be near chance."""
+    attentive = {"lr": [0.03], "weight_decay": [0.01], "epochs": 20, "batch_size": 8, "heads": 2}
+    probes = {"evaluate.probes": ["attentive", "knn"], "evaluate.attentive": attentive,
+              "evaluate.train_fraction": 0.75, "evaluate.held_out": 0.25}  # fmt: skip
+    for folds in (1, 4):
+        (found,) = probing.outcomes(job(store_path, **probes, **{"evaluate.folds": folds}), print)
+        assert found.counts == {"train": 48, "held_out": 12 * folds, "test": 32}
+        for encoder in ("trained", "random_init"):
+            result = found.results["attentive", encoder]["class"]
+            assert result.held_out.shape == (1, 12 * folds)
+            assert result.selection[0] > 0.8
+            assert (result.predictions == found.labels["class"]).mean() > 0.8
+    files = list((environment.home() / "features").iterdir())
+    assert len(files) == 2 * 2 + 2 * 3, "tokens and pooled features of two splits"
 
 
 def run_stage(store_path: Path, **dotted: Any) -> int:

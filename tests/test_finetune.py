@@ -14,7 +14,7 @@ from ijepa.features import Part
 from ijepa.model import vit
 from ijepa.probes import Features, Result, attentive, finetune, linear
 from ijepa.store.read import Store
-from tests.conftest import tiny
+from tests.conftest import joined, tiny
 
 Array = NDArray[Any]
 
@@ -22,8 +22,12 @@ Array = NDArray[Any]
 class Tokens(Features):
     """Features whose tokens are given."""
 
-    def tokens(self) -> Array:
-        return self.choices["tokens"]
+    def tokens(self) -> tuple[Array, Array]:
+        return self.choices["tokens"], np.arange(len(self))
+
+    def take(self, rows: Array) -> "Tokens":
+        some = super().take(rows)
+        return Tokens(some.choices, some.labels)
 
 
 def hidden(seed: int = 0) -> list[Tokens]:
@@ -47,7 +51,7 @@ def attend(parts: list[Tokens], seed: int = 0, **changed: Any) -> dict[str, Resu
     values: dict[str, Any] = {"lr": (0.01,), "weight_decay": (0.01,), "epochs": 8}
     values |= {"batch_size": 50, "heads": 2}
     options = attentive.Options(**{**values, **changed})
-    return attentive.fit_score(*parts, options, seed, "cpu")
+    return attentive.fit_score(*joined(*parts[:2]), parts[2], options, seed, "cpu")
 
 
 def test_attention_finds_a_token_that_the_mean_hides() -> None:
@@ -63,7 +67,7 @@ def test_attention_finds_a_token_that_the_mean_hides() -> None:
     options = linear.Options(
         norm=("batch",), lr=(0.1,), weight_decay=(1e-3,), epochs=10, batch_size=64
     )
-    mean = linear.fit_score(*pooled, options, 0, "cpu")["class"]
+    mean = linear.fit_score(*joined(*pooled[:2]), pooled[2], options, 0, "cpu")["class"]
     assert (mean.predictions == truth).mean() < 0.65
 
 
@@ -125,7 +129,8 @@ def test_no_two_draws_of_the_attentive_probe_share_numbers(
     monkeypatch.setattr(seeds, "key", key)
     parts = [Tokens(p.choices, {"class": p.labels["class"]}) for p in hidden()]
     attend(parts, epochs=3)
-    assert len(set(drawn)) == len(drawn) == 4, "the query, and the order of each epoch"
+    assert len(set(drawn)) == 4, "the query, and the order of each epoch"
+    assert drawn == 2 * drawn[:4], "the refit's are those of the fold's fit"
 
 
 def test_attentive_heads_divide_the_width() -> None:
@@ -162,7 +167,9 @@ def test_finetuning_learns_and_leaves_the_backbone_as_it_was(store: Store) -> No
     network = parts[0].backbone.network  # type: ignore[union-attr]
     before = copy.deepcopy(network.state_dict())  # type: ignore[union-attr]
     flags = [p.requires_grad for p in network.parameters()]  # type: ignore[union-attr]
-    result = finetune.fit_score(*parts, recipe(lr=(1e-7, 3e-3)), 0, "cpu")["class"]
+    result = finetune.fit_score(*joined(*parts[:2]), parts[2], recipe(lr=(1e-7, 3e-3)), 0, "cpu")[
+        "class"
+    ]
     truth = parts[2].labels["class"]
     assert (result.predictions == truth).mean() > 0.8
     assert result.selected["lr"] == 3e-3
@@ -247,26 +254,30 @@ def test_held_out_images_are_predicted_themselves(store: Store) -> None:
     """Here they lie in another order than those that fit."""
     parts = pictures(store)
     parts[1] = parts[1].take(np.argsort(parts[1].labels["class"], kind="stable"))
-    result = finetune.fit_score(*parts, recipe(), 0, "cpu")["class"]
+    result = finetune.fit_score(*joined(*parts[:2]), parts[2], recipe(), 0, "cpu")["class"]
     assert result.held_out_labels.tolist() == [0] * 8 + [1] * 8
     assert result.selection[0] > 0.8
 
 
 def test_finetuning_a_fraction_looks_at_no_other_label(store: Store) -> None:
     parts, short = pictures(store), recipe(fraction=0.25, epochs=2)
-    first = finetune.fit_score(*parts, short, 0, "cpu")["class"]
-    assert first.held_out.shape == (1, 4)
-    train = parts[0].labels["class"]
-    order = finetune._order(0, parts[0], "class")
-    later = np.setdiff1d(np.arange(48), finetune._draws.fraction(train, 0.75, order))
+    every, folds = joined(*parts[:2])
+    first = finetune.fit_score(every, folds, parts[2], short, 0, "cpu")["class"]
+    train = every.labels["class"]
+    order = seeds.generator(0, "finetune").permutation(64)
+    later = np.setdiff1d(np.arange(64), finetune._draws.fraction(train, 0.75, order))
     changed = train.copy()
     changed[later] = changed[later][::-1]
     assert (changed != train).any()
     assert (finetune._draws.fraction(changed, 0.25, order)
             == finetune._draws.fraction(train, 0.25, order)).all()  # fmt: skip
-    other = Features({}, {"class": changed}, parts[0].backbone, parts[0].images)
-    again = finetune.fit_score(other, parts[1], parts[2], short, 0, "cpu")["class"]
+    other = Features({}, {"class": changed}, every.backbone, every.images)
+    again = finetune.fit_score(other, folds, parts[2], short, 0, "cpu")["class"]
     assert (first.test == again.test).all()
+    inside = np.intersect1d(finetune._draws.fraction(train, 0.25, order), folds[0])
+    assert (first.held_out_labels == train[inside]).all()
+    with pytest.raises(ValueError, match=r"finetune.fraction: 0\.01 labels 2 of 64 .* a fold"):
+        finetune.fit_score(every, folds, parts[2], recipe(fraction=0.01), 0, "cpu")
 
 
 def test_layer_decay_gives_each_parameter_its_rate() -> None:

@@ -60,7 +60,7 @@ ALTERING = (
     ("training/batches.py", "place[:, 2] < 0.5", "place[:, 2] > 0.5"),
     ("training/batches.py", '"order", epoch', '"order", 2 * epoch'),
     ("training/health.py", "+ 1e-7", "+ 1e-6"),
-    ("evaluation/probing.py", "order[held_out:]", "order[:-held_out]"),
+    ("evaluation/probing.py", "order[first:end]", "order[-end - 1 : -first - 1]"),
     ("evaluation/scores.py", "100 *", "99 *"),
     ("probes/linear.py", "_MOMENTUM = 0.9", "_MOMENTUM = 0.8"),
     ("probes/knn.py", "/ options.temperature", "* options.temperature"),
@@ -79,7 +79,7 @@ PRESERVING = (
     ("model/teacher.py", "1 - momentum)", "-(momentum - 1))"),
     ("objectives/__init__.py", "LOSSES = ", "LOSSES: dict[str, object] = "),
     ("training/loop.py", "progress.step == steps", "steps == progress.step"),
-    ("evaluation/probing.py", "min(used - 1, max(1, ", "min(max(1, used - 1), max(1, "),
+    ("evaluation/probing.py", "min(used, max(fold, ", "min(max(0, used), max(fold, "),
     ("probes/knn.py", "_ROWS = 1024", "_ROWS = 2048"),
 )
 
@@ -248,14 +248,11 @@ def test_a_changed_split_is_seen_through_the_caches(
 
     first = evaluated("home")
     assert evaluated("home") == first
-    old, new = (
-        "np.sort(order[held_out:]), np.sort(order[:held_out])",
-        ("np.sort(order[:-held_out]), np.sort(order[-held_out:])"),
-    )
+    old, new = "order[first:end]", "order[-end - 1 : -first - 1]"
     copied = changed(tmp_path / "copy", "evaluation/probing.py", old, new)
     source = (copied / "ijepa/evaluation/probing.py").read_text()
     exec(compile(source, "probing", "exec"), module := {"__name__": "changed"})
-    monkeypatch.setattr(probing, "held_out_split", module["held_out_split"])
+    monkeypatch.setattr(probing, "split", module["split"])
     monkeypatch.setattr(variants, "ROOT", copied)
     forget()
     assert evaluated("home") == evaluated("empty") != first
@@ -270,7 +267,7 @@ def test_caches_are_named_by_all_that_computes(
     vit.save(vit.create(16, config.model, 99), tmp_path / "encoder.safetensors", {})
     job = Job(config, str(tmp_path / "encoder.safetensors"), store_path)
     backbone, (_, store) = job.backbones()["trained"], job.sets()[0]
-    (train, _), _ = probing.views(config, backbone, store)
+    train, _ = probing.views(config, backbone, store)
 
     def names() -> tuple[str, str]:
         written: list[str] = []

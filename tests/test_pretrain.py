@@ -170,10 +170,9 @@ def probe(folder: Path, store: Store) -> int:
         return Features({"last": tokens.numpy().astype(np.float16)}, images.labels)
 
     train, test = pooled("train"), pooled("test")
-    fit, held_out = train.take(np.arange(48)), train.take(np.arange(48, 64))
     settings = {"norm": ("batch",), "lr": (0.1,), "weight_decay": (0.01,)}
     options = linear.Options(**settings, epochs=10, batch_size=512)
-    result = linear.fit_score(fit, held_out, test, options, 0, "cpu")["class"]
+    result = linear.fit_score(train, [np.arange(48, 64)], test, options, 0, "cpu")["class"]
     return int((result.predictions == test.labels["class"]).sum())
 
 

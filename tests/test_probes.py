@@ -10,8 +10,17 @@ from sklearn.neighbors import KNeighborsClassifier
 from ijepa import schedule, variants
 from ijepa.config import Config
 from ijepa.evaluation import probing, scores
-from ijepa.probes import Features, Result, choose, cosine_decay, knn, linear
-from tests.conftest import tiny
+from ijepa.probes import (
+    Candidates,
+    Features,
+    Result,
+    choose,
+    cosine_decay,
+    cross_validate,
+    knn,
+    linear,
+)
+from tests.conftest import joined, tiny
 
 Array = NDArray[Any]
 SIZES = (1500, 500, 2000)
@@ -46,7 +55,7 @@ def options(**changed: Any) -> linear.Options:
 
 
 def fit(parts: list[Features], opts: linear.Options, seed: int = 0) -> Result:
-    return linear.fit_score(parts[0], parts[1], parts[2], opts, seed, "cpu")["class"]
+    return linear.fit_score(*joined(*parts[:2]), parts[2], opts, seed, "cpu")["class"]
 
 
 def accuracy(result: Result, part: Features) -> float:
@@ -58,12 +67,13 @@ def test_linear_reaches_the_optimum_of_logistic_regression(norm: str, decay: flo
     inputs, labels = problem(0, 40, 5)
     parts = splits(inputs, labels)
     result = fit(parts, options(norm=(norm,), weight_decay=(decay,)))
-    mean, std = inputs[0].mean(0), inputs[0].std(0)
+    every, truth = (np.concatenate(arrays[:2]) for arrays in (inputs, labels))  # after the refit
+    mean, std = every.mean(0), every.std(0)
     if norm == "none":
         std = np.sqrt((std**2).mean())
     # the same loss: sklearn's C is 1 / (images * weight decay)
-    model = LogisticRegression(C=1 / (SIZES[0] * decay), max_iter=2000, tol=1e-8)
-    model.fit((inputs[0] - mean) / std, labels[0])
+    model = LogisticRegression(C=1 / (len(every) * decay), max_iter=2000, tol=1e-8)
+    model.fit((every - mean) / std, truth)
     expected = model.predict((inputs[2] - mean) / std)
     assert (result.predictions == expected).mean() > 0.99
     assert abs(accuracy(result, parts[2]) - (expected == labels[2]).mean()) < 0.003
@@ -107,7 +117,7 @@ def test_linear_tasks_do_not_influence_each_other() -> None:
         Features(p.choices, {"noise": rng.integers(0, 7, len(p.labels["class"])), **p.labels})
         for p in parts
     ]
-    results = linear.fit_score(both[0], both[1], both[2], options(), 0, "cpu")
+    results = linear.fit_score(*joined(*both[:2]), both[2], options(), 0, "cpu")
     assert (results["class"].predictions == alone.predictions).mean() > 0.999  # order of sums
     noise = (results["noise"].predictions == both[2].labels["noise"]).mean()
     assert abs(noise - 1 / 7) < 0.05
@@ -124,14 +134,15 @@ def test_linear_selects_on_held_out_and_never_on_test() -> None:
         Features({"last": a, "last4": b}, p.labels)
         for (a, b), p in zip(swapped, parts, strict=True)
     ]
-    result = linear.fit_score(*features, options(lr=(0.03, 0.1)), 0, "cpu")["class"]
+    labelled, grid = joined(*features[:2]), options(lr=(0.03, 0.1))
+    result = linear.fit_score(*labelled, features[2], grid, 0, "cpu")["class"]
     assert result.selected["features"] == "last4"
     assert len(result.candidates) == 4
     assert result.selection[result.winner] == max(result.selection)
     assert accuracy(result, parts[2]) < 0.4 < max(result.selection)
     # what is predicted does not depend on the test labels
     blind = Features(features[2].choices, {"class": np.zeros(SIZES[2], np.int64)})
-    again = linear.fit_score(features[0], features[1], blind, options(lr=(0.03, 0.1)), 0, "cpu")
+    again = linear.fit_score(*labelled, blind, grid, 0, "cpu")
     assert (again["class"].predictions == result.predictions).all()
 
 
@@ -173,15 +184,17 @@ def test_linear_survives_constant_features_half_precision_and_one_class() -> Non
 def test_knn_equals_sklearn(k: int) -> None:
     inputs, labels = problem(7, 12, 6, spread=1.0)
     parts = splits([x - 2 for x in inputs], labels)
-    result = knn.fit_score(
-        parts[0], parts[1], parts[2], knn.Options(k=k, temperature=0.07), 0, "cpu"
-    )["class"]
+    every, folds = joined(*parts[:2])
+    result = knn.fit_score(every, folds, parts[2], knn.Options(k=k, temperature=0.07), 0, "cpu")[
+        "class"
+    ]
     model = KNeighborsClassifier(
         k, metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07)
-    ).fit(parts[0].choices["last"].astype(np.float64), labels[0])
+    ).fit(every.choices["last"].astype(np.float64), every.labels["class"])
     expected = model.predict(parts[2].choices["last"].astype(np.float64))
     assert (result.predictions == expected).all()
     assert accuracy(result, parts[2]) > 0.3  # chance 0.17
+    model.fit(parts[0].choices["last"].astype(np.float64), labels[0])
     assert result.selection[0] == pytest.approx(
         model.score(parts[1].choices["last"].astype(np.float64), labels[1]), abs=0.003
     )
@@ -198,7 +211,9 @@ def test_knn_chooses_the_features_of_each_task() -> None:
             for i, (name, task) in enumerate((("last", "a"), ("last4", "b")))
         }
         parts.append(Features(choices, y))
-    results = knn.fit_score(*parts, knn.Options(k=5, temperature=0.07), 0, "cpu")
+    results = knn.fit_score(
+        *joined(*parts[:2]), parts[2], knn.Options(k=5, temperature=0.07), 0, "cpu"
+    )
     assert list(results) == ["a", "b"]
     assert (results["a"].selected["features"], results["b"].selected["features"]) == (
         "last",
@@ -215,16 +230,16 @@ def test_knn_weights_neighbours_by_similarity() -> None:
     )
     query = Features({"last": np.array([[1.0, 0.0]])}, {"class": np.array([0])})
     for temperature, expected in ((0.01, 0), (1e-5, 0), (10.0, 1)):
-        found = knn.fit_score(
-            train, query, query, knn.Options(k=3, temperature=temperature), 0, "cpu"
-        )
-        assert found["class"].predictions.tolist() == [expected]
+        options = knn.Options(k=3, temperature=temperature)
+        assert knn.predict(train, query, options, "cpu")[1]["class"].tolist() == [[expected]]
 
 
 def test_knn_needs_as_many_images_as_neighbours() -> None:
     parts = splits(*problem(9, 4, 2))
     with pytest.raises(ValueError, match=r"evaluate.knn.k: 1501 is more than the 1500"):
-        knn.fit_score(*parts, knn.Options(k=1501, temperature=0.1), 0, "cpu")
+        knn.fit_score(
+            *joined(*parts[:2]), parts[2], knn.Options(k=1501, temperature=0.1), 0, "cpu"
+        )
 
 
 POOLED = [name for name in variants.names("probes") if probing.needs(name) == "pooled"]
@@ -237,7 +252,9 @@ def test_every_probe_keeps_the_contract(name: str) -> None:
     parts = splits(*problem(10, 6, 3))
     before = {task: y.copy() for task, y in parts[2].labels.items()}
     state = torch.random.get_rng_state()
-    results = probe.fit_score(*parts, config.evaluate.options[name], 3, "cpu")
+    results = probe.fit_score(
+        *joined(*parts[:2]), parts[2], config.evaluate.options[name], 3, "cpu"
+    )
     assert torch.equal(state, torch.random.get_rng_state()), "a probe must not touch global state"
     assert list(results) == ["class"]
     result = results["class"]
@@ -262,7 +279,8 @@ def test_no_probe_looks_at_a_test_label(name: str) -> None:
     ]
     blind = Features(parts[2].choices, {"class": rng.permutation(parts[2].labels["class"])})
     found, again = (
-        probe.fit_score(*parts[:2], test, chosen, 3, "cpu")["class"] for test in (parts[2], blind)
+        probe.fit_score(*joined(*parts[:2]), test, chosen, 3, "cpu")["class"]
+        for test in (parts[2], blind)
     )
     assert again.winner == found.winner
     for field in ("held_out", "held_out_labels", "test"):
@@ -280,7 +298,8 @@ def test_every_epoch_of_the_linear_probe_has_an_order_of_its_own(
 
     monkeypatch.setattr(torch, "randperm", randperm)
     fit(splits(*problem(13, 4, 2)), options(epochs=4))
-    assert len({tuple(order.tolist()) for order in drawn}) == len(drawn) == 4
+    assert [len(order) for order in drawn] == [SIZES[0]] * 4 + [sum(SIZES[:2])] * 4
+    assert len({tuple(order.tolist()) for order in drawn}) == 8
 
 
 @pytest.mark.parametrize(
@@ -297,3 +316,39 @@ def test_a_rate_falls_to_nothing_along_half_a_cosine() -> None:
     assert [cosine_decay(step, 4) for step in (0, 2, 4)] == pytest.approx([1, 0.5, 0])
     falling = [schedule.cosine((1, 0), step / 7) for step in range(8)]
     assert [cosine_decay(step, 7) for step in range(8)] == pytest.approx(falling, abs=1e-15)
+
+
+def test_every_fold_is_predicted_by_fits_that_have_not_seen_it_and_the_last_fit_has_all() -> None:
+    """A candidate that knows its images by heart says 1 of one it has seen, and 0 of another."""
+    fits: list[set[int]] = []
+
+    def predict(train: Features, others: Features) -> Candidates:
+        fits.append(set(train.choices["id"].tolist()))
+        seen = np.isin(others.choices["id"], train.choices["id"]).astype(np.int64)
+        return ({"features": "id"}, {"features": "other"}), {"class": np.stack([seen, 1 - seen])}
+
+    images = np.arange(100, 110)
+    train = Features({"id": images}, {"class": np.arange(10) % 2})
+    folds = [np.array([1, 4]), np.array([0, 7, 9])]
+    result = cross_validate(predict, train, folds, train)["class"]
+    everything = set(images.tolist())
+    assert fits == [everything - {101, 104}, everything - {100, 107, 109}, everything]
+    assert result.held_out.tolist() == [[0] * 5, [1] * 5]
+    assert result.held_out_labels.tolist() == [1, 0, 0, 1, 1]
+    assert result.test.tolist() == [[1] * 10, [0] * 10]
+    # all folds together choose: each alone would have a tie, or the other candidate
+    assert (result.winner, result.selection.tolist()) == (1, [0.4, 0.6])
+
+
+def test_folds_choose_by_each_image_once_and_not_fold_by_fold() -> None:
+    """3 of 3 and 1 of 7 right is less than 0 of 3 and 6 of 7, though not in the mean of folds."""
+    right = [np.array([[1] * 3, [0] * 3]), np.array([[1] + [0] * 6, [1] * 6 + [0]])]
+    answers = iter([*right, np.zeros((2, 1), np.int64)])
+
+    def predict(train: Features, others: Features) -> Candidates:
+        return ({"features": "a"}, {"features": "b"}), {"class": next(answers)}
+
+    train = Features({}, {"class": np.ones(10, np.int64)})
+    result = cross_validate(predict, train, [np.arange(3), np.arange(3, 10)], train)["class"]
+    assert result.selection.tolist() == pytest.approx([0.4, 0.6])
+    assert result.winner == 1

@@ -108,7 +108,7 @@ def load(spec: str, config: Config) -> Backbone:
     Args:
         spec: such as ``out/encoder.safetensors``, ``pixels``, or
             ``meta:IN1K-vit.h.14-300e.pth.tar#target_encoder``.
-        config: seed, data.image_size and model are used by the kinds without a place.
+        config: seeds.init, data.image_size and model are used by the kinds without a place.
 
     Raises:
         ValueError: there is no such kind, or what it names cannot be read; one line.
@@ -133,7 +133,7 @@ def compared(spec: str, config: Config) -> dict[str, Backbone]:
 
     Args:
         spec: of the encoder, see ``load``.
-        config: seed, evaluate.last_layers, and what ``load`` uses.
+        config: seeds.init, evaluate.last_layers, and what ``load`` uses.
 
     Raises:
         ValueError: the encoder cannot be used, or has fewer layers than are asked for.
@@ -146,7 +146,7 @@ def compared(spec: str, config: Config) -> dict[str, Backbone]:
         )
     backbones = {"trained": trained}
     if trained.fresh is not None:
-        backbones["random_init"] = trained.fresh(config.seed)
+        backbones["random_init"] = trained.fresh(config.seeds.init)
     backbones["pixels"] = variants.load("backbones", "pixels").of(trained.image_size)
     return {  # random_init or pixels may be of interest themselves: no baseline of its own
         name: backbone

@@ -13,5 +13,5 @@ def load(place: str, part: str, config: Config) -> Backbone:
     """
     if part or not (place.isdecimal() or not place):
         raise ValueError(f"encoder 'random_init:{place}': {place or part!r} is not a seed")
-    seed = int(place) if place else config.seed
+    seed = int(place) if place else config.seeds.init
     return created(config.data.image_size, config.model, seed, kind="random_init")

@@ -5,7 +5,7 @@ share of the batches and fits its share of the probes into the caches, where the
 all of it. One process computes the same numbers.
 """
 
-import dataclasses
+import itertools
 import json
 import os
 import sys
@@ -39,7 +39,7 @@ class Job:
     """What is evaluated on what.
 
     Attributes:
-        config: seed, data, model and evaluate are used.
+        config: seeds, data, model and evaluate are used.
         encoder: spec of the encoder of interest, see ``encoders.load``.
         prepared: folder of the run's own data set.
     """
@@ -94,7 +94,7 @@ def outcomes(job: Job, report: Callable[[str], None], progress: bool = False) ->
         choices = backbone.choices(job.config.evaluate.last_layers).items()
         report(f"{name}: {backbone.name}; {', '.join(f'{c}: {n} features' for c, n in choices)}")
     for data, prepared in job.sets():
-        parts = parts_of(job.config, prepared)
+        used, folds = labelled(job.config, prepared)
         labels = prepared.splits[prepared.report_split].labels
         results: dict[tuple[str, str], Mapping[str, Result]] = {}
         for probe, name in pairs(job.config, backbones):
@@ -103,8 +103,11 @@ def outcomes(job: Job, report: Callable[[str], None], progress: bool = False) ->
                 right = float((result.predictions == labels[task]).mean())
                 where = f"{data}/{task}" if data else task
                 report(f"  {name}, {probe}, {where}: {100 * right:.1f} %")
-        counts = {"train": len(parts[0]), "held_out": len(parts[1])}
-        counts["test"] = len(prepared.splits[prepared.report_split])
+        counts = {
+            "train": len(used),
+            "held_out": sum(map(len, folds)),
+            "test": len(prepared.splits[prepared.report_split]),
+        }
         outcomes.append(
             Outcome(data, prepared.report_split, counts, prepared.tasks, labels, results)
         )
@@ -124,38 +127,47 @@ def needs(probe: str) -> str:
     return str(variants.load("probes", probe).NEEDS)
 
 
-def parts_of(config: Config, data: Store) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The training images that fit, and that select."""
+def labelled(config: Config, data: Store) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """The training images whose labels are used, and the rows of them that select."""
     settings, count = config.evaluate, len(data.splits["train"])
-    return held_out_split(config.seed, settings.held_out, settings.train_fraction, count)
+    return split(
+        config.seeds.labels, settings.train_fraction, settings.held_out, settings.folds, count
+    )
 
 
-def held_out_split(
-    seed: int, share: float, fraction: float, count: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which of the ``count`` training images fit the probes, and which select.
+def split(
+    seed: int, fraction: float, share: float, folds: int, count: int
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Which of the ``count`` training images are used, and which of them select.
 
     Args:
-        seed: the run's.
-        share: of the images used, how many select.
+        seed: of the draw.
         fraction: of all images, how many are used; the paper's ablations use 0.01.
+        share: of the images used, how many are in one fold.
+        folds: how many folds select; ``folds * share`` is at most 1.
         count: training images.
 
     Returns:
-        Two ascending, disjoint arrays of indices; at least one each.
+        The images used, ascending indices (n,), and for each fold ascending rows of these; folds
+        are disjoint, none is empty and none has all.
 
     Raises:
-        ValueError: fewer than two images.
+        ValueError: fewer than two images, or fewer than folds.
     """
     used = round(fraction * count)
-    if used < 2:
+    if used < max(2, folds):
         raise ValueError(
             f"{used} of {count} training images with evaluate.train_fraction"
-            f" {fraction:g}; a probe needs at least 2"
+            f" {fraction:g}; a probe needs at least {max(2, folds)}"
         )
     order = seeds.generator(seed, "held-out").permutation(count).astype(np.int64)[:used]
-    held_out = min(used - 1, max(1, round(share * used)))
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
+    # a fold that would be empty gets one image
+    ends = [min(used, max(fold, round(fold * share * used))) for fold in range(folds + 1)]
+    images = np.sort(order)
+    return images, [
+        np.searchsorted(images, np.sort(order[first:end]))
+        for first, end in itertools.pairwise(ends)
+    ]
 
 
 def fit(
@@ -164,8 +176,8 @@ def fit(
     """One probe on one encoder and data set, or what it gave before."""
     settings, device = job.config.evaluate, environment.hardware().device
     last, options = settings.last_layers, settings.options[probe]
-    used, parts = views(job.config, backbone, data)
-    kind = needs(probe)
+    parts = views(job.config, backbone, data)
+    folds, kind = labelled(job.config, data)[1], needs(probe)
 
     def compute() -> Mapping[str, Result]:
         train, test = (
@@ -175,30 +187,30 @@ def fit(
                 backbone,
                 part,
             )
-            for part in used
+            for part in parts
         )
-        fitting, held_out = (train.take(np.searchsorted(used[0].rows, rows)) for rows in parts)
         module = variants.load("probes", probe)
         results: Mapping[str, Result] = module.fit_score(
-            fitting, held_out, test, options, job.config.seed, device
+            train, folds, test, options, job.config.seeds.probe, device
         )
         return results
 
     identity = [
-        *(features.cache_file(kind, backbone, last, part).stem for part in used),
-        settings.held_out, settings.train_fraction, configs.as_tree(options), job.config.seed,
+        *(features.cache_file(kind, backbone, last, part).stem for part in parts),
+        settings.train_fraction, settings.held_out, settings.folds, configs.as_tree(options),
+        job.config.seeds.labels, job.config.seeds.probe,
     ]  # fmt: skip
     return cache.result(identity, probe, compute)
 
 
-def views(
-    config: Config, backbone: Backbone, data: Store
-) -> tuple[tuple[Part, Part], tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """The images used of the training and of the reported split, and which of the former fit."""
-    parts, view, size = parts_of(config, data), config.evaluate.view, backbone.image_size
-    train = Part(data, "train", np.sort(np.concatenate(parts)), view, size)
+def views(config: Config, backbone: Backbone, data: Store) -> tuple[Part, Part]:
+    """The images used of the training and of the reported split."""
+    used, view, size = labelled(config, data)[0], config.evaluate.view, backbone.image_size
     every = np.arange(len(data.splits[data.report_split]))
-    return (train, Part(data, data.report_split, every, view, size)), parts
+    return (
+        Part(data, "train", used, view, size),
+        Part(data, data.report_split, every, view, size),
+    )
 
 
 def main() -> int:
@@ -225,15 +237,12 @@ def main() -> int:
 
 def extract(config: Config, backbone: Backbone, data: Store) -> None:
     """All features that the probes will read, into the cache."""
-    (train, test), parts = views(config, backbone, data)
     wanted = set(map(needs, config.evaluate.probes))
-    if "pooled" in wanted:
-        for part in (train, test):
+    for part in views(config, backbone, data):
+        if "pooled" in wanted:
             features.pooled(backbone, config.evaluate.last_layers, part)
-    if "tokens" in wanted and backbone.network is not None:
-        for rows in parts:  # as Features.take cuts them
-            features.tokens(backbone, dataclasses.replace(train, rows=rows))
-        features.tokens(backbone, test)
+        if "tokens" in wanted and backbone.network is not None:
+            features.tokens(backbone, part)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class Outcome:
     Attributes:
         name: "" for the run's own data set; another's tasks are called ``name/task``.
         split: that is reported.
-        counts: images that fit, that select, and that are reported.
+        counts: images that are learned from, that of these select, and that are reported.
         tasks: task -> its class names.
         labels: task -> true class of each reported image, (n,).
         results: (probe, encoder) -> task -> result.

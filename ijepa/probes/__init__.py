@@ -4,18 +4,19 @@
 ``NEEDS`` says what a probe reads: ``"pooled"`` features, patch ``"tokens"``, or the ``"network"``
 and its images; the last two are not asked of pixels. The protocol is the same for all of them::
 
-    fit_score(train, held_out, test, options, seed, device) -> {task: Result}
+    fit_score(train, folds, test, options, seed, device) -> {task: Result}
 
-``train`` fits and ``held_out`` (training images set aside) selects among the candidates: the
-feature choices and the probe's own settings. Every candidate predicts ``test`` once, after the
-selection, and the winner's predictions are the result; the others' serve to report the maximum
-over candidates, which papers quote, beside it. What is drawn at random is a function of ``seed``;
-``device`` is where tensors live, and not part of a run's identity.
+``train`` has every label that may be used. The candidates are the feature choices and the probe's
+own settings, and ``folds``, disjoint rows of ``train``, select among them: see ``cross_validate``.
+A probe of few labels selects within those instead. ``test`` chooses nothing: the winner's
+predictions of it are the result; the others' serve to report the maximum over candidates, which
+papers quote, beside it. What is drawn at random is a function of ``seed``; ``device`` is where
+tensors live, and not part of a run's identity.
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,8 @@ from ijepa.backbones import Backbone
 from ijepa.features import Part
 
 Settings = Mapping[str, str | float]
+Candidates = tuple[tuple[Settings, ...], Mapping[str, NDArray[np.int64]]]
+# C settings, and for each task the class that each of them predicts of each image, (C, n)
 
 
 def cosine_decay(step: float, steps: float) -> float:
@@ -43,12 +46,18 @@ class Features:
         labels: task -> (n,) class indices.
         backbone: the encoder, for probes that need tokens or the network.
         images: the images, for the same.
+        extracted: the images whose tokens are extracted together, ``images`` among them, with
+            ascending rows; the same as ``images`` when None.
     """
 
     choices: Mapping[str, NDArray[np.floating]]
     labels: Mapping[str, NDArray[np.int64]]
     backbone: Backbone | None = None
     images: Part | None = None
+    extracted: Part | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.labels.values())))
 
     def take(self, rows: NDArray[np.int64]) -> "Features":
         """Some of the images, in the order of ``rows``."""
@@ -58,13 +67,19 @@ class Features:
             {task: labels[rows] for task, labels in self.labels.items()},
             self.backbone,
             images,
+            self.extracted or self.images,
         )
 
-    def tokens(self) -> NDArray[np.float16]:
-        """Patch tokens of the last layer, (n, N, D), memory-mapped."""
+    def tokens(self) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+        """Patch tokens of the last layer, (m, N, D), memory-mapped, and which are these images'.
+
+        The m >= n images are ``extracted``; token row i of the second array, (n,), is of image i.
+        """
         assert self.backbone is not None
         assert self.images is not None
-        return features.tokens(self.backbone, self.images)
+        extracted = self.extracted or self.images
+        places = np.searchsorted(extracted.rows, self.images.rows)
+        return features.tokens(self.backbone, extracted), places
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +104,11 @@ class Result:
     Attributes:
         candidates: the settings of each of C candidates, ``features`` among them.
         winner: the candidate that ``held_out`` chose; ties go to the earlier.
-        held_out: predicted class of the images that select, (C, m); -1 where a candidate failed.
+        held_out: predicted class of the images that select, (C, m), each by a fit that had not
+            seen it; -1 where a candidate failed.
         held_out_labels: their true classes, (m,).
-        test: predicted class of each test image, (C, n).
+        test: predicted class of each test image, (C, n), by candidates fitted to all labels that
+            may be used.
         curve: a few-label curve, where the probe draws one.
     """
 
@@ -130,3 +147,41 @@ def choose(
     """A ``Result`` whose winner is the first candidate of the best held-out accuracy."""
     winner = int((held_out == held_out_labels).mean(1).argmax())
     return Result(candidates, winner, held_out, held_out_labels, test, curve)
+
+
+def cross_validate(
+    predict: Callable[[Features, Features], Candidates],
+    train: Features,
+    folds: Sequence[NDArray[np.int64]],
+    test: Features,
+) -> dict[str, Result]:
+    """Select by every fold in turn, then refit all candidates on all of ``train``.
+
+    For each fold the candidates are fitted on all other rows, those of other folds among them, and
+    predict it; the predictions of all folds together choose, for each task by itself. One fold is
+    one held-out part. All candidates are refitted, so that each has a test accuracy.
+
+    Args:
+        predict: fits all candidates on its first argument and predicts its second.
+        train: every label that may be used.
+        folds: rows of ``train``, disjoint; at least one.
+        test: is predicted by the refitted candidates.
+
+    Returns:
+        task -> result.
+    """
+    rows = np.arange(len(train))
+    validated = [
+        predict(train.take(np.setdiff1d(rows, fold)), train.take(fold))[1] for fold in folds
+    ]
+    candidates, tested = predict(train, test)
+    selecting = np.concatenate(folds)
+    return {
+        task: choose(
+            candidates,
+            np.concatenate([predictions[task] for predictions in validated], axis=1),
+            train.labels[task][selecting],
+            tested[task],
+        )
+        for task in tested
+    }

@@ -10,6 +10,7 @@ way to its minimum. scipy holds the optimiser's memory, the products run on ``de
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -56,16 +57,28 @@ class Models:
         return predictions
 
 
-def standard(inputs: NDArray[np.floating], device: str) -> tuple[Tensor, Tensor]:
-    """What standardises features (n, D): their mean and standard deviation, (D,) each."""
-    first = _tensor(inputs[0], device)  # a shift: a feature that never changes gets exactly 0
+def standard(
+    inputs: NDArray[np.floating], device: str, rows: NDArray[np.int64] | None = None
+) -> tuple[Tensor, Tensor]:
+    """What standardises features: their mean and standard deviation, (D,) each.
+
+    Args:
+        inputs: of images, (m, D), or of their tokens, (m, N, D).
+        device: where the result lives.
+        rows: the images that count, (n,); all, without.
+    """
+    rows, width = np.arange(len(inputs)) if rows is None else rows, inputs.shape[-1]
+    # a shift: a feature that never changes gets exactly 0
+    first = _tensor(inputs[rows[0]], device).view(-1, width)[0]
     total, squares = torch.zeros_like(first), torch.zeros_like(first)
-    for start in range(0, len(inputs), _ROWS):
-        rows = _tensor(inputs[start : start + _ROWS], device).sub_(first)
-        total += rows.sum(0)
-        squares += rows.square_().sum(0)
-    mean = total / len(inputs)
-    scale = (squares / len(inputs) - mean.square()).clamp_min(0).sqrt()
+    tokens = math.prod(inputs.shape[1:-1])
+    step = max(1, _ROWS // tokens)
+    for some in np.split(rows, range(step, len(rows), step)):
+        part = _tensor(inputs[some], device).view(-1, width).sub_(first)
+        total += part.sum(0)
+        squares += part.square_().sum(0)
+    mean = total / (len(rows) * tokens)
+    scale = (squares / (len(rows) * tokens) - mean.square()).clamp_min(0).sqrt()
     scale[scale < 1e-6] = 1.0  # it says nothing (a black pixel), and must not be divided by 0
     return first + mean, scale
 

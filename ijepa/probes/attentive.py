@@ -8,11 +8,12 @@ head's query and keys are one vector. The projection comes after the average, wh
 and saves a factor of N.
 
 All candidates, learning rate x weight decay, are trained on the same batches, which are read from
-the memory-mapped tokens once: AdamW, the rate falls to 0 on a cosine. ``held_out`` selects.
+the memory-mapped tokens once: AdamW, the rate falls to 0 on a cosine. So refitting all of them
+after the selection costs one pass too.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -23,14 +24,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ijepa import seeds
-from ijepa.probes import Features, Result, Settings, _multinomial, choose, cosine_decay
+from ijepa.probes import (
+    Candidates,
+    Features,
+    Result,
+    Settings,
+    _multinomial,
+    cosine_decay,
+    cross_validate,
+)
 from ijepa.strict import integer, reals
 
 NEEDS = "tokens"
 
 _ROWS = 256  # images predicted at once: bounds the memory, does not change the result
 
-_Tokens = NDArray[np.float16]
+_Tokens = tuple[NDArray[np.float16], NDArray[np.int64]]  # as of Features.tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +82,20 @@ class Pool(nn.Module):
 
 
 def fit_score(
-    train: Features, held_out: Features, test: Features, options: Options, seed: int, device: str
+    train: Features,
+    folds: Sequence[NDArray[np.int64]],
+    test: Features,
+    options: Options,
+    seed: int,
+    device: str,
 ) -> dict[str, Result]:
-    """Train all candidates on all tasks, select on ``held_out``, predict ``test``.
+    """Select among (lr, weight decay) on ``folds``, refit all candidates, predict ``test``.
 
     Ties go to the lower learning rate, then to the lower weight decay.
 
     Args:
-        train: tokens that the candidates are fitted to and standardised by.
-        held_out: chooses among (lr, weight decay), for each task by itself.
+        train: tokens that the candidates are fitted to.
+        folds: rows of ``train`` that choose, for each task by itself.
         test: tokens that are predicted.
         options: the grid and the length of the training.
         seed: initialises the candidates, all alike, and orders the images of each epoch.
@@ -93,14 +107,24 @@ def fit_score(
     Raises:
         ValueError: the heads do not divide the width of a token.
     """
+    return cross_validate(
+        lambda fitting, others: _predict(fitting, others, options, seed, device),
+        train, folds, test,
+    )  # fmt: skip
+
+
+def _predict(
+    train: Features, others: Features, options: Options, seed: int, device: str
+) -> Candidates:
+    """Train all candidates on all tasks, and predict ``others``."""
     tokens = train.tokens()
-    width = tokens.shape[2]
+    width = tokens[0].shape[2]
     if width % options.heads:
         raise ValueError(
             f"evaluate.attentive.heads: {options.heads} does not divide the encoder's width"
             f" {width}"
         )
-    mean, scale = (v.float() for v in _multinomial.standard(tokens.reshape(-1, width), device))
+    mean, scale = (v.float() for v in _multinomial.standard(tokens[0], device, tokens[1]))
     grid = list(product(sorted(options.lr), sorted(options.weight_decay)))
     labels = {task: torch.from_numpy(y).to(device) for task, y in train.labels.items()}
     pools = {
@@ -116,14 +140,10 @@ def fit_score(
         for task, y in labels.items()
     }
     _train(pools, grid, tokens, (mean, scale), labels, options, seed)
-    selecting, reported = (_predict(pools, p.tokens(), (mean, scale)) for p in (held_out, test))
     candidates: tuple[Settings, ...] = tuple(
         {"features": "last", "lr": lr, "weight_decay": decay} for lr, decay in grid
     )
-    return {
-        task: choose(candidates, selecting[task], held_out.labels[task], reported[task])
-        for task in labels
-    }
+    return candidates, _classes(pools, others.tokens(), (mean, scale))
 
 
 def _train(
@@ -141,16 +161,17 @@ def _train(
         for candidates in pools.values()
         for pool, (lr, decay) in zip(candidates, grid, strict=True)
     ])  # fmt: skip
-    batch_size = min(options.batch_size, len(tokens))
-    steps = options.epochs * math.ceil(len(tokens) / batch_size)
+    array, places = tokens
+    batch_size = min(options.batch_size, len(places))
+    steps = options.epochs * math.ceil(len(places) / batch_size)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: cosine_decay(step, steps)
     )
     for epoch in range(options.epochs):
         generator = seeds.torch_generator(seed, "attentive", epoch)
-        order = torch.randperm(len(tokens), generator=generator)
+        order = torch.randperm(len(places), generator=generator)
         for rows in torch.split(order, batch_size):
-            batch = _standardised(tokens[rows.numpy()], standard)
+            batch = _standardised(array[places[rows.numpy()]], standard)
             losses = [
                 functional.cross_entropy(pool(batch), labels[task][rows.to(batch.device)])
                 for task, candidates in pools.items()
@@ -162,19 +183,20 @@ def _train(
             scheduler.step()
 
 
-def _standardised(tokens: _Tokens, standard: tuple[Tensor, Tensor]) -> Tensor:
+def _standardised(tokens: NDArray[np.float16], standard: tuple[Tensor, Tensor]) -> Tensor:
     mean, scale = standard
     return (torch.from_numpy(tokens.astype(np.float32)).to(mean.device) - mean) / scale
 
 
 @torch.inference_mode()
-def _predict(
+def _classes(
     pools: Mapping[str, list[Pool]], tokens: _Tokens, standard: tuple[Tensor, Tensor]
 ) -> dict[str, NDArray[np.int64]]:
     """task -> the class that each candidate predicts, (C, n); -1 of one that diverged."""
     parts: dict[str, list[Tensor]] = {task: [] for task in pools}
-    for start in range(0, len(tokens), _ROWS):
-        batch = _standardised(tokens[start : start + _ROWS], standard)
+    array, places = tokens
+    for start in range(0, len(places), _ROWS):
+        batch = _standardised(array[places[start : start + _ROWS]], standard)
         for task, candidates in pools.items():
             logits = torch.stack([pool(batch) for pool in candidates])
             classes = torch.where(logits.isfinite().all(2), logits.argmax(2), -1)

@@ -12,9 +12,11 @@ named before anything is seen; the best of the draws would be the luckiest. In a
 k's images lie within a larger one's, and all encoders get the same draws, so that they compare.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ijepa import seeds
 from ijepa.probes import Draw, Features, Result, _draws, _multinomial, choose
@@ -39,13 +41,19 @@ class Options:
 
 
 def fit_score(
-    train: Features, held_out: Features, test: Features, options: Options, seed: int, device: str
+    train: Features,
+    folds: Sequence[NDArray[np.int64]],
+    test: Features,
+    options: Options,
+    seed: int,
+    device: str,
 ) -> dict[str, Result]:
     """Fit every draw of every number of shots.
 
     Args:
         train: the labels are drawn from these, and their features standardise.
-        held_out: predicted by the headline's classifier, and selects nothing.
+        folds: not used, nothing is selected; ``Result.held_out`` has what the headline's
+            classifier calls the images of ``train`` that it did not learn from.
         test: features that are predicted.
         options: shots, draws and the penalty.
         seed: draws the labelled images.
@@ -57,6 +65,7 @@ def fit_score(
     Raises:
         ValueError: a class has fewer images than the most shots.
     """
+    del folds
     choice = max(train.choices, key=lambda name: train.choices[name].shape[1])
     inputs, most = train.choices[choice], max(options.shots)
     standard, results = _multinomial.standard(inputs, device), {}
@@ -67,7 +76,7 @@ def fit_score(
                 f"evaluate.few_shot.shots: {most} is more than the {counts.min()} training images"
                 f" of the smallest class of task {task}"
             )
-        models = {}
+        models, drawn = {}, np.empty(0, np.int64)
         for draw in range(options.draws):
             order = seeds.generator(seed, "few-shot", draw).permutation(len(labels))
             for shots in sorted(options.shots):
@@ -75,11 +84,14 @@ def fit_score(
                 models[shots, draw] = _multinomial.fit(
                     inputs[rows], labels[rows], [options.l2], standard
                 )
+                if (shots, draw) == (most, 0):
+                    drawn = rows
         tested = {key: model.predict(test.choices[choice]) for key, model in models.items()}
+        others = np.setdiff1d(np.arange(len(labels)), drawn)
         results[task] = choose(
             ({"features": choice, "shots": most, "l2": options.l2},),
-            models[most, 0].predict(held_out.choices[choice]),
-            held_out.labels[task],
+            models[most, 0].predict(inputs[others]),
+            labels[others],
             tested[most, 0],
             tuple(Draw(shots, draw, rows[0]) for (shots, draw), rows in tested.items()),
         )

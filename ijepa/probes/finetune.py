@@ -6,17 +6,19 @@ after a linear warm-up, a learning rate that falls layer by layer towards the im
 torchvision's, with two operations and another scale of magnitudes. Mixup, cutmix and drop path,
 which Table 15 adds, are left out.
 
-The head, on the mean of the last layer's patch tokens, starts at 0. ``fraction`` is taken of
-``train``, which fits, and of ``held_out``, which selects, so that no other label is looked at: the
-same share of each class and at least one image of each, within those of a larger fraction. Each
-learning rate is a fine-tuning of its own, and so is each task.
+The head, on the mean of the last layer's patch tokens, starts at 0. ``fraction`` of the images
+that may be used are labelled: the same share of each class and at least one image of each, within
+those of a larger fraction. No other label is looked at: a fold's labelled images select. Each
+learning rate is a fine-tuning of its own, and so is each task; all are refitted after the
+selection, so one fold means two fine-tunings of each.
 
 Dropout is off, as in the paper. What an image looks like is a function of (seed, epoch, image).
 """
 
 import copy
+import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +33,15 @@ from torchvision.transforms import InterpolationMode, v2
 from ijepa import seeds
 from ijepa.backbones import Backbone, layers
 from ijepa.features import Part, loader
-from ijepa.probes import Features, Result, Settings, _draws, choose, cosine_decay
+from ijepa.probes import (
+    Candidates,
+    Features,
+    Result,
+    Settings,
+    _draws,
+    cosine_decay,
+    cross_validate,
+)
 from ijepa.strict import integer, interval, real, reals
 from ijepa.training import batches
 
@@ -116,15 +126,20 @@ class Classifier(nn.Module):
 
 
 def fit_score(
-    train: Features, held_out: Features, test: Features, options: Options, seed: int, device: str
+    train: Features,
+    folds: Sequence[NDArray[np.int64]],
+    test: Features,
+    options: Options,
+    seed: int,
+    device: str,
 ) -> dict[str, Result]:
-    """Fine-tune for each task with each learning rate, select on ``held_out``, predict ``test``.
+    """Fine-tune for each task with each learning rate, which ``folds`` choose; predict ``test``.
 
     Ties go to the lower learning rate.
 
     Args:
-        train: images that are learned from.
-        held_out: choose among the learning rates.
+        train: images that labels are drawn from.
+        folds: rows of ``train``; the labelled of them choose among the learning rates.
         test: images that are predicted.
         options: the recipe.
         seed: draws the labelled images, orders them and draws their views.
@@ -134,36 +149,53 @@ def fit_score(
         task -> result.
 
     Raises:
-        ValueError: warm-up is longer than training, or the layers cannot be told apart.
+        ValueError: warm-up is longer than training, a fold has no labelled image or has them
+            all, or the layers cannot be told apart.
     """
     if options.warmup_epochs >= options.epochs and options.warmup_epochs > 0:
         raise ValueError(
             f"evaluate.finetune.warmup_epochs: {options.warmup_epochs:g} is not less than"
             f" evaluate.finetune.epochs {options.epochs}"
         )
-    results = {}
+    results: dict[str, Result] = {}
     for task, every in train.labels.items():
-        fitting, selecting = (
-            p.take(_draws.fraction(p.labels[task], options.fraction, _order(seed, p, task)))
-            for p in (train, held_out)
-        )
-        held, tested = [], []
-        for lr in sorted(options.lr):
-            assert fitting.backbone is not None
-            model = Classifier(fitting.backbone, int(every.max()) + 1).to(device)
-            _train(model, fitting, task, options, lr, seed, device)
-            held.append(_predict(model, selecting, device))
-            tested.append(_predict(model, test, device))
-        candidates: tuple[Settings, ...] = tuple(
-            {"features": "last", "lr": lr} for lr in sorted(options.lr)
-        )
-        truth = selecting.labels[task]
-        results[task] = choose(candidates, np.stack(held), truth, np.stack(tested))
+        order = seeds.generator(seed, "finetune").permutation(len(every))
+        rows = _draws.fraction(every, options.fraction, order)
+        labelled = [np.flatnonzero(np.isin(rows, fold)) for fold in folds]
+        if not all(0 < len(fold) < len(rows) for fold in labelled):
+            raise ValueError(
+                f"evaluate.finetune.fraction: {options.fraction:g} labels {len(rows)} of"
+                f" {len(every)} images of task {task}; a fold that selects has none or all of them"
+            )
+        results |= cross_validate(
+            functools.partial(
+                _predict, task=task, classes=int(every.max()) + 1, options=options, seed=seed,
+                device=device,
+            ),
+            train.take(rows), labelled, test,
+        )  # fmt: skip
     return results
 
 
-def _order(seed: int, part: Features, task: str) -> NDArray[np.int64]:
-    return seeds.generator(seed, "finetune").permutation(len(part.labels[task]))
+def _predict(
+    train: Features,
+    others: Features,
+    *,
+    task: str,
+    classes: int,
+    options: Options,
+    seed: int,
+    device: str,
+) -> Candidates:
+    """Fine-tune with each learning rate for one task, and predict ``others``."""
+    assert train.backbone is not None
+    predictions, rates = [], sorted(options.lr)
+    for lr in rates:
+        model = Classifier(train.backbone, classes).to(device)
+        _train(model, train, task, options, lr, seed, device)
+        predictions.append(_classes(model, others, device))
+    candidates: tuple[Settings, ...] = tuple({"features": "last", "lr": lr} for lr in rates)
+    return candidates, {task: np.stack(predictions)}
 
 
 def rates(names: Iterable[str], decay: float) -> dict[str, float]:
@@ -245,7 +277,7 @@ def _train(
 
 
 @torch.inference_mode()
-def _predict(model: nn.Module, part: Features, device: str) -> NDArray[np.int64]:
+def _classes(model: nn.Module, part: Features, device: str) -> NDArray[np.int64]:
     """Class of each image as evaluation shows it, (n,); -1 where the model diverged."""
     assert part.images is not None
     parts = []

@@ -4,7 +4,7 @@ A neighbour of similarity s votes for its class with weight exp(s / temperature)
 fitted, so the probe shows what the features' own geometry knows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ijepa.probes import Features, Result, choose
+from ijepa.probes import Candidates, Features, Result, cross_validate
 from ijepa.strict import integer, real
 
 NEEDS = "pooled"
@@ -29,13 +29,18 @@ class Options:
 
 
 def fit_score(
-    train: Features, held_out: Features, test: Features, options: Options, seed: int, device: str
+    train: Features,
+    folds: Sequence[NDArray[np.int64]],
+    test: Features,
+    options: Options,
+    seed: int,
+    device: str,
 ) -> dict[str, Result]:
-    """Vote with each choice of features; ``held_out`` chooses among them.
+    """Vote with each choice of features; ``folds`` choose among them.
 
     Args:
-        train: the neighbours.
-        held_out: chooses among the features, for each task by itself.
+        train: the neighbours; a fold's are all the other rows.
+        folds: rows of ``train`` that choose among the features, for each task by itself.
         test: features that are predicted.
         options: number of neighbours and temperature.
         seed: not used, nothing is random.
@@ -45,33 +50,30 @@ def fit_score(
         task -> result.
 
     Raises:
-        ValueError: there are fewer training images than neighbours.
+        ValueError: there are fewer images than neighbours.
     """
     del seed
-    count = len(next(iter(train.labels.values())))
-    if options.k > count:
-        raise ValueError(f"evaluate.knn.k: {options.k} is more than the {count} training images")
-    predictions: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
-    for choice in train.choices:
-        selecting, reported = (
-            _vote(train, queries, choice, options, device) for queries in (held_out, test)
+    return cross_validate(
+        lambda bank, queries: predict(bank, queries, options, device), train, folds, test
+    )
+
+
+def predict(bank: Features, queries: Features, options: Options, device: str) -> Candidates:
+    """Let ``bank`` vote on ``queries``, with each choice of features."""
+    if options.k > len(bank):
+        raise ValueError(
+            f"evaluate.knn.k: {options.k} is more than the {len(bank)} images that vote"
         )
-        for task in train.labels:
-            predictions.setdefault(task, []).append((selecting[task], reported[task]))
-    return {
-        task: choose(
-            tuple({"features": choice} for choice in train.choices),
-            np.stack([first for first, _ in pairs]),
-            held_out.labels[task],
-            np.stack([second for _, second in pairs]),
-        )
-        for task, pairs in predictions.items()
-    }
+    votes = [_vote(bank, queries, choice, options, device) for choice in bank.choices]
+    return (
+        tuple({"features": choice} for choice in bank.choices),
+        {task: np.stack([vote[task] for vote in votes]) for task in bank.labels},
+    )
 
 
 def _vote(
     train: Features, queries: Features, choice: str, options: Options, device: str
-) -> Mapping[str, NDArray[np.int64]]:
+) -> dict[str, NDArray[np.int64]]:
     """Predicted classes (n,) of the queries for each task; the neighbours are found once."""
     bank = _unit(train.choices[choice], device)
     labels = {task: torch.from_numpy(y).to(device) for task, y in train.labels.items()}

@@ -17,7 +17,7 @@ initialised encoder 4 points short, which would flatter the trained one.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -27,12 +27,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ijepa import seeds
-from ijepa.probes import Features, Result, Settings, choose, cosine_decay
+from ijepa.probes import (
+    Candidates,
+    Features,
+    Result,
+    Settings,
+    cosine_decay,
+    cross_validate,
+)
 from ijepa.strict import integer, reals
 
 NEEDS = "pooled"
-
-_Pair = tuple[NDArray[np.int64], NDArray[np.int64]]  # predictions of the held-out and test images
 
 _MOMENTUM = 0.9
 _FLOOR = 1e-3  # of an axis' variance (1 on average): axes below it are noise, and learn slowly
@@ -58,24 +63,41 @@ class Options:
 
 
 def fit_score(
-    train: Features, held_out: Features, test: Features, options: Options, seed: int, device: str
+    train: Features,
+    folds: Sequence[NDArray[np.int64]],
+    test: Features,
+    options: Options,
+    seed: int,
+    device: str,
 ) -> dict[str, Result]:
-    """Train all heads on all tasks, select on ``held_out``, predict ``test``.
+    """Select among (features, norm, lr, weight decay) on ``folds``, refit all, predict ``test``.
 
     Ties go to the earlier feature choice and norm, then to the lower learning rate and weight
     decay.
 
     Args:
-        train: features that the heads are fitted to and standardised by.
-        held_out: features that choose among (features, norm, lr, weight decay), for each task by
-            itself.
+        train: features that the heads are fitted to.
+        folds: rows of ``train`` that choose, for each task by itself.
         test: features that are predicted.
         options: the grid and the length of the training.
         seed: orders the images of each epoch.
         device: ``cpu`` or ``cuda``.
 
     Returns:
-        task -> result; classes are those that occur in ``train``'s labels.
+        task -> result.
+    """
+    return cross_validate(
+        lambda fitting, others: predict(fitting, others, options, seed, device),
+        train, folds, test,
+    )  # fmt: skip
+
+
+def predict(
+    train: Features, others: Features, options: Options, seed: int, device: str
+) -> Candidates:
+    """Train all heads on all tasks, and predict ``others``.
+
+    Classes are those that occur in ``train``'s labels; ``train`` standardises the features.
     """
     grid = [
         {"lr": lr, "weight_decay": decay}
@@ -83,7 +105,7 @@ def fit_score(
     ]
     labels = {task: torch.from_numpy(y).to(device) for task, y in train.labels.items()}
     candidates: list[Settings] = []
-    predictions: dict[str, list[_Pair]] = {task: [] for task in labels}
+    predictions: dict[str, list[NDArray[np.int64]]] = {task: [] for task in labels}
     for (choice, array), norm in product(train.choices.items(), options.norm):
         inputs = _tensor(array, device)
         scale, mean = torch.std_mean(inputs, dim=0, correction=0)
@@ -95,19 +117,9 @@ def fit_score(
         del inputs
         candidates += [{"features": choice, "norm": norm, **point} for point in grid]
         for task, (weight, bias) in heads.items():
-            predictions[task].append((
-                _predict(held_out.choices[choice], mean, scale, weight, bias),
-                _predict(test.choices[choice], mean, scale, weight, bias),
-            ))  # fmt: skip
-    return {
-        task: choose(
-            tuple(candidates),
-            np.concatenate([first for first, _ in pairs]),
-            held_out.labels[task],
-            np.concatenate([second for _, second in pairs]),
-        )
-        for task, pairs in predictions.items()
-    }
+            classes = _classes(others.choices[choice], mean, scale, weight, bias)
+            predictions[task].append(classes)
+    return tuple(candidates), {task: np.concatenate(rows) for task, rows in predictions.items()}
 
 
 def _tensor(array: NDArray[np.floating], device: str | torch.device) -> Tensor:
@@ -170,7 +182,7 @@ def _error(logits: Tensor, labels: list[Tensor], classes: list[int]) -> Tensor:
     return torch.cat(parts, dim=2).div_(len(logits))
 
 
-def _predict(
+def _classes(
     features: NDArray[np.floating], mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor
 ) -> NDArray[np.int64]:
     """Class that each head predicts, (heads, n); -1 of a head that diverged."""

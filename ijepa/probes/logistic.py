@@ -5,14 +5,14 @@ settings open; those of StoP, whose script is the likely one, are L2-regularised
 logistic regression on average-pooled, standardised features (paper-facts 2.4). That script
 standardises the test images by their own statistics; here the labelled images' are used for all.
 
-``fraction`` of the images that may be used, ``train`` and ``held_out`` together, are labelled: the
-same share of each class and at least one image of each, as the paper's list has 12 or 13 of nearly
-every class. A smaller fraction's images lie within a larger one's. No other label is looked at:
-cross-validation inside the labelled images chooses features and penalty, and ``Result.held_out``
-holds what each image was called by the classifier that had not seen it. Then each candidate is
-fitted to all labelled images.
+``fraction`` of the images that may be used are labelled: the same share of each class and at least
+one image of each, as the paper's list has 12 or 13 of nearly every class. A smaller fraction's
+images lie within a larger one's. No other label is looked at: cross-validation inside the labelled
+images chooses features and penalty, and ``Result.held_out`` holds what each image was called by
+the classifier that had not seen it. Then each candidate is fitted to all labelled images.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,15 +36,20 @@ class Options:
 
 
 def fit_score(
-    train: Features, held_out: Features, test: Features, options: Options, seed: int, device: str
+    train: Features,
+    folds: Sequence[NDArray[np.int64]],
+    test: Features,
+    options: Options,
+    seed: int,
+    device: str,
 ) -> dict[str, Result]:
     """Fit to the labelled images, selected by cross-validation among them.
 
     Ties go to the earlier feature choice, then to the stronger penalty.
 
     Args:
-        train: most of the images that labels are drawn from.
-        held_out: the others. They select nothing by themselves: so few labels are better shared.
+        train: the images that labels are drawn from.
+        folds: not used: so few labels are cut into folds of their own, ``options.folds``.
         test: features that are predicted.
         options: the share of labels, the penalties and the folds.
         seed: draws the labelled images.
@@ -56,21 +61,14 @@ def fit_score(
     Raises:
         ValueError: a task has fewer than two labelled images.
     """
-    return {
-        task: _task(task, train, held_out, test, options, seed, device) for task in test.labels
-    }
+    del folds
+    return {task: _task(task, train, test, options, seed, device) for task in test.labels}
 
 
 def _task(
-    task: str,
-    train: Features,
-    held_out: Features,
-    test: Features,
-    options: Options,
-    seed: int,
-    device: str,
+    task: str, train: Features, test: Features, options: Options, seed: int, device: str
 ) -> Result:
-    every = np.concatenate([train.labels[task], held_out.labels[task]])
+    every = train.labels[task]
     order = seeds.generator(seed, "logistic").permutation(len(every))
     rows = _draws.fraction(every, options.fraction, order)
     if len(rows) < 2:
@@ -84,7 +82,7 @@ def _task(
     validated: list[NDArray[np.int64]] = []
     tested: list[NDArray[np.int64]] = []
     for choice, array in train.choices.items():
-        inputs = _rows(array, held_out.choices[choice], rows)
+        inputs = array[rows]
         predictions = np.empty((len(penalties), len(rows)), np.int64)
         for fold in range(folds.max() + 1):
             out = folds == fold
@@ -100,11 +98,3 @@ def _fit(
     inputs: NDArray[np.floating], labels: NDArray[np.int64], penalties: list[float], device: str
 ) -> Models:
     return _multinomial.fit(inputs, labels, penalties, _multinomial.standard(inputs, device))
-
-
-def _rows(
-    first: NDArray[np.floating], second: NDArray[np.floating], rows: NDArray[np.int64]
-) -> NDArray[np.floating]:
-    """Ascending rows of two arrays, the second below the first, which are not copied for it."""
-    above, below = rows[rows < len(first)], rows[rows >= len(first)] - len(first)
-    return np.concatenate([first[above], second[below]])

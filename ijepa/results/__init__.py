@@ -36,7 +36,7 @@ class Facts:
 
     signature: str  # of all its parameters
     split: str  # that is reported
-    counts: dict[str, int]  # images that fit the probes (train), choose (held_out), are reported
+    counts: dict[str, int]  # images to learn from (train), of these choose (held_out), reported
     candidates: dict[str, int]  # probe -> settings that were tried, on the first task
     pixels_side: int | None  # of the images that stand for raw pixels
     weights: int | None  # numbers of the encoder that are learned

@@ -29,7 +29,7 @@ class Accuracy:
     accuracy: float | None  # of the settings that the held-out images chose
     low: float | None  # of its 95 % interval over images
     high: float | None
-    held_out: float | None  # accuracy on the training images that chose
+    held_out: float | None  # of fits that had not seen the training images that chose
     max: float | None  # the best of all settings, chosen on the reported images: optimistic
     selected: dict[str, Any] | None  # the chosen settings
     difference: float | None  # trained minus this encoder, paired image by image

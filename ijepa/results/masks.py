@@ -34,7 +34,7 @@ class Shares:
 def draw(settings: Config, step: int, size: int) -> Masks:
     """Masks of ``size`` images that are numbered one after another, in epoch 0."""
     samples = np.arange(size, dtype=np.int64) + step * size
-    keys = Keys(settings.seed, step, np.zeros(size, dtype=np.int64), samples)
+    keys = Keys(settings.seeds.mask, step, np.zeros(size, dtype=np.int64), samples)
     masks: Masks = variants.load("masks", settings.mask.name).sample(
         keys, grid(settings), settings.mask.options
     )

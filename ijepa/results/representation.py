@@ -68,7 +68,7 @@ def look(config: Config, data: Store, weights: Path, count: int = IMAGES) -> Vie
     images = _pictures(split, ids.tolist(), size)
     pool, nearest = _nearest(config, data, weights, ids)
     shown = views.normalise(torch.stack(list(images.values())))
-    untrained = vit.create(size, config.model, config.seed)
+    untrained = vit.create(size, config.model, config.seeds.init)
     maps, explained = {}, {}
     for name, module in (("trained", vit.load(weights)), ("random_init", untrained)):
         with torch.no_grad():  # double: the colours must not depend on the number of threads

@@ -114,7 +114,7 @@ def choices(config: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
             chosen |= {f"{key}.{part}": "named" for part in value if isinstance(part, str)}
         elif isinstance(value, bool | str | None):
             chosen[key] = str(value)
-        elif key != "seed":
+        elif key.partition(".")[0] not in ("seed", "seeds"):
             chosen[key] = "0" if value == 0 else "not 0"
     return frozenset(chosen.items())
 

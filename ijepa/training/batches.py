@@ -81,7 +81,7 @@ def crops(
     """Random resized crops (Szegedy et al. 2015, as torchvision) and flips.
 
     Args:
-        config: seed and train.crop_aspect, flip are used.
+        config: seeds.order and train.crop_aspect, flip are used.
         epochs: of each image, (B,).
         samples: index of each image, (B,).
         height: of the images in pixels, one for all or one for each, (B,).
@@ -93,7 +93,9 @@ def crops(
         top, left, height and width of each crop in pixels (B, 4), and whether to flip (B,).
     """
     train, attempts = config.train, 10
-    u = seeds.uniforms(config.seed, purpose("crop", view), epochs, samples, 2 * attempts + 3)
+    u = seeds.uniforms(
+        config.seeds.order, purpose("crop", view), epochs, samples, 2 * attempts + 3
+    )
     high, wide = (np.broadcast_to(side, samples.shape) for side in (height, width))
     low, most = scale
     area = (low + u[:, :attempts] * (most - low)) * (high * wide)[:, None]
@@ -132,7 +134,7 @@ class Batches(Dataset[Batch]):
         self.share = slice(
             rank * config.train.batch_size // world, (rank + 1) * config.train.batch_size // world
         )
-        self.subset = training_subset(config.seed, config.data.train_fraction, len(images))
+        self.subset = training_subset(config.seeds.order, config.data.train_fraction, len(images))
         self.views = views(config)
         self.sample_masks = variants.load("masks", config.mask.name).sample
 
@@ -151,7 +153,7 @@ class Batches(Dataset[Batch]):
         for epoch in np.unique(epochs):
             rows = epochs == epoch
             samples[rows] = self.subset[
-                order(config.seed, int(epoch), len(self.subset))[places[rows]]
+                order(config.seeds.order, int(epoch), len(self.subset))[places[rows]]
             ]
         masks = tuple(
             self._masks(number, position // size, epochs, samples)
@@ -167,7 +169,9 @@ class Batches(Dataset[Batch]):
         self, view: int, step: int, epochs: NDArray[np.int64], samples: NDArray[np.int64]
     ) -> Masks:
         """The rank's masks of a view."""
-        seed = seeds.key(self.config.seed, "mask", view) if view else self.config.seed
+        seed = self.config.seeds.mask
+        if view:
+            seed = seeds.key(seed, "mask", view)
         keys = Keys(seed, step, epochs, samples)
         masks: Masks = self.sample_masks(keys, grid(self.config), self.config.mask.options)
         return masks.rows(self.share.start, self.share.stop)
@@ -185,7 +189,7 @@ class Batches(Dataset[Batch]):
         boxes, flips = crops(self.config, epochs, samples, height, width, view.crop_scale, number)
         augmented = augment.wanted(train)
         u = seeds.uniforms(
-            self.config.seed, purpose("augment", number), epochs, samples, augment.DRAWS
+            self.config.seeds.order, purpose("augment", number), epochs, samples, augment.DRAWS
         )
         pixels = []
         for row, picture in enumerate(pictures):

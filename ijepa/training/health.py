@@ -42,7 +42,7 @@ def plan(rows: Sequence[int], seen: int) -> tuple[int, frozenset[int]]:
 
 def fixed_images(images: Images, config: Config, count: int) -> Tensor:
     """The training images that are read, (count, 3, H, W) uint8; all, where there are fewer."""
-    chosen = seeds.generator(config.seed, "health").permutation(len(images))[:count]
+    chosen = seeds.generator(config.seeds.order, "health").permutation(len(images))[:count]
     return torch.stack([centre(images[int(i)], config.data.image_size) for i in sorted(chosen)])
 
 

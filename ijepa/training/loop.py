@@ -112,7 +112,7 @@ def create_objective(config: Config, device: torch.device) -> Any:
     """The objective of a run on its device."""
     family = variants.load("objectives", config.objective.name)
     size, options = config.data.image_size, config.objective.options
-    objective = family.create(size, config.model, options, config.seed)
+    objective = family.create(size, config.model, options, config.seeds.init)
     vit.place(objective, device)
     return objective
 
