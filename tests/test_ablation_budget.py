@@ -1,7 +1,9 @@
 """Equal compute: epochs from FLOPs that are known before anything runs."""
 
+import copy
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from ijepa import variants
+from ijepa import config as configs
+from ijepa import presets, variants
 from ijepa.config import Config
 from ijepa.runtime import files
 from ijepa.store.read import Store
@@ -67,6 +70,21 @@ def test_masks_of_several_lengths_are_averaged(
     found = budget.flops_per_image(config)
     assert (len(costs), len(set(costs)) > 1) == (64, True)
     assert found == sum(costs) / 512
+
+
+def test_scale_gpu_says_what_its_run_costs() -> None:
+    """The comment of the file, against the counter; to the digits that it has."""
+    scale, tree = experiments.load_scale("gpu", ROOT / "experiments"), copy.deepcopy(TREE)
+    presets.apply(tree, dict(scale.changes), "gpu")
+    config = configs.parse(tree, "gpu")
+    text = (ROOT / "experiments/scales/gpu.yaml").read_text().replace("\n#", "")
+    said = re.search(r"counted.*: ([\d.]+) GFLOP an image .* which ([\d.]+) are useful .*, "
+                     r"([\de.]+) FLOP", text)  # fmt: skip
+    assert said
+    padded = budget.flops_per_image(config, padding=True)
+    assert said[1] == f"{padded / 1e9:.1f}"
+    assert said[2] == f"{budget.flops_per_image(config) / 1e9:.1f}"
+    assert said[3] == f"{padded * config.train.epochs * 50_000:.1e}".replace("e+", "e")
 
 
 def test_epochs_are_the_references_budget_over_the_own_cost(

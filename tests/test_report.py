@@ -285,6 +285,23 @@ def test_what_is_not_a_number_is_rendered(built: Path, planted: Results, tmp_pat
     assert (tmp_path / "curves.svg").stat().st_size > 1000
 
 
+def test_health_is_drawn_where_it_was_read(planted: Results) -> None:
+    """Between two readings it is neither missing nor not a number: a point each, and no cross."""
+    rows = planted.history or {}
+    images = np.array(rows["images"], dtype=float)
+    axes = Figure().subplots()
+    values = np.full(29, np.nan)
+    values[[0, 14, 28]] = 3.0, 2.0, 4.0
+    training._panel(axes, "rankme", images, values)
+    (line,) = axes.lines
+    assert list(line.get_xdata()) == [images[0], images[14], images[28]]
+    assert (list(line.get_ydata()), line.get_marker()) == ([3, 2, 4], "o")
+    assert axes.get_xlim() == (0, images[-1])
+    axes = Figure().subplots()
+    training._panel(axes, "loss", images, values)
+    assert [len(line.get_xdata()) for line in axes.lines if line.get_marker() == "x"] == [26]
+
+
 def said(tree: Results) -> dict[str, str]:
     return dict(page.paragraphs("run.words.j2", r=tree))
 

@@ -23,7 +23,8 @@ class Training:
     rankme: float | None  # their effective rank, at the end
 
 
-# a column of history.csv -> its values in order; None where one is not a finite number
+# a column of history.csv -> its values in order; None where there is none (health is read at a few
+# rows), or no finite number
 History = dict[str, tuple[float | None, ...]]
 
 

@@ -207,7 +207,7 @@ class StopVote:
     ) -> tuple[float, float, int, bool]:
         """The global batch's mean loss, context patches and FLOPs without padding, and whether to
         stop now."""
-        numbers: Tensor = torch.tensor(  # whole up to 9e15 FLOPs, some batches of ViT-g
+        numbers: Tensor = torch.tensor(  # exact: FLOPs below 2**53 are three batches of ViT-g
             [loss / self.world, context, useful, self.request.pending],
             dtype=torch.float64, device=device,
         )  # fmt: skip

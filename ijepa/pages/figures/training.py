@@ -29,6 +29,7 @@ _LAYOUT: list[Any] = [
     ["context_ratio", "lr", "weight_decay", "ema"],
 ]
 _NOISY = ("loss", "context_ratio")  # drawn faintly, under their running mean
+_READ = ("feature_std", "rankme")  # at a few rows only (``ijepa.training.health.plan``)
 
 
 def needs(results: Results) -> bool:
@@ -49,10 +50,10 @@ def words(results: Results) -> Words:
         f"Curves against the images seen: {ends}.",
         "Loss and context are means since the row before, with a running mean (dark) over 4 % of"
         " the rows; all else is the value at that moment. Feature spread and effective rank are"
-        " those of the evaluated encoder's mean patch feature on fixed training images: both near"
-        " zero would be a collapse. A lower loss alone does not mean better features. One run:"
-        " there are no error bars. A red cross is a value that is not a number. Numbers:"
-        " results.json, history.",
+        " those of the evaluated encoder's mean patch feature on fixed training images, read at"
+        " the points: both near zero would be a collapse. A lower loss alone does not mean better"
+        " features. One run: there are no error bars. A red cross is a value that is not a number."
+        " Numbers: results.json, history.",
     )
 
 
@@ -81,12 +82,17 @@ def _panel(axes: Axes, column: str, images: NDArray[Any], values: NDArray[Any]) 
         axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
         axes.set(xticks=[], yticks=[])
         return
+    if column in _READ:
+        read = np.isfinite(values)
+        images, values = images[read], values[read]
     small = math.floor(math.log10(np.nanmax(np.abs(values)) or 1.0))
     if small < -2:
         values = values / 10.0**small
         axes.set_ylabel(f"{label} (×10{_raised(small)})")
     noisy = column in _NOISY
-    axes.plot(images, values, color=style.SKY if noisy else style.BLUE, lw=0.9 if noisy else 1.4)
+    marker = "o" if column in _READ else ""
+    color, width = (style.SKY, 0.9) if noisy else (style.BLUE, 1.4)
+    axes.plot(images, values, color=color, lw=width, marker=marker, ms=3, clip_on=not marker)
     if noisy:
         axes.plot(images, smooth(values), color=style.BLUE, lw=1.4)
     bad = ~np.isfinite(values)
@@ -95,7 +101,7 @@ def _panel(axes: Axes, column: str, images: NDArray[Any], values: NDArray[Any]) 
                   transform=axes.get_xaxis_transform())  # fmt: skip
     axes.ticklabel_format(useOffset=False, style="plain")
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    if column in ("feature_std", "rankme"):  # a collapse is a fall to zero: show the zero
+    if column in _READ:  # a collapse is a fall to zero: show the zero
         axes.set_ylim(0, 1.1 * np.nanmax(values))
 
 
