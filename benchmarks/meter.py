@@ -3,13 +3,14 @@
 ``python benchmarks/meter.py``: rendered scenes, the objectives of ``params.yaml`` with the default
 model, one thread. For each objective a real run of ``--images`` is trained; inside it the CPU
 seconds of every step (its batch too) and of every health reading are taken. From the medians the
-table has the meter's share of runs of several lengths: by the rule of ``ijepa.training.health.plan``
-and by the one before it, 256 images in every row of the history. The first row of the table is
-the run itself.
+table has the meter's share of runs of several lengths: by the rule before
+``ijepa.training.health.plan``, 256 images in every row of the history, and by that rule. The first
+line of an objective is the run itself.
 """
 
 import argparse
 import copy
+import itertools
 import os
 import statistics
 import tempfile
@@ -76,11 +77,13 @@ def rows(name: str, tree: dict[str, Any], store: Store, images: int) -> list[str
     loop.train(config, store, torch.device("cpu"), "fp32", 0, 1)
     whole = time.process_time() - before
     loop.health, loop.set_rates = real["health"], real["step"]
-    step = statistics.median(b - a for a, b in zip(marks, marks[1:], strict=False))
+    step = statistics.median(after - before for before, after in itertools.pairwise(marks))
     count, _ = health.plan(progress.row_steps(images // size), images)
     image = statistics.median(taken["health"]) / count
-    print(f"{name}: a step of {size} images {step:.4f} CPU s, a reading of {count} images"
-          f" {count * image:.4f}: {size * image / step:.2f} training images' worth an image")  # fmt: skip
+    print(
+        f"{name}: a step of {size} images {step:.4f} CPU s, a reading of {count} images"
+        f" {count * image:.4f}, so {size * image / step:.2f} of a training image for each"
+    )
     own = 100 * sum(taken["health"]) / whole
     lines = [f"| {name}, {images:,} images, the whole run | | {own:.1f} % |"]
     for length in LENGTHS:

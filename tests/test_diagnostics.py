@@ -28,8 +28,8 @@ def test_feature_std_is_over_images_of_the_mean_over_patches() -> None:
 @pytest.mark.parametrize(
     ("seen", "images", "readings"),
     [
-        (960, 32, 2),  # scale smoke: the least that says anything
-        (3_200, 32, 2), (4_992, 49, 2), (20_000, 200, 2), (25_600, 256, 2),
+        (960, 16, 2),  # scale smoke: the least that says anything
+        (1_600, 16, 2), (4_992, 49, 2), (20_000, 200, 2), (25_600, 256, 2),
         (140_000, 256, 10),
         (10**7, 256, 101),  # a reading in every row
     ],
@@ -41,14 +41,14 @@ def test_health_is_read_at_both_ends_and_as_often_as_two_percent_of_the_images_p
     rows = progress.row_steps(min(steps, 10_000))
     count, read = health.plan(rows, seen)
     assert (count, len(read)) == (images, readings)
-    assert seen < 3_200 or count * len(read) <= 0.02 * seen
+    assert seen < 1_600 or count * len(read) <= 0.02 * seen
     assert {rows[0], rows[-1]} <= read <= set(rows)
     gaps = np.diff([rows.index(step) for step in sorted(read)])
     assert gaps.max() - gaps.min() <= 1, "evenly"
 
 
 def test_a_run_of_one_step_has_one_row_and_one_reading() -> None:
-    assert health.plan(progress.row_steps(1), 8) == (32, {1})
+    assert health.plan(progress.row_steps(1), 8) == (16, {1})
 
 
 @pytest.mark.parametrize(
