@@ -4,8 +4,8 @@
 model, one thread. For each objective a real run of ``--images`` is trained; inside it the CPU
 seconds of every step (its batch too) and of every health reading are taken. From the medians the
 table has the meter's share of runs of several lengths: by the rule before
-``ijepa.training.health.plan``, 256 images in every row of the history, and by that rule. The first
-line of an objective is the run itself.
+``ijepa.training.health.readings``, 256 images in every row of the history, and by that rule. The
+first line of an objective is the run itself.
 """
 
 import argparse
@@ -50,12 +50,12 @@ def main() -> None:
         write_store(scenes.load(options, Path(folder)), Path(folder) / "scenes")
         store = open_store(Path(folder) / "scenes")
         os.chdir(folder)
-        lines = [line for name in OBJECTIVES for line in rows(name, tree, store, given.images)]
+        lines = [line for name in OBJECTIVES for line in lines_of(name, tree, store, given.images)]
     print("\n".join(lines))
     print(f"load at the end {os.getloadavg()[0]:.1f}")
 
 
-def rows(name: str, tree: dict[str, Any], store: Store, images: int) -> list[str]:
+def lines_of(name: str, tree: dict[str, Any], store: Store, images: int) -> list[str]:
     """Lines of the table of one objective."""
     changed = copy.deepcopy(tree)
     presets.apply(changed, {**OBJECTIVES[name], "train.epochs": 1, "train.warmup_epochs": 0.1}, "")
@@ -63,7 +63,7 @@ def rows(name: str, tree: dict[str, Any], store: Store, images: int) -> list[str
     taken: dict[str, list[float]] = {"health": [], "step": []}
     real = {"health": loop.health, "step": loop.set_rates}
 
-    def reading(*args: Any) -> Any:
+    def clocked_health(*args: Any) -> Any:
         return clocked(taken["health"], real["health"], *args)
 
     marks: list[float] = []  # CPU seconds when a step begins, less those of readings so far
@@ -72,28 +72,29 @@ def rows(name: str, tree: dict[str, Any], store: Store, images: int) -> list[str
         marks.append(time.process_time() - sum(taken["health"]))
         return real["step"](*args)
 
-    loop.health, loop.set_rates = reading, begins  # type: ignore[assignment]
+    loop.health, loop.set_rates = clocked_health, begins  # type: ignore[assignment]
     before = time.process_time()
     loop.train(config, store, torch.device("cpu"), "fp32", 0, 1)
     whole = time.process_time() - before
     loop.health, loop.set_rates = real["health"], real["step"]
     step = statistics.median(after - before for before, after in itertools.pairwise(marks))
-    count, _ = health.plan(progress.row_steps(images // size), images)
-    image = statistics.median(taken["health"]) / count
+    seconds = statistics.median(taken["health"])
+    images_read = len(health.fixed_images(store.splits["train"], config))
+    image = seconds / images_read
     print(
-        f"{name}: a step of {size} images {step:.4f} CPU s, a reading of {count} images"
-        f" {count * image:.4f}, so {size * image / step:.2f} of a training image for each"
+        f"{name}: a step of {size} images {step:.4f} CPU s, a reading of {images_read}"
+        f" {seconds:.4f}, so {size * image / step:.2f} of a training image for each"
     )
     own = 100 * sum(taken["health"]) / whole
     lines = [f"| {name}, {images:,} images, the whole run | | {own:.1f} % |"]
     for length in LENGTHS:
-        steps = length // size
-        every, training = progress.row_steps(steps), steps * step
-        count, read = health.plan(every, length)
-        now, then = len(read) * count * image, len(every) * 256 * image
-        lines.append(f"| {name}, {length:,} images | {100 * then / (then + training):.0f} %"
-                     f" ({len(every)} x 256) | {100 * now / (now + training):.1f} %"
-                     f" ({len(read)} x {count}) |")  # fmt: skip
+        rows, training = progress.row_steps(length // size), length // size * step
+        read = len(health.readings(rows, length))
+        then, now = len(rows) * 256 * image, read * seconds
+        shares = (f"{100 * spent / (spent + training):.1f} %" for spent in (then, now))
+        before, after = shares
+        lines.append(f"| {name}, {length:,} images | {before} ({len(rows)} x 256) | {after}"
+                     f" ({read} x {images_read}) |")  # fmt: skip
     return lines
 
 

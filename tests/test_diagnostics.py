@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import tiny
 
 from ijepa.training import health, progress
 
@@ -26,29 +27,39 @@ def test_feature_std_is_over_images_of_the_mean_over_patches() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "images", "readings"),
+    ("seen", "count"),
     [
-        (960, 16, 2),  # scale smoke: the least that says anything
-        (1_600, 16, 2), (4_992, 49, 2), (20_000, 200, 2), (25_600, 256, 2),
-        (140_000, 256, 10),
-        (10**7, 256, 101),  # a reading in every row
+        (960, 2), (4_992, 2), (10_000, 2), (15_000, 3), (20_000, 4), (140_000, 28),
+        (10**7, 101),  # in every row
     ],
 )  # fmt: skip
 def test_health_is_read_at_both_ends_and_as_often_as_two_percent_of_the_images_pay_for(
-    seen: int, images: int, readings: int
+    seen: int, count: int
 ) -> None:
-    steps = max(1, seen // 32)
-    rows = progress.row_steps(min(steps, 10_000))
-    count, read = health.plan(rows, seen)
-    assert (count, len(read)) == (images, readings)
-    assert seen < 1_600 or count * len(read) <= 0.02 * seen
+    rows = progress.row_steps(min(seen // 32, 10_000))
+    read = health.readings(rows, seen)
+    assert len(read) == count
+    assert seen < 10_000 or 100 * len(read) <= 0.02 * seen
     assert {rows[0], rows[-1]} <= read <= set(rows)
     gaps = np.diff([rows.index(step) for step in sorted(read)])
     assert gaps.max() - gaps.min() <= 1, "evenly"
 
 
 def test_a_run_of_one_step_has_one_row_and_one_reading() -> None:
-    assert health.plan(progress.row_steps(1), 8) == (16, {1})
+    assert health.readings(progress.row_steps(1), 8) == {1}
+
+
+def test_a_reading_is_of_a_hundred_training_images_of_the_runs_seed() -> None:
+    """Of all where there are fewer."""
+    images = [np.full((16, 16, 3), value, np.uint8) for value in range(250)]
+
+    def chosen(count: int, seed: int) -> list[int]:
+        read = health.fixed_images(images[:count], tiny(seed=seed))  # type: ignore[arg-type]
+        return read[:, 0, 0, 0].tolist()
+
+    assert len(set(chosen(250, 0))) == 100
+    assert chosen(250, 0) == chosen(250, 0) != chosen(250, 1)
+    assert chosen(64, 0) == list(range(64))
 
 
 @pytest.mark.parametrize(

@@ -16,34 +16,30 @@ from ijepa.model.vit import Encoder
 from ijepa.store.read import Images
 from ijepa.views import centre, normalise
 
+# The same number for every run, as RankMe grows with it: of 256 images it is 3 to 6 % more, of 49
+# 7 to 11 % less (scenes, before and after 5,000 images), and a short run would seem to collapse.
+_IMAGES = 100
 # Images that are read in all, as a share of those that a run trains on, and so at most the meter's
 # share of its time: a forward pass on a whole image is no more work than the loss of one and its
-# gradient (MAE at ViT-L: as much; the laptop's model: a sixth to a half, benchmarks/README.md).
+# gradient (MAE at ViT-L: as much; the laptop's model: a fifth to two fifths, benchmarks/README.md).
+# Below 10,000 images the two ends alone are more.
 _SHARE = 0.02
-_MOST, _LEAST = 256, 16  # images of a reading; the least also where they are a larger share
 
 
-def plan(rows: Sequence[int], seen: int) -> tuple[int, frozenset[int]]:
-    """How often health is read, and on how many images: the same ones, as RankMe grows with them.
+def readings(rows: Sequence[int], seen: int) -> frozenset[int]:
+    """The steps after which health is read: at both ends, and as often between as is affordable.
 
     Args:
         rows: steps that have a row of the history, ascending.
         seen: images that the run trains on.
-
-    Returns:
-        Images of a reading, and the steps that have one: the first row's and the last's, and
-        others evenly between them.
     """
-    affordable = int(_SHARE * seen)
-    images = min(max(affordable // 2, _LEAST), _MOST)
-    readings = min(max(affordable // images, 2), len(rows))
-    last = len(rows) - 1
-    return images, frozenset(rows[last * i // max(readings - 1, 1)] for i in range(readings))
+    count, last = min(max(int(_SHARE * seen) // _IMAGES, 2), len(rows)), len(rows) - 1
+    return frozenset(rows[last * i // max(count - 1, 1)] for i in range(count))
 
 
-def fixed_images(images: Images, config: Config, count: int) -> Tensor:
-    """The training images that are read, (count, 3, H, W) uint8; all, where there are fewer."""
-    chosen = seeds.generator(config.seeds.order, "health").permutation(len(images))[:count]
+def fixed_images(images: Images, config: Config) -> Tensor:
+    """The training images that are read, (B, 3, H, W) uint8."""
+    chosen = seeds.generator(config.seeds.order, "health").permutation(len(images))[:_IMAGES]
     return torch.stack([centre(images[int(i)], config.data.image_size) for i in sorted(chosen)])
 
 

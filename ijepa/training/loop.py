@@ -29,7 +29,7 @@ from ijepa.runtime import environment, errors, launch
 from ijepa.store.read import Store, open_store
 from ijepa.training import checkpoint
 from ijepa.training.batches import Batch, Batches, loader
-from ijepa.training.health import fixed_images, health, plan
+from ijepa.training.health import fixed_images, health, readings
 from ijepa.training.meter import Meter, Spent, energy
 from ijepa.training.outputs import write_outputs
 from ijepa.training.progress import Clock, Progress, Window, emit, line, row_steps
@@ -49,8 +49,8 @@ def train(
     optimizer = create_optimizer(objective, config)
     model = DistributedDataParallel(objective) if world > 1 else objective
     rows = row_steps(steps)
-    count, readings = plan(rows, steps * size)
-    fixed = fixed_images(store.splits["train"], config, count).to(device)
+    read = readings(rows, steps * size)
+    fixed = fixed_images(store.splits["train"], config).to(device)
 
     with run_folder(config, store, rank, world) as folder:
         progress, window, history, spent = restore(folder, objective, optimizer, device)
@@ -81,7 +81,7 @@ def train(
             last = progress.step == steps
             if progress.step in rows:
                 history.append(dataclasses.asdict(progress) | window.means() | rates | meters)
-                if progress.step in readings:
+                if progress.step in read:
                     with meter.paused():
                         history[-1] |= health(objective.encoder, fixed)
                 window = Window()

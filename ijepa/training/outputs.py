@@ -41,7 +41,6 @@ def write_outputs(
     } | {
         "context_ratio": sum(ratios) / len(ratios),
         "health": words,
-        "health_images": read,
         "collapsed": words.startswith("collapsed"),
         "parameters": sum(p.numel() for p in objective.encoder.parameters()),
         "flops": progress.flops,

@@ -29,7 +29,7 @@ _LAYOUT: list[Any] = [
     ["context_ratio", "lr", "weight_decay", "ema"],
 ]
 _NOISY = ("loss", "context_ratio")  # drawn faintly, under their running mean
-_READ = ("feature_std", "rankme")  # at a few rows only (``ijepa.training.health.plan``)
+_READ = ("feature_std", "rankme")  # at a few rows only (``ijepa.training.health.readings``)
 
 
 def needs(results: Results) -> bool:
