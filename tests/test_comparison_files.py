@@ -16,6 +16,7 @@ from ijepa.study.experiment import Experiment, Scale
 
 OBJECTIVES = ("ijepa", "pixels", "mae", "data2vec", "ibot")
 TABLES = ("objectives", "compute", "augmentations")
+TRIALS = {"recipes": "", "recipes_cifar10": "_cifar10"}  # experiment -> end of its recipes' names
 COMMON = {  # that every recipe sets, so that none rests on another's or on a scale's choice
     "objective.name", "mask.name", "mask.target_scale", "train.crop_scale", "train.color_jitter",
     "train.grayscale", "train.blur", "train.solarize", "train.lr", "train.weight_decay",
@@ -40,8 +41,9 @@ def config(experiment: Experiment, scale: Scale, variant: str, point: str, seed:
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_recipe_is_its_objectives_own_and_sets_what_all_set(name: str) -> None:
-    recipe = presets.load(f"recipe_{name}")[1]
+@pytest.mark.parametrize("where", TRIALS.values())
+def test_a_recipe_is_its_objectives_own_and_sets_what_all_set(name: str, where: str) -> None:
+    recipe = presets.load(f"recipe_{name}{where}")[1]
     assert recipe["objective.name"] == name
     assert recipe.keys() >= COMMON
     assert not recipe.keys() & SHARED
@@ -49,17 +51,6 @@ def test_a_recipe_is_its_objectives_own_and_sets_what_all_set(name: str) -> None
         experiment = experiments.load(table)
         if any(v.set.get("objective.name") == name for v in experiment.variants.values()):
             assert recipe.keys() <= set(experiment.factor), table
-
-
-def test_a_recipe_has_every_option_of_its_objective() -> None:
-    """Else a scale's value, tuned for another objective, would be in it."""
-    for name in OBJECTIVES:
-        tree = files.read_yaml(configs.PARAMS)
-        recipe = presets.load(f"recipe_{name}")[1]
-        presets.apply(tree, recipe, name)
-        options = configs.parse(tree, name).objective.options
-        own = {f"objective.{field.name}" for field in dataclasses.fields(options)}
-        assert own <= recipe.keys(), name
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -73,8 +64,9 @@ def test_published_recipes_lose_only_what_all_variants_share(name: str) -> None:
             assert {key.partition(".")[0] for key in dropped} <= {"evaluate"}, preset
 
 
-def test_each_objective_gets_as_many_trials_on_a_seed_of_their_own() -> None:
-    recipes = experiments.load("recipes")
+@pytest.mark.parametrize("trials", TRIALS)
+def test_each_objective_gets_as_many_trials_on_a_seed_of_their_own(trials: str) -> None:
+    recipes = experiments.load(trials)
     assert recipes.metric.endswith(".held_out"), "no test image selects"
     assert all(metric.endswith(".held_out") for metric in recipes.also)
     names = [v.set["objective.name"] for v in recipes.variants.values()]
@@ -88,10 +80,11 @@ def test_each_objective_gets_as_many_trials_on_a_seed_of_their_own() -> None:
     assert recipes.claim.pairs == ()
 
 
-def test_a_recipe_is_the_trial_that_was_best_on_held_out_images() -> None:
+@pytest.mark.parametrize("tried", TRIALS)
+def test_a_recipe_is_the_trial_that_was_best_on_held_out_images(tried: str) -> None:
     """Of the committed lock file; while there is none, the first trial."""
-    recipes = experiments.load("recipes")
-    results = lock.read("recipes", "laptop")["results"]
+    recipes = experiments.load(tried)
+    results = lock.read(tried, "laptop")["results"]
     task, probe, which = recipes.metric.split(".")
     for name in OBJECTIVES:
         trials = [v for v in recipes.variants.values() if v.set["objective.name"] == name]
@@ -101,7 +94,27 @@ def test_a_recipe_is_the_trial_that_was_best_on_held_out_images() -> None:
             for one in found
         ]
         best = trials[values.index(max(values))]
-        assert presets.load(f"recipe_{name}")[1] == best.set, best.name
+        about, recipe = presets.load(f"recipe_{name}{TRIALS[tried]}")
+        assert recipe == best.set, best.name
+        assert ("not yet tuned" in about) == (not results)
+
+
+def test_points_on_cifar10_take_the_recipes_of_cifar10() -> None:
+    """Both of them, so that the reference of equal compute is the run of the point before."""
+    laptop = experiments.load_scale("laptop")
+    for table in ("objectives", "augmentations"):
+        experiment = experiments.load(table)
+        points = {name for name in experiment.points if name.startswith("cifar10")}
+        for variant in experiment.variants.values():
+            assert variant.points.keys() == points
+            name = variant.set["objective.name"]
+            for point in points:
+                recipe = presets.load(f"recipe_{name}_cifar10")[1]
+                own = experiments.changes(experiment, laptop, variant, experiment.points[point], 0)
+                given = {key: own[key] for key in recipe}
+                views = ("color_jitter", "grayscale", "blur", "solarize")
+                strengths = {f"train.{view}": variant.set[f"train.{view}"] for view in views}
+                assert given == {**recipe, **strengths}, f"{variant.name}@{point}"
 
 
 def test_trials_are_runs_of_the_tables_settings() -> None:
@@ -118,12 +131,26 @@ def test_trials_are_runs_of_the_tables_settings() -> None:
         presets.apply(tree, changes, name)
         made = configs.parse(tree, name)
         # more labels: what selects is the accuracy on a tenth of them
-        assert made.evaluate.train_fraction == 0.5
+        assert made.evaluate.train_fraction == 1.0
         assert made.data.options.render_seed == 0
         assert dataclasses.replace(made, evaluate=used.evaluate, data=used.data) == used
         images = [dataclasses.replace(c.data.options, render_seed=0, test_images=1)
                   for c in (made, used)]  # fmt: skip
         assert images[0] == images[1]
+
+
+def test_trials_on_cifar10_are_runs_of_the_tables_settings() -> None:
+    trials, objectives = experiments.load("recipes_cifar10"), experiments.load("objectives")
+    scale = experiments.load_scale("laptop")
+    for name in OBJECTIVES:
+        used = config(objectives, scale, name, "cifar10", 100)
+        tree, trial = files.read_yaml(configs.PARAMS), trials.variants[f"{name}_1"]
+        changes = experiments.changes(trials, scale, trial, None, 100)
+        changes |= presets.load(f"recipe_{name}_cifar10")[1]
+        presets.apply(tree, changes, name)
+        made = configs.parse(tree, name)
+        assert made.evaluate.train_fraction * 50_000 * made.evaluate.held_out == 2000
+        assert dataclasses.replace(made, evaluate=used.evaluate) == used
 
 
 def test_tables_share_runs_where_they_can() -> None:

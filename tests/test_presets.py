@@ -22,7 +22,11 @@ LEFT = {
 PARTS = {
     "laptop": "it is params.yaml",
     **dict.fromkeys(
-        ("recipe_ijepa", "recipe_pixels", "recipe_mae", "recipe_data2vec", "recipe_ibot"),
+        (
+            f"recipe_{objective}{where}"
+            for objective in ("ijepa", "pixels", "mae", "data2vec", "ibot")
+            for where in ("", "_cifar10")
+        ),
         "an objective's keys over any data and encoder; the tables' scales have the rest",
     ),
 }
