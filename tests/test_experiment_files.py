@@ -36,6 +36,7 @@ PUBLISHED: dict[str, tuple[int, dict[str, float | None]]] = {
     "target_masking": (11, {"output": 67.3, "input": 56.1}),
     "predictor_depth": (12, {"shallow": 64.0, "deep": 66.9}),
     "weight_decay": (13, {"growing": 77.8, "fixed": 76.4}),
+    "weight_decay_finetune": (13, {"growing": 69.4, "fixed": 70.7}),
     "predictor_width": (14, {"bottleneck": 70.7, "full": 68.4}),
     "model_scaling": (1, {"small": 72.9, "medium": 77.5, "large": 79.3}),
     "resolution": (1, {"low": 79.3, "high": 81.1}),
@@ -137,12 +138,16 @@ PROTOCOLS = {
     "target_masking": (1280, 32, 300, 16, 12, 384),
     "predictor_depth": (1024, 24, 500, 16, 12, 384),
     "weight_decay": (1024, 24, 600, 16, 12, 384),
+    "weight_decay_finetune": (1024, 24, 600, 16, 12, 384),
     "predictor_width": (1024, 24, 600, 16, 12, 384),
     "model_scaling": (1280, 32, 300, 14, 12, 384),
     "resolution": (1280, 32, 300, 16, 12, 384),
     "data_scale": (1280, 32, 66, 14, 12, 384),
     "objectives": (1024, 24, 600, 16, 12, 384),
 }
+
+
+FINETUNED = ("predictor_width", "weight_decay_finetune")  # Table 14, half of Table 13
 
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
@@ -155,7 +160,31 @@ def test_the_papers_scale_is_the_papers_protocol(name: str, scales: dict[str, Sc
     found = (model.width, model.depth, train.epochs, model.patch_size)
     assert (*found, model.predictor_depth, model.predictor_width) == PROTOCOLS[name]
     assert train.batch_size == 2048
-    assert config.evaluate.train_fraction == (1.0 if experiment.table in (1, 5, 13) else 0.01)
+    evaluate, probe = config.evaluate, experiment.metric.split(".")[1]
+    few = name == "weight_decay_finetune" or experiment.table not in (1, 5, 13)
+    share = evaluate.options["finetune"].fraction if probe == "finetune" else 1.0
+    assert evaluate.train_fraction * share == (0.01 if few else 1.0)
+    assert (probe == "finetune") == (name in FINETUNED)
+    if probe == "finetune":  # Appendix A.2 for ViT-L/16, 1 % of the labels
+        recipe = evaluate.options["finetune"]
+        assert (recipe.epochs, recipe.batch_size, recipe.lr) == (50, 512, (3e-5,))
+        assert (recipe.weight_decay, recipe.layer_decay, recipe.label_smoothing) == (
+            0.05,
+            0.75,
+            0.1,
+        )
+
+
+@pytest.mark.parametrize("name", FINETUNED)
+@pytest.mark.parametrize("scale", ["laptop", "gpu"])
+def test_on_cifar10_as_large_a_share_of_the_labels_is_fine_tuned_on(
+    name: str, scale: str, scales: dict[str, Scale]
+) -> None:
+    experiment = experiments.load(name)
+    for variant in experiment.variants.values():
+        evaluate = resolve(experiment, scales[scale], variant).evaluate
+        share = evaluate.train_fraction * evaluate.options["finetune"].fraction
+        assert share * 50_000 == pytest.approx(500)
 
 
 def test_sizes_of_the_paper_are_those_of_its_presets(scales: dict[str, Scale]) -> None:
