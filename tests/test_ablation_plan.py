@@ -213,6 +213,9 @@ def test_a_failure_without_a_word_names_its_log(tmp_path: Path) -> None:
         (["target_scale", "--seeds", "99"], "--seeds: '99' is not one of 0"),
         (["target_scal"], "experiments/target_scal.yaml: no such experiment; did you mean "),
         (["target_scale", "--jobs", "-1"], "--jobs: -1 is not a whole number >= 0\n"),
+        (["target_scale", "--until-decided", "--seeds", "0"], "--seeds: not with --until-decided"),
+        (["target_scale", "--until-decided", "--only", "m1"], "--only: not with --until-decided"),
+        (["recipes", "--until-decided"], "experiments/recipes.yaml: claim: it claims nothing"),
         ([], "ijepa ablate: name experiments, or say --all"),
         (["target_scale", "--all"], "ijepa ablate: name experiments, or say --all"),
     ],
@@ -229,7 +232,8 @@ def test_a_wrong_word_on_the_command_line_is_one_line(
 def test_only_takes_a_variant_or_one_of_its_points(capsys: pytest.CaptureFixture[str]) -> None:
     only = ["--only", "random@longer", "pixels", "--seeds", "0"]
     assert cli.main(["ablate", "emergence", "--scale", "laptop", "--dry-run", *only]) == 0
-    cells = {line.split()[-2] for line in capsys.readouterr().out.splitlines()[1:]}
+    lines = capsys.readouterr().out.splitlines()
+    cells = {line.split()[-2] for line in lines if line.startswith("  ")}
     points = ("start", "longer", "larger", "finer")
     assert cells == {"random@longer/0", *(f"pixels@{point}/0" for point in points)}
 

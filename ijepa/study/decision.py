@@ -14,7 +14,7 @@ lies between two looks is not tested. The first look that decides counts for goo
 false with probability ``error`` at most, over all looks (``ijepa.study.sequential``).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ijepa.study import power, sequential, statistics
@@ -104,7 +104,7 @@ def judge(
     alone = [_sequential(looks, design) for looks in nominal]
     adjusted = _adjusted(alone)
     tests = [
-        Test(contrast.margin, p, corrected, _decide(corrected, design.error)[0],
+        Test(contrast.margin, p, corrected, _decide(corrected, design.error, design.error)[0],
              _needed([one], [contrast.margin], design, error))
         for contrast, one, p, corrected in zip(
             contrasts, described, alone, adjusted, strict=True)
@@ -119,8 +119,10 @@ def _verdict(
     """Of the whole claim: at each look that all pairs have reached, from its seeds alone."""
     looks, decision, at, negligible = list[Look](), UNDECIDED, None, False
     claim = [_together(pairs) for pairs in zip(*nominal, strict=False)]
+    level = sequential.nominal(error, design.looks)
+    corrected = sequential.nominal(error / len(contrasts), design.looks)  # one pair is enough
     for n, p in zip(design.looks, claim, strict=False):
-        here, small = _decide(_claimed(p, len(contrasts), design), error)
+        here, small = _decide(p, level, corrected)
         looks.append(Look(n, p, here))
         if at is None and here != UNDECIDED:
             decision, at, negligible = here, n, small
@@ -150,28 +152,14 @@ def _together(pairs: Sequence[Tails]) -> Tails:
     )
 
 
-def _each(p: Tails, change: Callable[[float], float]) -> Tails:
-    return Tails(change(p.above), change(p.below), change(p.same))
-
-
-def _spent(p: Tails, design: Design) -> Tails:
-    """Nominal p values as what the planned looks make of them."""
-    return _each(p, lambda one: sequential.overall(one, design.looks))
-
-
-def _claimed(p: Tails, pairs: int, design: Design) -> Tails:
-    spent = _spent(p, design)
-    return Tails(spent.above, min(1.0, pairs * spent.below), spent.same)
-
-
 def _sequential(looks: Sequence[Tails], design: Design) -> Tails | None:
     """Over the looks reached: what the smallest p of each question is worth."""
     if not looks:
         return None
-    smallest = Tails(
+    smallest = (
         min(p.above for p in looks), min(p.below for p in looks), min(p.same for p in looks)
-    )
-    return _spent(smallest, design)
+    )  # fmt: skip
+    return Tails(*(sequential.overall(p, design.looks) for p in smallest))
 
 
 def _adjusted(tests: Sequence[Tails | None]) -> list[Tails | None]:
@@ -186,16 +174,16 @@ def _adjusted(tests: Sequence[Tails | None]) -> list[Tails | None]:
     return [None if p is None else Tails(*corrected) for p, *corrected in rows]
 
 
-def _decide(p: Tails | None, error: float) -> tuple[str, bool]:
-    """The verdict, and whether it is one about a negligible difference."""
+def _decide(p: Tails | None, level: float, below: float) -> tuple[str, bool]:
+    """The verdict at a level, and whether it is one about a negligible difference."""
     if p is None:
         return UNDECIDED, False
-    small = p.same <= error
-    if p.above <= error:
+    small = p.same <= level
+    if p.above <= level:
         return HOLDS, small
-    if p.below <= error:
+    if p.below <= below:
         return FAILS, small
-    return (SAME if small else UNDECIDED), small
+    return (SAME if small else UNDECIDED), False
 
 
 def _deciding(

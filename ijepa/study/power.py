@@ -1,11 +1,10 @@
 """How many seeds a claim needs: for 80 % power, with what a small pilot does not know."""
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy.special import nctdtr, nctdtrinc, stdtrit
 
 from ijepa.study.statistics import Spread
@@ -29,18 +28,15 @@ class Needed:
     high: int | None
 
 
-def one_sided(
-    n: NDArray[np.float64], effect: NDArray[np.float64] | float, level: float
-) -> NDArray[np.float64]:
+def one_sided(n: int, effect: float, level: float) -> float:
     """Power of the one-sided t test of n differences.
 
     Args:
-        n: numbers of seeds, >= 2.
+        n: seeds, >= 2.
         effect: true mean in standard deviations.
         level: of the test.
     """
-    threshold = stdtrit(n - 1, 1 - level)
-    return np.asarray(1 - nctdtr(n - 1, np.sqrt(n) * effect, threshold))
+    return 1 - float(nctdtr(n - 1, math.sqrt(n) * effect, stdtrit(n - 1, 1 - level)))
 
 
 def seeds(goal: str, around: Spread, margin: float | None, level: float, power: float) -> Needed:
@@ -79,12 +75,15 @@ def _smallest(near: float, far: float, level: float, power: float) -> int | None
     """Smallest n >= ``PILOT`` with the power; ``far`` is the other side's distance over near's."""
     if near <= 0:
         return None
-    n = np.arange(PILOT, MOST + 1, dtype=np.float64)
-    reached = one_sided(n, near, level)
-    if math.isfinite(far):  # both tests must reject: at least their sum less one
-        reached = reached + one_sided(n, near * far, level) - 1
-    enough = reached >= power
-    return PILOT + int(np.argmax(enough)) if enough.any() else None
+
+    def enough(n: int) -> bool:
+        reached = one_sided(n, near, level)
+        if math.isfinite(far):  # both tests must reject: at least their sum less one
+            reached += one_sided(n, near * far, level) - 1
+        return reached >= power
+
+    n = bisect.bisect_left(range(MOST + 1), True, lo=PILOT, key=enough)  # power grows with n
+    return n if n <= MOST else None
 
 
 def most(needs: Sequence[Needed]) -> Needed:

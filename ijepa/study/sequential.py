@@ -19,8 +19,9 @@ from scipy.special import ndtr, ndtri
 
 LOOKS, ERROR = (6, 12, 24), 0.05  # what an experiment plans if its file does not say it
 
-_NODES = 160  # of a quadrature: the probability is then right to 1e-10
-_FAR = 9.0  # standard deviations: what lies beyond them is 1e-19
+_NODES = 128  # of a quadrature: the probability is then right to 1e-8, for 40 looks too
+_FAR = 7.0  # standard deviations below 0 that a path hardly comes back from: 1e-12
+_UNIT = np.polynomial.legendre.leggauss(_NODES)  # points and weights on [-1, 1]
 
 
 def overall(p: float, looks: Sequence[int]) -> float:
@@ -68,7 +69,7 @@ def _crossing(p: float, looks: tuple[int, ...]) -> float:
 
 def _nodes(scale: float, boundary: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points and weights between what is far below and the boundary."""
-    points, weights = np.polynomial.legendre.leggauss(_NODES)
+    points, weights = _UNIT
     half = (boundary + _FAR) / 2 * scale
     return half * (points + 1) - _FAR * scale, weights * half
 
