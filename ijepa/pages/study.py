@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ijepa.pages import figure, page, study_tables, verdict
-from ijepa.pages.figures import accuracy, compute, context, cost, emergence, tradeoff
+from ijepa.pages.figures import accuracy, compute, context, cost, emergence, tradeoff, variance
 from ijepa.runtime.files import write_json
 from ijepa.runtime.records import plain, restore
 from ijepa.study import experiment, summary
@@ -17,7 +17,7 @@ from ijepa.study.numbers import Study
 
 FOLDER = Path("reports/ablations")
 FIGURES: tuple[figure.Figure[Study], ...] = (
-    accuracy, tradeoff, compute, context, cost, emergence
+    accuracy, variance, tradeoff, compute, context, cost, emergence
 )  # fmt: skip
 
 
