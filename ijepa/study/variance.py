@@ -1,5 +1,6 @@
-"""How far each part of the seed moves a result: of studies whose variants fix the other parts."""
+"""How far each part of the seed moves a result, where variants fix the other parts."""
 
+import math
 from dataclasses import dataclass
 
 from scipy.special import chdtri  # chi-square, without the second that scipy.stats takes
@@ -55,4 +56,4 @@ def together(study: Study, point: str | None) -> float | None:
     parts = [v.name for v in study.variants if v.name != study.claim.reference]
     if not parts or not here.keys() >= set(parts):
         return None
-    return sum(here[name] ** 2 for name in parts) ** 0.5
+    return math.hypot(*(here[name] for name in parts))
