@@ -153,8 +153,8 @@ def measure(data: str, inits: int, draws: int) -> Iterator[Cell]:
                 for task, result in results.items():
                     right = 100 * (result.test == test.labels[task]).mean(1)
                     yield Cell(
-                        data, protocol, task, name, draw, round(right[result.winner], 4),
-                        round(right.max(), 4), len(result.held_out_labels), seconds,
+                        data, protocol, task, name, draw, round(float(right[result.winner]), 4),
+                        round(float(right.max()), 4), len(result.held_out_labels), seconds,
                     )  # fmt: skip
 
 
