@@ -213,7 +213,7 @@ def _vouch(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from ijepa.pages import index, study
+    from ijepa.pages import index, readme, study
     from ijepa.study import lock, vouch
 
     tables = [
@@ -227,7 +227,7 @@ def _report(args: argparse.Namespace) -> int:
         raise ValueError(f"no lock file of {wanted}; `ijepa ablate NAME --scale SCALE` makes it")
     standing = {table: vouch.standing(*table) for table in tables}
     if args.check:
-        changed = index.check(tables, standing=standing)
+        changed = [*index.check(tables, standing=standing), *readme.check()]
         for path in changed:
             print(f"{path}: not what the lock file gives")
         print(f"{len(tables)} reports: " + (f"{len(changed)} files differ" if changed else "same"))
@@ -235,6 +235,8 @@ def _report(args: argparse.Namespace) -> int:
     for name, scale in tables:
         print(study.build(name, scale, standing=standing[name, scale]))
     print(index.write())
+    for path in readme.write():
+        print(path)
     return 0
 
 

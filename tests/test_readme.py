@@ -1,0 +1,105 @@
+"""README says of results what is written from them, and types none."""
+
+import re
+import shutil
+from pathlib import Path
+
+import evaluated_run
+import pytest
+from conftest import ROOT
+from evaluated_run import enter
+
+from ijepa import config as configs
+from ijepa import results
+from ijepa.pages import readme
+
+MARKED = re.compile(rf"{readme.BEGIN}.*?{readme.END}", re.DOTALL)
+# what no sentence outside of the marked part may have
+TYPED = (
+    r"\b\d{2}\.\d{1,2}\b",  # 81.3
+    r"±\s*\d",
+    r"[+−-]?\d+(\.\d+)?\s*(percentage )?points\b",
+    r"\d\s*[×x]\s(as|the|faster|slower|more|less)\b|\d+(\.\d+)?×",
+    r"\bp\s*[<=]\s*0?\.\d",
+    r"\d+(\.\d+)?\s*%",
+    r"\d\s*images/s",
+)
+SHARES = re.compile(r"\b1 % of the labels|\b95 % intervals?")  # settings, no results
+
+
+def typed(text: str) -> list[str]:
+    """Numbers of results in a text of Markdown; code, links and settings are none."""
+    prose = re.sub(r"```.*?```|`[^`]*`|^    .*$|\]\([^)]*\)", "", text, flags=re.DOTALL | re.M)
+    prose = SHARES.sub("", prose)
+    return [match[0] for pattern in TYPED for match in re.finditer(pattern, prose)]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["I-JEPA gets 81.3 on it.", "It is 54 ± 1.", "Won by 3 points.", "MAE is 1.53× faster.",
+     "It is 2 x as fast.", "Decided (p < 0.05).", "12 % of the images", "at 404 images/s"],
+)  # fmt: skip
+def test_a_typed_result_is_seen(sentence: str) -> None:
+    assert typed(sentence)
+    assert not typed(f"`{sentence}`")
+
+
+def test_readme_types_no_result() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(MARKED.findall(text)) == 1
+    assert typed(MARKED.sub("", text)) == []
+
+
+def test_the_marked_part_is_what_the_committed_results_give(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert readme.check() == []
+
+
+def test_the_table_has_every_accuracy_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated_run.make(tmp_path)
+    enter(monkeypatch, tmp_path)
+    run = results.gather(configs.load(), None, None)
+    for folder in ("reports/mine", "reports/ablations/table"):
+        Path(folder).mkdir(parents=True)
+        results.write(Path(folder, "results.json"), run)
+    Path("reports/older").mkdir()
+    Path("reports/older/results.json").write_text('{"run": {}}')
+    page = Path("README.md")
+    page.write_text(f"before 1\n{readme.BEGIN}: x -->\nold 9\n{readme.END}\nafter 2\n")
+    assert readme.check() == readme.write() == [page]
+    assert readme.check() == readme.write() == [], "the second time it is the same"
+    text = page.read_text()
+    assert text.startswith(f"before 1\n{readme.BEGIN}: x -->\n")
+    assert text.endswith(f"{readme.END}\nafter 2\n")
+    assert "old 9" not in text
+    assert re.findall(r"\]\((.*?)\)", text) == ["reports/mine/report.md"]
+    rows = [re.split(r" *(?<!\\)\| *", line)[1:-1] for line in text.splitlines() if "|" in line]
+    expected = {(r.task, r.probe) for r in run.table}
+    assert len(rows) == 2 + len(expected)
+    numbers = {
+        (row[1], place): row[place] for row in rows[2:] if row[0] == "kind" for place in (2, 3, 4)
+    }
+    for accuracy in run.table:
+        if accuracy.task == "kind" and accuracy.probe == "linear":
+            place = ("trained", "random_init", "pixels").index(accuracy.encoder) + 2
+            assert accuracy.accuracy is not None
+            assert numbers["linear", place].startswith(f"{accuracy.accuracy:.1f} ± ")
+            mark = readme.MARKS.get(accuracy.verdict or "", "")
+            assert numbers["linear", place].endswith(mark)
+    shutil.rmtree("reports")
+    readme.write()
+    assert "No committed run" in page.read_text()
+
+
+def test_a_part_without_end_is_one_line(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    assert readme.check(page) == [], "no file, nothing to fill"
+    page.write_text(f"{readme.BEGIN} -->\n")
+    with pytest.raises(ValueError, match=r"README.md: “<!-- NUMBERS” without"):
+        readme.write(page)
+    page.write_text("A fork's own.\n")
+    assert readme.write(page) == []
