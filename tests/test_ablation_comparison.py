@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from matplotlib.axes import Axes
 
-from ijepa.pages import figure, page, study, study_tables, verdict
+from ijepa.pages import figure, study, study_tables, verdict
 from ijepa.pages.figures import compute, tradeoff
 from ijepa.study import experiment, lock, numbers, summary
 from ijepa.study.numbers import Cell, Study
@@ -132,7 +132,7 @@ def cell(read: Study, variant: str, point: str | None) -> Cell:
 
 
 def prose(read: Study) -> dict[str, str]:
-    return dict(page.paragraphs("study.protocol.j2", s=read, verdict=verdict))
+    return dict(study.protocol(read))
 
 
 def test_further_metrics_stand_beside_and_a_missing_task_fails_no_run(folder: Path) -> None:
@@ -157,7 +157,7 @@ def test_further_metrics_stand_beside_and_a_missing_task_fails_no_run(folder: Pa
     assert [text for name, text in shown if name == "random init"] == [
         "no task", "30.0 ± 0.0", "30.0 ± 0.0",
     ]  # fmt: skip
-    sd = list(table.columns).index("sd")
+    sd = list(table.columns).index("sd (points)")
     assert [row.cells[sd].shown for row in table.rows if len(row.cells) > 1][4:6] == ["1.4", "0.7"]
     header, first, *_ = study_tables.sheet(found).csv().splitlines()
     assert header.split(",")[-4:-1] == [f"count.linear.trained.{k}" for k in ("n", "mean", "std")]
@@ -205,7 +205,6 @@ def test_an_exploration_claims_nothing_and_selects_on_held_out_images(folder: Pa
     assert found.baselines == (), "theirs are accuracies on test images"
     assert "no test image is in it" in prose(found)["What was run here"]
     assert "How the recipes were chosen" not in prose(found)
-    assert "pass band" not in study_tables.accuracies(found).columns
     assert not study_tables.pairs(found)
 
 
@@ -218,16 +217,38 @@ def test_costs_are_means_over_seeds_and_ratios_to_the_reference(folder: Path) ->
     ]
     # 90 MFLOP x 20,000 = 1.8 TFLOP, 0.75 of 120 x 20,000; 60 and 90 s; 7,200 J = 2 Wh
     assert rows[3] == {
-        "variant": "pixels", "FLOPs an image": "90 MFLOP", "FLOPs in all": "1.8 TFLOP",
+        "variant": "pixels", "with padding, an image": "90 MFLOP",
+        "with padding, in all": "1.8 TFLOP",
         "to the reference's": "0.75 ×", "images seen": "20,000", "device time": "1 min 15 s",
         "energy": "2.00 Wh", "peak memory": "0.50 GiB",
     }  # fmt: skip
     # 90 MFLOP x 26,656 = 2.399 TFLOP
-    assert (rows[5]["FLOPs in all"], rows[5]["to the reference's"]) == ("2.4 TFLOP", "1.00 ×")
+    assert (rows[5]["with padding, in all"], rows[5]["to the reference's"]) == (
+        "2.4 TFLOP",
+        "1.00 ×",
+    )
+
+    def padded(content: Tree) -> None:  # half of I-JEPA's are padding, of pixels' none
+        for one in content["results"].values():
+            share = 0.5 if one["variant"] == "ijepa" else 1.0
+            one["pretrain"] |= {
+                "flops_useful": share * one["pretrain"]["flops"],
+                "flops_useful_per_image": share * one["pretrain"]["flops_per_image"],
+            }
+
+    change(folder, "objectives", padded)
+    table = study_tables.costs(read(folder))
+    heads = list(table.columns)
+    shown = [row.cells[heads.index("to the reference's")].shown for row in table.rows
+             if row.kind != "group"]  # fmt: skip
+    assert shown[3] == "1.50 ×", "90 useful MFLOP for I-JEPA's 60"
+    useful = heads.index("useful FLOPs an image")
+    assert table.rows[-1].cells[useful].shown == "90\u00a0MFLOP"
 
     def older(content: Tree) -> None:
         for one in content["results"].values():
-            del one["pretrain"]["flops"], one["pretrain"]["flops_per_image"]
+            for count in ("flops", "flops_useful"):
+                del one["pretrain"][count], one["pretrain"][f"{count}_per_image"]
         for one in content["provenance"].values():
             del one["cost"]
 

@@ -1,35 +1,72 @@
-"""The page over all reports of studies, and whether reports are what their lock files give."""
+"""The page over all reports of studies, its board, and whether reports are what they should be.
+
+The board has every claim of the paper that an experiment file makes at a scale; which of them have
+a report does not change the error that it controls.
+"""
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ijepa.pages import page, study, verdict
+from ijepa.pages import board_table, page, study, verdict
+from ijepa.pages.board_table import Report
 from ijepa.pages.figures import accuracy
-from ijepa.study import experiment
+from ijepa.runtime.files import write_json
+from ijepa.runtime.records import plain
+from ijepa.study import board, experiment, summary
+from ijepa.study.board import Board
+from ijepa.study.numbers import Study
 
 Standing = Mapping[tuple[str, str], Mapping[str, str]]  # (name, scale) -> run -> standing
+FILES = ("index.html", "index.md", "board.json")
 
 
-def write(folder: Path = study.FOLDER.parent, path: Path | None = None) -> Path:
-    """Write the page over the reports in ``folder/ablations``; its links start in the folder.
+def write(
+    folder: Path = study.FOLDER.parent,
+    out: Path | None = None,
+    experiments: Path = experiment.FOLDER,
+) -> Path:
+    """Write ``FILES``: the page over the reports in ``folder/ablations``, and its board.
 
     Reports at scale smoke are in it only where there are no others.
 
     Args:
-        folder: of the reports.
-        path: the page; None: ``folder/index.html``.
+        folder: of the reports; links start there.
+        out: folder of the files; None: ``folder``.
+        experiments: has the experiments and scales.
+
+    Returns:
+        The page.
     """
     reports = [
-        (of.parent.relative_to(folder).as_posix(), study.read(of.parent))
+        Report(of.parent.relative_to(folder).as_posix(), study.read(of.parent))
         for of in sorted((folder / "ablations").glob("*/results.json"))
     ]
-    reports.sort(key=lambda report: (report[1].table or 99, report[1].name, report[1].scale))
+    reports.sort(key=lambda one: (one.study.table or 99, one.study.name, one.study.scale))
     # smoke's numbers mean nothing, and its reports are nobody's to commit
-    worth = [report for report in reports if report[1].scale != "smoke"] or reports
-    path = path or folder / "index.html"
-    drawn = accuracy.needs  # what a report is pictured by
-    return page.write(path, "index.html.j2", reports=worth, verdict=verdict, drawn=drawn)
+    worth = [one for one in reports if one.study.scale != "smoke"] or reports
+    scales = dict.fromkeys(one.study.scale for one in worth)
+    boards = [_board(scale, [r.study for r in worth], experiments) for scale in scales]
+    boards = [one for one in boards if one.lines]
+    out = out or folder
+    write_json(out / "board.json", plain(boards))
+    content = {
+        "reports": worth, "boards": boards, "verdict": verdict, "unseen": board_table.unseen,
+        "tables": [board_table.table(one, worth) for one in boards],
+        "drawn": accuracy.needs,  # what a report is pictured by
+    }  # fmt: skip
+    page.write(out / "index.md", "index.md.j2", **content)
+    return page.write(out / "index.html", "index.html.j2", **content)
+
+
+def _board(scale: str, reported: Sequence[Study], experiments: Path) -> Board:
+    """The board of a scale: reports, and of experiments without one what their files claim."""
+    studies = {one.name: one for one in reported if one.scale == scale}
+    there = scale in experiment.names(experiments / "scales")
+    for name in experiment.names(experiments) if there else ():
+        if name not in studies:
+            studies[name] = summary.read(name, scale, experiments)
+    return board.build(list(studies.values()))
 
 
 def check(
@@ -55,10 +92,12 @@ def check(
             old, new = folder / f"{name}.{scale}", Path(temporary) / f"{name}.{scale}"
             study.build(name, scale, new, experiments, (standing or {}).get((name, scale)))
             wrong += _different(old, new)
-        over = write(folder.parent, Path(temporary) / "index.html")
-        committed = folder.parent / over.name
-        if not committed.is_file() or committed.read_bytes() != over.read_bytes():
-            wrong.append(committed.as_posix())
+        write(folder.parent, Path(temporary), experiments)
+        for file in FILES:
+            committed = folder.parent / file
+            there = committed.read_bytes() if committed.is_file() else None
+            if there != (Path(temporary) / file).read_bytes():
+                wrong.append(committed.as_posix())
     return sorted(wrong)
 
 

@@ -1,14 +1,14 @@
 """How the figures of a study draw its variants: means with intervals, seeds, baselines."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 
 from ijepa.pages import style
 from ijepa.pages.look import columns_of, looks, wrapped
-from ijepa.study.numbers import Study
+from ijepa.study.numbers import Cell, Study
 from ijepa.study.statistics import Spread
 
 BASELINES = (
@@ -24,7 +24,19 @@ def seeds(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:
     axes.plot(xs, ys, "o", ms=3.2, color=style.SKY, zorder=5)
 
 
-def interval(axes: Axes, spread: Spread, at: float, colour: str, upright: bool = False) -> None:
+def collapsed(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:
+    """A cross over the seeds whose representation collapsed."""
+    axes.plot(xs, ys, "x", ms=6, mew=1.4, color=style.RED, zorder=6)
+
+
+def interval(
+    axes: Axes,
+    spread: Spread,
+    at: float,
+    colour: str,
+    upright: bool = False,
+    marker: str = "o",
+) -> None:
     """A mean with its 95 % interval; hollow where one seed has none."""
 
     def line(values: Sequence[float | None], **how: Any) -> None:
@@ -34,7 +46,7 @@ def interval(axes: Axes, spread: Spread, at: float, colour: str, upright: bool =
     if spread.low is not None:
         line([spread.low, spread.high], lw=1.6, zorder=3)
     fill = "white" if spread.n == 1 else colour
-    line([spread.mean], marker="o", ms=6, zorder=6, mec=colour, mfc=fill)
+    line([spread.mean], marker=marker, ms=6, zorder=6, mec=colour, mfc=fill)
 
 
 def limits(spread: Spread) -> list[float]:
@@ -69,3 +81,9 @@ def with_legend(size: tuple[float, float], study: Study) -> tuple[float, float]:
     width = max(width, 9.0) if len(labels) > _MANY else width
     lines = len(BASELINES) + sum(name.count("\n") + 1 for name in labels)
     return width, height + 0.2 * math.ceil(lines / columns_of(width, labels)) + 0.2
+
+
+def operations(cells: Iterable[Cell]) -> str:
+    """Which count of FLOPs compares the cells: without padding, if all have it."""
+    costs = [cell.cost for cell in cells if cell.cost.flops]
+    return "flops_useful" if costs and all(cost.flops_useful for cost in costs) else "flops"

@@ -8,10 +8,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ijepa.pages import figure, page, study_tables, verdict
+from ijepa.pages import bar, figure, page, study_tables, verdict
 from ijepa.pages.figures import accuracy, compute, context, cost, emergence, tradeoff, variance
 from ijepa.runtime.files import write_json
 from ijepa.runtime.records import plain, restore
+from ijepa.seeds import PARTS
 from ijepa.study import experiment, summary
 from ijepa.study.numbers import Study
 
@@ -79,15 +80,15 @@ def write(study: Study, folder: Path) -> Path:
         "runs": study_tables.runs(study),
         "settings": study_tables.settings(study),
         "figures": figure.shown(FIGURES, study),
-        "protocol": page.paragraphs("study.protocol.j2", s=study, verdict=verdict),
+        "protocol": protocol(study),
+        "bar": bar.of(verdict.deciding(study)) if study.pairs else "",
         "folder": folder,
         "one_seed": any(cell.spread.n == 1 for cell in study.cells),
     }
     page.write(folder / "report.md", "study.md.j2", **content)
     caption = (
         f"{study.question} {verdict.sentence(study)} In percent, means over seeds with the half"
-        " width of their 95 % t interval; differences paired by seed, p of paired t tests after"
-        " Holm's correction."
+        " width of their 95 % interval; differences in points, paired by seed."
     )
     lost = [f"{study.label(cell.variant)}: {note}"
             for cell in study.cells for note in study_tables.notes(study, cell)]  # fmt: skip
@@ -96,3 +97,8 @@ def write(study: Study, folder: Path) -> Path:
     page.save(folder / "table.tex", table.latex(caption, label))
     page.save(folder / "table.csv", study_tables.sheet(study).csv())
     return page.write(folder / "index.html", "study.html.j2", **content)
+
+
+def protocol(study: Study) -> list[tuple[str, str]]:
+    """Titles and paragraphs: what was run, and what the numbers are."""
+    return page.paragraphs("study.protocol.j2", s=study, sets="; ".join(PARTS.values()))

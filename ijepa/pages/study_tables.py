@@ -5,23 +5,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ijepa.pages import text, verdict
+from ijepa.pages import marks, text, verdict
 from ijepa.pages.table import Cell, Row, Table
 from ijepa.study import numbers
 from ijepa.study.decision import UNDECIDED
 from ijepa.study.numbers import Study
 from ijepa.study.plan import STAGES
-from ijepa.study.power import MOST
-from ijepa.study.statistics import Comparison, Spread
+from ijepa.study.statistics import Comparison, Share, Spread
 
-WITH = ", ±\u00a095\u00a0%"  # in the head of a column of numbers with their interval's half width
+WITH = ", ± 95\u00a0%"  # in the head of a column of numbers with their interval's half width
+INTERVAL = "95\u00a0% interval (points)"
 
 
 def accuracies(study: Study) -> Table:
-    """The table of the report: the paper's numbers, ours, differences, and what is claimed."""
-    columns = ["variant", "paper (%)", "to its best", f"here (%){WITH}", "sd", "n",
-               "minus reference", "95 % interval", "adjusted p", "pass band"]  # fmt: skip
-    columns += [f"{verdict.metric(m, study.metric)} (%){WITH}" for m in study.also]
+    """The table of the report: the paper's numbers, ours, and differences; no test is in it."""
+    columns = [
+        "variant", "paper (%)", "minus best published (points)", f"here (%){WITH}", "sd (points)",
+        "n", f"healthy runs (%){WITH}", "minus reference (points, + is better)", INTERVAL,
+        *(f"{verdict.metric(m, study.metric)} (%){WITH}" for m in study.also),
+    ]  # fmt: skip
     rows: list[Row] = []
     for point in study.places:
         rows += _heading(study, point)
@@ -35,28 +37,26 @@ def _heading(study: Study, point: str | None) -> list[Row]:
 
 
 def _variant(study: Study, cell: numbers.Cell) -> Row:
-    spread = cell.spread
-    lost_to = [p for p in study.pairs if (p.worse, p.point) == (cell.variant, cell.point)]
-    decisions = list(dict.fromkeys(pair.test.decision for pair in lost_to))
-    mark = verdict.CLASSES[decisions[0]] if len(decisions) == 1 else None
+    spread, apart = cell.spread, cell.difference
+    mark = f" {verdict.COLLAPSED}" if cell.collapsed else ""
     cells: list[Cell | str] = [
         study.label(cell.variant),
         text.number(cell.paper),
         "best" if cell.gap == 0 else text.points(cell.gap),
-        Cell(_plus_minus(spread), spread.mean, f"#{anchor(cell)}"),
+        Cell(_plus_minus(spread) + mark, spread.mean, f"#{anchor(cell)}"),
         text.number(spread.std),
         f"{spread.n}†" if spread.n == 1 else str(spread.n),
-        *(_difference(cell.difference) if cell.difference else ("reference", "", "")),
-        Cell("; ".join(verdict.BANDS[decision] for decision in decisions), mark=mark),
+        _plus_minus(cell.healthy) if cell.collapsed else "",
+        *(_difference(apart) if apart else ("reference", "")),
         *(_beside(spread, cell.also[m]) for m in study.also),
     ]
-    return Row(cells, "" if cell.difference else "reference", notes(study, cell))
+    return Row(cells, "" if apart else "reference", notes(study, cell))
 
 
-def _difference(of: Comparison) -> tuple[str, str, str]:
-    """Its mean, interval and p."""
+def _difference(of: Comparison) -> tuple[str, str]:
+    """Its mean and interval."""
     limits = text.interval(of.spread.low, of.spread.high, signed=True)
-    return text.points(of.spread.mean), limits, text.probability(of.flips)
+    return text.points(of.spread.mean), limits
 
 
 def _plus_minus(spread: Spread) -> str:
@@ -82,7 +82,10 @@ def notes(study: Study, cell: numbers.Cell) -> list[str]:
     if lost:
         texts.append(f"seed{'s' if len(lost) > 1 else ''} {', '.join(lost)} missing")
     if cell.collapsed:
-        texts.append(f"{len(cell.collapsed)} of {cell.spread.n} collapsed")
+        texts.append(
+            f"{verdict.COLLAPSED} collapsed: seed{'s' if len(cell.collapsed) > 1 else ''}"
+            f" {', '.join(map(str, cell.collapsed))}"
+        )
     return texts
 
 
@@ -93,34 +96,45 @@ def _baseline(study: Study, baseline: numbers.Baseline) -> Row:
     # a held-out accuracy is known of the trained encoder alone
     held_out = [m for m in study.also if m.endswith(".held_out")]
     more = ["" if m in held_out else _beside(spread, baseline.also[m]) for m in study.also]
-    return Row([name, "", "", *values, "", "", "", "", *more], "baseline")
+    return Row([name, "", "", *values, "", "", "", *more], "baseline")
 
 
 def pairs(study: Study) -> Table:
-    """What the claim says of each pair, and what the runs say."""
-    columns = ["claimed better over worse", "paper", "here", "n", "95 % interval", "adjusted p",
-               "asked for", "pass band", "seeds to decide"]  # fmt: skip
+    """What the claim says of each pair, and what the runs say: the one table with p values.
+
+    p values are over all looks reached, after Holm's correction over the pairs for each question.
+    """
+    columns = [
+        "better over worse", "paper (points)", "here (points, + is as claimed)", INTERVAL, "over",
+        "n", "margin (points)", "p ▲", "p ▼", "p ≈", "the pair is", "wins a new seed",
+        "sign-flip p", "seeds for 80\u00a0% power",
+    ]  # fmt: skip
     papers = {(cell.variant, cell.point): cell.paper for cell in study.cells}
     rows = []
     for pair in study.pairs:
         better, worse = papers[pair.better, pair.point], papers[pair.worse, pair.point]
-        comparison, decision = pair.comparison, pair.test.decision
+        of, test = pair.comparison, pair.test
         printed = None if better is None or worse is None else better - worse
-        mean, limits, p = _difference(comparison)
-        needed = "decided"
-        if decision == UNDECIDED:
-            few = comparison.spread.n < 2
-            needed = (
-                text.NOTHING
-                if few
-                else str((pair.test.needed and pair.test.needed.n) or f"more than {MOST:,}")
-            )
+        mean, limits = _difference(of)
+        mark = f" {verdict.COLLAPSED}" if of.collapsed else ""
+        p = test.adjusted
+        ps = [p.above, p.below, p.same] if p else [None] * 3
         rows.append(Row([
-            verdict.pair(study, pair), text.points(printed), mean, str(comparison.spread.n),
-            limits, p, f"> {pair.test.margin:g}",
-            Cell(verdict.BANDS[decision], mark=verdict.CLASSES[decision]), needed,
-        ]))  # fmt: skip
-    return Table(columns, rows).lean()
+            verdict.pair(study, pair), text.points(printed), mean + mark, limits, of.over,
+            str(of.spread.n), f"{test.margin:g}",
+            *map(text.probability, ps),
+            Cell(verdict.PAIRS[test.decision], mark=verdict.CLASSES[test.decision]),
+            _share(of.wins), text.probability(of.flips),
+            verdict.seeds_of(test.needed) if test.needed and test.decision == UNDECIDED else "",
+        ], notes=["exploratory: added after the first run"] * pair.exploratory))  # fmt: skip
+    return Table(columns, rows, text=("over", "the pair is")).lean()
+
+
+def _share(of: Share | None) -> str:
+    """``0.83 [0.44, 0.97]``: a probability with its 95 % interval."""
+    if of is None:
+        return text.NOTHING
+    return f"{of.mean:.2f} [{of.low:.2f}, {of.high:.2f}]"
 
 
 def beside(study: Study) -> Table:
@@ -144,19 +158,23 @@ def beside(study: Study) -> Table:
 
 def costs(study: Study) -> Table:
     """What pretraining took: counted and measured; empty where the lock file has neither."""
-    reference = study.claim.reference
-    whole = {c.point: c.cost.flops for c in study.cells if c.variant == reference}
+    reference, count = study.claim.reference, marks.operations(study.cells)
+    whole = {c.point: getattr(c.cost, count) for c in study.cells if c.variant == reference}
 
     def times(cell: numbers.Cell) -> str:
-        flops, base = cell.cost.flops, whole.get(cell.point)
+        flops, base = getattr(cell.cost, count), whole.get(cell.point)
         return text.NOTHING if not flops or not base else f"{flops / base:.2f} ×"
 
     def with_unit(value: float | None, size: float, unit: str) -> str:
         return text.NOTHING if value is None else f"{value / size:.2f} {unit}"
 
     columns: dict[str, Callable[[numbers.Cell], str]] = {
-        "FLOPs an image": lambda cell: text.scaled(cell.cost.flops_per_image, "FLOP"),
-        "FLOPs in all": lambda cell: text.scaled(cell.cost.flops, "FLOP"),
+        "useful FLOPs an image": lambda cell: text.scaled(
+            cell.cost.flops_useful_per_image, "FLOP"
+        ),
+        "with padding, an image": lambda cell: text.scaled(cell.cost.flops_per_image, "FLOP"),
+        "useful FLOPs in all": lambda cell: text.scaled(cell.cost.flops_useful, "FLOP"),
+        "with padding, in all": lambda cell: text.scaled(cell.cost.flops, "FLOP"),
         "to the reference's": times,
         "images seen": lambda cell: text.count(cell.images),
         "device time": lambda cell: text.duration(cell.cost.device_seconds),
@@ -227,7 +245,7 @@ def sheet(study: Study) -> Table:
                 "paper": cell.paper, **asdict(cell.spread),
                 "paired_seeds": paired.get("n"), "difference": paired.get("mean"),
                 "difference_low": paired.get("low"), "difference_high": paired.get("high"),
-                "p_sign_flip": difference.get("flips"),
+                "healthy_mean": cell.healthy.mean, "collapsed": len(cell.collapsed),
                 **{k: getattr(cell, k) for k in (
                     "random_init", "pixels", "knn", "context_ratio", "pretrain_seconds",
                     "seconds")},

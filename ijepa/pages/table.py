@@ -21,6 +21,7 @@ class Cell:
     href: str | None = None  # where it leads, in HTML
     mark: str | None = None  # class in HTML: better, worse, undecided, soft, strong
     code: bool = False  # set as code
+    drawing: Markup = Markup()  # noqa: RUF009  # stands under it in HTML
 
     @property
     def empty(self) -> bool:
@@ -102,13 +103,20 @@ class Table:
         names = [*([] if self._left(column) else ["n"]), *([mark] if mark else [])]
         return Markup(' class="{}"').format(" ".join(names)) if names else Markup("")
 
+    def _head(self, column: int) -> Markup:
+        """A board is no table on a phone: there each cell says what it is."""
+        named = Markup(' data-head="{}"').format(self.columns[column])
+        return named if self.kind == "board" else Markup()
+
     def _row(self, row: Row) -> Markup:
         width = len(self.columns)
         if row.kind == "group":
             heading = Markup('<tr class="group"><th colspan="{}" scope="rowgroup">{}</th></tr>')
             return heading.format(width, _inside(row.cells[0]))
         cells = [
-            Markup("<td{}>{}</td>").format(self._class(i, cell.mark), _inside(cell))
+            Markup("<td{}{}>{}</td>").format(
+                self._class(i, cell.mark), self._head(i), _inside(cell)
+            )
             for i, cell in enumerate(row.cells)
         ]
         line = Markup('<tr class="{}">{}</tr>').format(row.kind, Markup("").join(cells))
@@ -178,7 +186,7 @@ def _inside(cell: Cell) -> Markup:
         text = Markup("<code{}>{}</code>").format(title, text)
     if cell.href and not cell.empty:
         text = Markup('<a class="trace" href="{}">{}</a>').format(cell.href, text)
-    return text
+    return text + cell.drawing
 
 
 _TEX = {
@@ -186,7 +194,8 @@ _TEX = {
     **{c: f"{{{c}}}" for c in "[*"},  # after a line's end they would be its options
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": "$<$", ">": "$>$", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "†": r"$\dagger$",
-    "▲": r"$\uparrow$", "▼": r"$\downarrow$", "◇": r"$\diamond$", "≤": r"$\le$", "≥": r"$\ge$",
+    "▲": r"$\uparrow$", "▼": r"$\downarrow$", "◇": r"$\diamond$", "≈": r"$\approx$",
+    "✕": r"$\times$", "≤": r"$\le$", "≥": r"$\ge$",
     "–": "--", "—": "---", "“": "``", "”": "''", "’": "'", "…": r"\dots{}", "→": r"$\to$",
 }  # fmt: skip
 

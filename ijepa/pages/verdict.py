@@ -1,25 +1,25 @@
-"""What the comparisons of a study mean, in words: the same on its page, in Markdown and LaTeX."""
+"""What the decisions of a study mean, in words: the same on its page, in Markdown and LaTeX."""
 
+import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from ijepa.pages.text import NOTHING, interval, number, points, probability, spoken
-from ijepa.study.claims import FIRST as ENOUGH
+from ijepa.pages.text import NOTHING, interval, number, points, short, spoken
 from ijepa.study.decision import FAILS, HOLDS, NOTHING_CLAIMED, SAME, UNDECIDED
-from ijepa.study.numbers import Cell, Pair, Study
-from ijepa.study.power import MOST
+from ijepa.study.numbers import Cell, Change, Pair, Study
+from ijepa.study.power import MOST, Needed
 from ijepa.study.statistics import Spread
 
-MARKS = {
-    HOLDS: "▲ holds", FAILS: "▼ does not hold", UNDECIDED: "◇ undecided",
-    SAME: "= no difference", NOTHING_CLAIMED: "explores, claims nothing",
-}  # fmt: skip
-BANDS = {
-    HOLDS: "▲ in", FAILS: "▼ out", UNDECIDED: "◇ undecided", SAME: "= no difference",
+SIGNS = {HOLDS: "▲", FAILS: "▼", SAME: "≈", UNDECIDED: "◇", NOTHING_CLAIMED: "·"}
+MARKS = {decision: f"{sign} {decision}" for decision, sign in SIGNS.items()}
+PAIRS = {  # what a pair is by itself
+    HOLDS: "▲ better", FAILS: "▼ worse", SAME: "≈ alike", UNDECIDED: "◇ undecided",
 }  # fmt: skip
 CLASSES = {
-    HOLDS: "better", FAILS: "worse", UNDECIDED: "undecided", NOTHING_CLAIMED: "undecided",
-    SAME: "undecided",
+    HOLDS: "better", FAILS: "worse", SAME: "same", UNDECIDED: "undecided",
+    NOTHING_CLAIMED: "undecided",
 }  # fmt: skip
+COLLAPSED = "✕"  # a run whose representation collapsed
 
 
 def metric(name: str, beside: str | None = None) -> str:
@@ -50,94 +50,131 @@ def pair(study: Study, claimed: Pair) -> str:
 
 def counted(study: Study) -> str:
     """``n = 3``, or ``n = 2 to 3``: the paired seeds of the claim, or else the seeds of a cell."""
-    spreads: Sequence[Spread] = [p.comparison.spread for p in study.pairs]
+    spreads: Sequence[Spread] = [p.comparison.spread for p in claimed(study)]
     numbers = sorted({s.n for s in spreads or [cell.spread for cell in study.cells]}) or [0]
     return f"n = {numbers[0]}" + (f" to {numbers[-1]}" if len(numbers) > 1 else "")
 
 
+def points_of(margin: float) -> str:
+    """A margin in points."""
+    return f"{margin:g} point" + ("" if margin == 1 else "s")
+
+
 def sentence(study: Study) -> str:
-    """The verdict on the claim, as one sentence that can stand alone."""
-    pairs, decision = study.pairs, study.verdict.decision
-    if decision == NOTHING_CLAIMED:
+    """The verdict on the claim, as one text that can stand alone: effect, interval, seeds."""
+    verdict = study.verdict
+    if verdict.decision == NOTHING_CLAIMED:
         reference = study.label(study.claim.reference)
         return f"Nothing is claimed: the variants are compared with “{reference}”."
-    where = f"at {study.scale} scale and {counted(study)}"
-    if decision == HOLDS:
-        least = min(pairs, key=_mean)
-        text = f"{pair(study, least)} is {_size(least)}."
-        if len(pairs) == 1:
-            return f"The claim holds {where}: {text}"
-        return (
-            f"The claim holds {where}: all {len(pairs)} differences are decided in its favour;"
-            f" the smallest, {pair(study, least)}, is {_size(least)}."
-        )
-    if decision == FAILS:
-        against = [one for one in pairs if one.test.decision == FAILS]
-        worst = min(against, key=_mean)
-        more = f"; of {len(pairs)} differences {len(against)} are decided against it"
-        return (
-            f"The claim does not hold {where}: {pair(study, worst)} is {_size(worst)}"
-            f"{more if len(pairs) > 1 else ''}."
-        )
-    if not any(one.comparison.spread.n for one in pairs):
-        return f"The claim is undecided {where}: there is no seed to compare a pair with."
-    return f"The claim is undecided {where}; {_direction(study)}; {_needed(study)}."
+    text = {HOLDS: _holds, FAILS: _fails, SAME: _same, UNDECIDED: _undecided}[verdict.decision]
+    return ("Exploratory. " if study.registered is None else "") + text(study)
 
 
-def _mean(one: Pair) -> float:
-    return one.comparison.spread.mean or 0.0
+def deciding(study: Study) -> Pair:
+    """The pair that the verdict hangs on."""
+    return study.pairs[study.verdict.deciding or 0]
 
 
-def _size(one: Pair) -> str:
+def effect(one: Pair) -> str:
+    """``+2.1 points [+0.9, +3.3]``."""
     spread = one.comparison.spread
+    return f"{points(spread.mean)} points {interval(spread.low, spread.high, signed=True)}"
+
+
+def over(study: Study) -> str:
+    """What the interval of the deciding pair is, in words."""
+    one = deciding(study).comparison
+    return f"95 % interval over {one.over}, n = {one.spread.n}"
+
+
+def claimed(study: Study) -> list[Pair]:
+    """The pairs that the verdict is on: without those that were added after the first run."""
+    return [one for one in study.pairs if not one.exploratory]
+
+
+def _all(study: Study) -> str:
+    """``both pairs``, ``all 5 pairs``; empty for one."""
+    count = len(claimed(study))
+    return "" if count < 2 else "both pairs" if count == 2 else f"all {count} pairs"
+
+
+def _when(study: Study) -> str:
+    return f"at {study.scale} scale, at the look of {study.verdict.look} seeds"
+
+
+def _holds(study: Study) -> str:
+    one = deciding(study)
+    which = f"{pair(study, one)} by {effect(one)}"
+    if among := _all(study):
+        which = f"{among} do; the weakest, {which}"
+    return f"Holds {_when(study)}: {which} ({over(study)}).{_negligible(study)}"
+
+
+def _fails(study: Study) -> str:
+    one = deciding(study)
+    count = len(claimed(study))
+    among = f"; one of {count} pairs is enough" if count > 1 else ""
     return (
-        f"{points(spread.mean)} points (95 % interval"
-        f" {interval(spread.low, spread.high, signed=True)}, adjusted p"
-        f" {probability(one.comparison.flips)})"
+        f"Does not hold {_when(study)}: {pair(study, one)} is {effect(one)}"
+        f" ({over(study)}){among}.{_negligible(study)}"
     )
 
 
-def _direction(study: Study) -> str:
-    """Which way the differences point, when they decide nothing."""
-    told = [one for one in study.pairs if one.comparison.spread.n]
-    total, margin = len(study.pairs), 0.0
-    worst = min(told, key=lambda one: (_mean(one) - margin, -one.comparison.against))
-    if total == 1:
-        return f"the difference {_way(worst)}"
-    along = sum(_mean(one) > margin for one in told)
-    verb = "points" if along == 1 else "point"
-    text = f"{along} of {total} differences {verb} the claimed way on average"
-    if margin:
-        text = f"{along} of {total} differences are above the margin on average"
-    held = sum(one.test.decision == HOLDS for one in told)
-    if held:
-        text += f", {held} of them decided"
-    if worst.comparison.against:
-        far = "the one furthest from it" if along < len(told) else "the weakest"
-        text += f" ({far}, {pair(study, worst)}, {_way(worst)})"
-    return text
+def _negligible(study: Study) -> str:
+    if not study.verdict.negligible:
+        return ""
+    margin = points_of(deciding(study).test.margin)
+    return f" It is by less than the margin that matters, {margin}."
 
 
-def _way(one: Pair) -> str:
-    n, against, margin = one.comparison.spread.n, one.comparison.against, 0.0
-    along = sum(difference > margin for difference in one.comparison.differences)
-    claimed = "exceeds the margin" if margin else "points the claimed way"
-    other = "is below the margin" if margin else "points the other way"
-    seeds = "the only seed" if n == 1 else f"all {n} seeds"
-    if max(along, against) == n:
-        return f"{claimed if along else other} in {seeds}"
-    if against:
-        return f"{other} in {against} of {n} seeds"
-    return f"{claimed} in {along} of {n} seeds" if along else f"is {margin:g} in {seeds}"
+def _same(study: Study) -> str:
+    one = deciding(study)
+    which = f"{pair(study, one)} is {effect(one)}"
+    if among := _all(study):
+        which = f"so it is for {among}; the one furthest out, {which}"
+    return (
+        f"No difference beyond {points_of(one.test.margin)} {_when(study)}: {which}"
+        f" ({over(study)})."
+    )
 
 
-def _needed(study: Study) -> str:
-    needed = study.verdict.needed
-    if needed is not None and needed.n is not None:
-        return f"about {needed.n} seeds would decide it"
-    if any(one.comparison.spread.n < 2 for one in study.pairs):
-        return "how many seeds would decide it cannot be told without two seeds of every pair"
-    return f"more than {MOST:,} seeds would be needed to decide it"
+def _undecided(study: Study) -> str:
+    n, looks = paired(study), study.design.looks
+    after = f"{n} of up to {looks[-1]}" if n < looks[-1] else f"all {n}"
+    start = f"Undecided at {study.scale} scale after {after} seeds"
+    if study.verdict.deciding is None:
+        return f"{start}: no pair has a seed in common."
+    one = deciding(study)
+    weakest = "the weakest pair, " if _all(study) else ""
+    text = f"{start}: {weakest}{pair(study, one)} is {effect(one)} ({over(study)})"
+    if n < looks[0]:
+        return f"{text}; the first look is at {looks[0]} seeds."
+    if n >= looks[-1]:
+        return f"{text}; the plan ends here, and {needed(study, 'another one would take')}."
+    return f"{text}; {needed(study)}."
+
+
+def paired(study: Study) -> int:
+    """Seeds that every pair of the claim has."""
+    return min((one.comparison.spread.n for one in claimed(study)), default=0)
+
+
+def needed(study: Study, start: str = "") -> str:
+    """How many seeds a decision takes, in words."""
+    seeds = study.verdict.needed
+    if seeds is None:
+        return "how many seeds it takes cannot be told"
+    about = f"about {seeds_of(seeds)} seeds for 80 % power to say “{seeds.goal}”"
+    return f"{start} {about}".strip()
+
+
+def seeds_of(seeds: Needed) -> str:
+    """``30 [14, > 1,000]``: a number of seeds with its 90 % interval."""
+
+    def shown(n: int | None) -> str:
+        return f"> {MOST:,}" if n is None else str(n)
+
+    return f"{shown(seeds.n)} [{shown(seeds.low)}, {shown(seeds.high)}]"
 
 
 def coverage(study: Study) -> str:
@@ -149,17 +186,71 @@ def coverage(study: Study) -> str:
         text = f"Of {len(states)} planned runs {states.count('done')} are done, {lost}."
     collapsed = sum(len(cell.collapsed) for cell in study.cells)
     if collapsed:
-        text += f" {collapsed} of them ended in a collapsed representation."
-    if min((one.comparison.spread.n for one in study.pairs), default=ENOUGH) < ENOUGH:
-        text += f" With fewer than {ENOUGH} paired seeds nothing is called decided."
-    if len(study.codes) > 1:
-        text += " Some variants mix runs of different versions of the code."
+        text += (
+            f" {collapsed} of them ended in a collapsed representation ({COLLAPSED}): they count,"
+            " and the mean of the healthy ones stands beside."
+        )
     if study.strays:
         text += (
             f" The lock file also has {len(study.strays)} results of no run of this plan:"
             f" {', '.join(study.strays)}."
         )
     return text
+
+
+def design(study: Study) -> str:
+    """What was fixed before the first run, or that nothing was; empty where nothing is claimed."""
+    if not study.claim.pairs:
+        return ""
+    *fewer, margin = sorted({one.test.margin for one in claimed(study)} or {study.claim.margin})
+    *before, last = study.design.looks
+    looks = f"{', '.join(map(str, before))} and {last}" if before else str(last)
+    plan = (
+        f"metric {study.metric}; margin that matters"
+        f" {''.join(f'{m:g} or ' for m in fewer)}{points_of(margin)}; looks at"
+        f" {looks} seeds; each verdict is false with {100 * study.design.error:g} % at most, over"
+        " all looks"
+    )
+    if study.registered is None:
+        return f"Not registered before the first run, so all of it is exploratory: {plan}."
+    return f"Registered before the first run ({study.registered[:10]}): {plan}."
+
+
+def changes(study: Study) -> list[str]:
+    """What is not as it was registered, a text for each change; exploratory."""
+    return [_change(one) for one in study.exploratory]
+
+
+def _change(one: Change) -> str:
+    what = f"{one.key} {one.name}".strip()
+    if one.key == "known":
+        return f"{one.registered} results were known before it was registered, from other tables"
+    if one.registered is None:
+        return f"{what}: added after the first run"
+    if one.today is None:
+        return f"{what}: left out after the first run; the verdict still has it"
+    if one.key == "variant":  # of its settings there is a hash alone
+        return f"{what}: its settings were changed after the first run"
+    return f"{what}: registered as {_value(one.registered)}, now {_value(one.today)}"
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def codes(study: Study) -> str:
+    """That the variants ran on different code, if they did."""
+    if len(study.codes) < 2:
+        return ""
+    parts = (
+        f"{', '.join(study.label(v) for v in one.variants)}"
+        f" ({', '.join(map(short, one.commits)) or 'commit unknown'})"
+        for one in study.codes
+    )
+    return (
+        f"This table mixes {len(study.codes)} versions of the code, so a difference between"
+        f" variants may be one of the code: {'; '.join(parts)}."
+    )
 
 
 def standing(study: Study) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from ijepa.study import power, sequential, statistics
 from ijepa.study.power import Needed
-from ijepa.study.statistics import Comparison, Sample, Tails
+from ijepa.study.statistics import Comparison, Sample, Spread, Tails
 
 HOLDS, FAILS, SAME, UNDECIDED = "holds", "does not hold", "no difference", "undecided"
 NOTHING_CLAIMED = "nothing is claimed"
@@ -189,11 +189,24 @@ def _decide(p: Tails | None, level: float, below: float) -> tuple[str, bool]:
 def _deciding(
     decision: str, described: Sequence[Comparison], margins: Sequence[float]
 ) -> int | None:
-    """The pair that a verdict hangs on: furthest from what is claimed, or from no difference."""
+    """The pair that a verdict hangs on.
+
+    The one whose interval is the lowest on the side that tells: the upper limit where a claim does
+    not hold, else the lower one; for no difference, the limit furthest out for its margin.
+    """
     told = [(i, one.spread) for i, one in enumerate(described) if one.spread.mean is not None]
+    if not told:
+        return None
+
+    def limit(around: Spread, name: str) -> float:
+        value = getattr(around, name)
+        return (around.mean or 0.0) if value is None else float(value)
+
     if decision == SAME:
-        return max(told, key=lambda one: abs(one[1].mean or 0.0) / margins[one[0]])[0]
-    return min(told, key=lambda one: one[1].mean or 0.0)[0] if told else None
+        return max(told, key=lambda one: max(-limit(one[1], "low"), limit(one[1], "high"))
+                   / margins[one[0]])[0]  # fmt: skip
+    side = "high" if decision == FAILS else "low"
+    return min(told, key=lambda one: limit(one[1], side))[0]
 
 
 def _needed(

@@ -21,7 +21,7 @@ from ijepa.views import centre, normalise
 _IMAGES = 100
 # Images that are read in all, as a share of those that a run trains on, and so at most the meter's
 # share of its time: a forward pass on a whole image is no more work than the loss of one and its
-# gradient (MAE at ViT-L: as much; the laptop's model: a fifth to two fifths, benchmarks/README.md).
+# gradient (MAE at ViT-L: as much; the laptop's model: a fifth to two fifths, benchmarks/).
 # Below 10,000 images the two ends alone are more.
 _SHARE = 0.02
 

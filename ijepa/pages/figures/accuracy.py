@@ -1,6 +1,6 @@
 """Accuracies of a study's variants, their differences to the reference, the paper's numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -33,6 +33,8 @@ def words(study: Study) -> Words:
         " and the seeds of neighbouring variants joined; dashed: the same probe on a random"
         f" encoder and on raw pixels. Second: the difference to"
         f" {study.label(study.claim.reference)} (bold), paired by seed."
+        + (" Shaded: within the margin that matters." if study.pairs else "")
+        + (" A cross: a run that collapsed." if any(c.collapsed for c in study.cells) else "")
         + (" Third: the paper's numbers on an axis of their own." if paper else "")
         + " An interval that meets the frame goes on beyond; a hollow mark is one seed.",
     )
@@ -55,7 +57,8 @@ def draw(study: Study, path: Path) -> None:
         for row, point in zip(panels, study.places, strict=True):
             cells = study.at(point)
             means += _means(row[0], study, cells, point)
-            differences += _differences(row[1], cells)
+            margins = {one.test.margin for one in study.pairs if one.point == point}
+            differences += _differences(row[1], cells, margins)
             if paper:
                 _published(row[2], cells)
             row[0].set_yticks(range(len(cells)), labels)
@@ -93,6 +96,8 @@ def _means(axes: Axes, study: Study, cells: Sequence[Cell], point: str | None) -
         marks.seeds(axes, values, heights)
     inside = [r.value for r in rows]
     for y, cell in enumerate(cells):
+        lost = [r.value for r in rows if r.variant == cell.variant and r.seed in cell.collapsed]
+        marks.collapsed(axes, lost, [y + _BELOW] * len(lost))
         for kind, colour, name in _BASELINES:
             value = getattr(cell, kind)
             if value is not None:
@@ -107,9 +112,11 @@ def _means(axes: Axes, study: Study, cells: Sequence[Cell], point: str | None) -
     return inside
 
 
-def _differences(axes: Axes, cells: Sequence[Cell]) -> list[float]:
+def _differences(axes: Axes, cells: Sequence[Cell], margins: Collection[float]) -> list[float]:
     """Draw one point's differences to the reference; returns what must lie within the frame."""
     axes.axvline(0, color=style.INK, lw=0.9)
+    for margin in margins:
+        axes.axvspan(-margin, margin, color=style.INK, alpha=0.07, lw=0)
     inside: list[float] = []
     for y, cell in enumerate(cells):
         if cell.difference is None and cell.spread.n:

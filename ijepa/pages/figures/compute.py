@@ -20,7 +20,9 @@ def needs(study: Study) -> bool:
 
 def differ(cells: Sequence[Cell]) -> bool:
     """Whether the cells' FLOPs are known, and those of the most are more than of the least."""
-    known = [c.cost.flops for c in cells if c.spread.mean is not None and c.cost.flops]
+    count = marks.operations(cells)
+    told = [getattr(cell.cost, count) for cell in cells if cell.spread.mean is not None]
+    known = [flops for flops in told if flops]
     return len(known) > 1 and max(known) > _APART * min(known)
 
 
@@ -37,25 +39,28 @@ def groups(study: Study) -> list[list[str | None]]:
 
 def words(study: Study) -> Words:
     """FLOPs and accuracy of each cell."""
+    count = marks.operations(study.cells)
     listed = "; ".join(
-        f"{verdict.row(study, cell)} {scaled(cell.cost.flops, 'FLOP')}, {number(cell.spread.mean)}"
+        f"{verdict.row(study, cell)} {scaled(getattr(cell.cost, count), 'FLOP')},"
+        f" {number(cell.spread.mean)}"
         for cell in study.cells
     )
+    which = "without padding" if count == "flops_useful" else "padding included"
     return Words(
         "Accuracy against the cost of pretraining",
         f"Total FLOPs and accuracy in percent: {listed}.",
         "Mean over seeds with one standard deviation to each side; a line joins a variant's points"
         " on one data set. Grey lines: the same probe on a random encoder and on raw pixels. FLOPs"
-        " are analytic, forward and backward, teacher included. Device-hours are wall time of the"
-        " training loop times devices, on the machines that the table of runs names; other work on"
-        " the same machine is in them.",
+        f" are analytic, forward and backward, teacher included, {which}. Device-hours are wall"
+        " time of the training loop times devices, without start-up, health readings and"
+        " checkpoints, on the machines that the table of runs names; other work there is in them.",
     )
 
 
 def draw(study: Study, path: Path) -> None:
     """A row of panels for each data set: against FLOPs, and against device-hours."""
     data = groups(study)
-    scales = [("flops", 1.0, "FLOPs of pretraining")]
+    scales = [(marks.operations(study.cells), 1.0, "FLOPs of pretraining")]
     if any(cell.cost.device_seconds for cell in study.cells):
         scales.append(("device_seconds", 3600.0, "device-hours of pretraining"))
     size = 3.5 * len(scales) + 0.6, 2.9 * len(data)

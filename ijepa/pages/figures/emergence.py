@@ -12,7 +12,10 @@ from ijepa.pages.text import number
 from ijepa.study.decision import FAILS, HOLDS, SAME, UNDECIDED
 from ijepa.study.numbers import Pair, Study
 
-_DECISION = {HOLDS: style.GREEN, FAILS: style.RED, UNDECIDED: style.BLUE, SAME: style.BLUE}
+_DECISION = {  # of a pair, after Holm over all pairs -> colour and mark
+    HOLDS: (style.GREEN, "^"), FAILS: (style.RED, "v"), SAME: (style.BLUE, "s"),
+    UNDECIDED: (style.GREY, "D"),
+}  # fmt: skip
 _COMPUTE = {
     "flops": "FLOPs of pretraining, forward and backward, the mean of the two",
     "patches": "approximate compute of pretraining, 6 × encoder parameters × patches × images",
@@ -43,8 +46,9 @@ def words(study: Study) -> Words:
         "Claimed differences against compute",
         f"Paired differences of each claimed pair at each point. {listed}.",
         "Mean difference paired by seed with its 95 % interval over seeds; above the zero line the"
-        " claim points the right way. Green is decided for the claim, red against it, blue"
-        " undecided. An interval that meets the frame goes on beyond; points of nearly the same"
+        " claim points the right way; shaded: within the margin that matters. Each pair by itself:"
+        " ▲ better, ▼ worse, ■ alike within the margin, ◆ undecided. An interval that meets the"
+        " frame goes on beyond; points of nearly the same"
         f" compute stand side by side. The horizontal axis: {axis(study)}.",
     )
 
@@ -81,6 +85,9 @@ def _panel(axes: Axes, study: Study, better: str, worse: str) -> tuple[list[floa
     pairs = [p for p in study.pairs if (p.better, p.worse) == (better, worse)]
     pairs = [p for p in pairs if p.comparison.seeds]
     axes.axhline(0, color=style.INK, lw=0.9)
+    margins = {pair.test.margin for pair in pairs}
+    if len(margins) == 1:  # a band is of one margin
+        axes.axhspan(-min(margins), min(margins), color=style.INK, alpha=0.07, lw=0)
     given = [p.compute if study.compute else places[str(p.point)] for p in pairs]
     xs = look.apart([x or 0.0 for x in given])
     inside: list[float] = []
@@ -99,5 +106,5 @@ def _panel(axes: Axes, study: Study, better: str, worse: str) -> tuple[list[floa
 def _mark(axes: Axes, x: float, pair: Pair) -> None:
     values = pair.comparison.differences
     marks.seeds(axes, [x] * len(values), values)
-    colour = _DECISION[pair.test.decision]
-    marks.interval(axes, pair.comparison.spread, x, colour, upright=True)
+    colour, marker = _DECISION[pair.test.decision]
+    marks.interval(axes, pair.comparison.spread, x, colour, upright=True, marker=marker)

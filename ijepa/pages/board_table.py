@@ -1,0 +1,59 @@
+"""The board as a table: a line for each claim, with its interval drawn against its margin."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ijepa.pages import bar, verdict
+from ijepa.pages.table import Cell, Row, Table
+from ijepa.pages.text import interval, points
+from ijepa.study.board import Board, Line
+from ijepa.study.decision import SAME
+from ijepa.study.numbers import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report of a study, and where it is."""
+
+    at: str  # its folder, from the page
+    study: Study
+
+
+def table(of: Board, reports: Sequence[Report]) -> Table:
+    """A line for each claim that has runs."""
+    columns = ["on the board", "claim", "compares", "effect (points, + is as claimed)",
+               "margin (points)", "seeds", "by itself"]  # fmt: skip
+    rows = [_row(line, reports) for line in of.lines if line.seeds]
+    words = ("claim", "compares", "effect (points, + is as claimed)", "by itself")
+    return Table(columns, rows, text=words, kind="board")
+
+
+def _row(line: Line, reports: Sequence[Report]) -> Row:
+    report = next((r for r in reports if (r.study.name, r.study.scale) == (line.name, line.scale)),
+                  None)  # fmt: skip
+    assert line.pair is not None
+    spread, look = line.pair.comparison.spread, f", look {line.look}" if line.look else ""
+    limits = interval(spread.low, spread.high, signed=True)
+    number = f"Table {line.table}: " if line.table else ""
+    at = f" at “{line.point}”" if line.point else ""
+    among = f", one of {line.pairs} pairs" if line.pairs > 1 else ""
+    notes = [] if line.registered else ["exploratory: not as registered before the first run"]
+    if report and report.study.verdict.negligible and line.alone != SAME:
+        notes.append("by less than the margin that matters")
+    if report and any(run.standing == "older" for run in report.study.runs):
+        notes.append("of older code")
+    return Row([
+        Cell(verdict.MARKS[line.decision], mark=verdict.CLASSES[line.decision]),
+        Cell(number + line.text, href=f"{report.at}/index.html" if report else None),
+        f"“{line.better}” over “{line.worse}”{at}{among}; {verdict.metric(line.metric)}",
+        Cell(f"{points(spread.mean)} {limits}", spread.mean, mark=verdict.CLASSES[line.decision],
+             drawing=bar.of(line.pair)),
+        f"{line.pair.test.margin:g}", str(line.seeds),
+        Cell(verdict.MARKS[line.alone] + look, mark=verdict.CLASSES[line.alone]),
+    ], notes=notes)  # fmt: skip
+
+
+def unseen(of: Board) -> list[str]:
+    """Claims of the board that have no paired seed at its scale."""
+    lines = [line for line in of.lines if not line.seeds]
+    return [f"Table {line.table}, {line.name}" if line.table else line.name for line in lines]

@@ -1,0 +1,333 @@
+"""Pages of planted lock files of each kind show their numbers: verdicts, pairs, the board."""
+
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted import IMAGES, KINDS, Bench, plant
+
+from ijepa.pages import bar, board_table, index, study, study_tables, verdict
+from ijepa.pages.table import tex
+from ijepa.runtime.records import plain, restore
+from ijepa.study import board
+from ijepa.study.board import Board
+from ijepa.study.numbers import Study
+
+# kind -> decision, the look that decided, whether it is by less than the margin
+EXPECTED: dict[str, tuple[str, int | None, bool]] = {
+    "holds": ("holds", 6, False),
+    "holds_by_less": ("holds", 6, True),
+    "does_not_hold": ("does not hold", 6, False),
+    "holds_alone": ("holds", 6, False),
+    "no_difference": ("no difference", 6, True),
+    "undecided": ("undecided", None, False),
+    "last_look": ("undecided", None, False),
+    "between_looks": ("undecided", None, False),
+    "before_the_first": ("undecided", None, False),
+    "collapsed": ("undecided", None, False),
+    "unregistered": ("holds", 6, False),
+    "changed_later": ("holds", 6, False),
+    "of_two_codes": ("holds", 6, False),
+    "with_images": ("holds", 6, False),
+    "not_run": ("undecided", None, False),
+}
+
+
+class Tables(HTMLParser):
+    """The tables of a page: for each its heads, and its rows of cells as text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.heads: list[list[str]] = []
+        self.rows: list[list[list[str]]] = []
+        self.text: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "table":
+            self.heads.append([])
+            self.rows.append([])
+        elif tag == "tr" and self.rows:
+            self.rows[-1].append([])
+        elif tag in ("td", "th") and self.rows:
+            self.text = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.text is not None:
+            self.text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th") and self.text is not None:
+            self.rows[-1][-1].append(self.text)
+            self.text = None
+        elif tag == "thead":
+            self.heads[-1] = self.rows[-1].pop()
+
+    def named(self, head: str) -> list[dict[str, str]]:
+        """Rows of the one table that has a column of this head, by the heads."""
+        (place,) = [i for i, heads in enumerate(self.heads) if head in heads]
+        heads = self.heads[place]
+        return [
+            dict(zip(heads, row, strict=True))
+            for row in self.rows[place]
+            if len(row) == len(heads)
+        ]
+
+
+def numbers_in(text: str) -> list[float]:
+    """Every number of a text, in order."""
+    return [float(n) for n in re.findall(r"[+-]?\d+(?:\.\d+)?", text.replace("−", "-"))]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A report of each kind without its figures, and the board over all."""
+    bench = Bench(tmp_path_factory.mktemp("planted"))
+    plant(bench)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "FIGURES", ())
+        for kind in KINDS:
+            if kind != "not_run":
+                bench.build(kind)
+    index.write(bench.reports, experiments=bench.experiments)
+    return bench
+
+
+def read(bench: Bench, kind: str) -> tuple[Study, str]:
+    """A report's numbers and its page."""
+    if kind == "not_run":
+        return bench.numbers(kind), ""
+    folder = bench.folder(kind)
+    return study.read(folder), (folder / "index.html").read_text()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_has_its_verdict(bench: Bench, kind: str) -> None:
+    of = read(bench, kind)[0].verdict
+    assert (of.decision, of.look, of.negligible) == EXPECTED[kind]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "not_run"])
+def test_the_sentence_has_the_effect_its_interval_and_the_seeds(bench: Bench, kind: str) -> None:
+    of, page = read(bench, kind)
+    text = verdict.sentence(of)
+    pair = of.pairs[of.verdict.deciding or 0]
+    spread = pair.comparison.spread
+    assert spread.mean is not None
+    for value in (spread.mean, spread.low, spread.high):
+        assert value is not None
+        assert any(abs(value - shown) <= 0.05 for shown in numbers_in(text)), (value, text)
+    seeds = {spread.n, of.verdict.look or of.design.looks[-1]}
+    assert seeds <= {int(n) for n in numbers_in(text)}
+    assert (of.registered is None) == text.startswith("Exploratory")
+    for name in (pair.better, pair.worse):
+        assert of.label(name) in text
+    assert tex(text) in (bench.folder(kind) / "table.tex").read_text()
+    badge = re.search(r'class="badge (\w+)">(.*?)<', page)
+    assert badge is not None
+    assert badge[2] == verdict.MARKS[of.verdict.decision]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "not_run"])
+def test_every_cell_of_a_pair_is_its_number(bench: Bench, kind: str) -> None:
+    of, page = read(bench, kind)
+    rows = Tables(page).named("margin (points)")
+    assert len(rows) == len(of.pairs)
+    for row, pair in zip(rows, of.pairs, strict=True):
+        spread, test = pair.comparison.spread, pair.test
+        assert numbers_in(row["here (points, + is as claimed)"]) == [
+            pytest.approx(spread.mean, abs=0.05)
+        ]
+        assert numbers_in(row[study_tables.INTERVAL]) == [
+            pytest.approx(limit, abs=0.05) for limit in (spread.low, spread.high)
+        ]
+        assert (int(row["n"]), float(row["margin (points)"])) == (spread.n, test.margin)
+        assert row["the pair is"] == verdict.PAIRS[test.decision]
+        ps = [row.get(head, "n/a") for head in ("p ▲", "p ▼", "p ≈")]
+        if test.adjusted is None:
+            assert ps == ["n/a"] * 3, "no p below the first look"
+            continue
+        exact = (test.adjusted.above, test.adjusted.below, test.adjusted.same)
+        for shown, p in zip(ps, exact, strict=True):
+            assert p < 0.001 if shown == "< 0.001" else float(shown) == pytest.approx(p, abs=5e-3)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "not_run"])
+def test_one_table_of_a_page_has_p_and_heads_have_units(bench: Bench, kind: str) -> None:
+    heads = Tables(read(bench, kind)[1]).heads
+    assert sum(any(re.search(r"\bp\b", head) for head in table) for table in heads) == 1
+    for table in heads:
+        for head in table if "key" not in table else ():  # that of settings has no numbers
+            if re.search("paper|here|minus|interval|margin|sd", head):
+                assert re.search(r"\((points|%)", head), head
+            if re.search("minus ref|here .points", head):
+                assert "+ is" in head, "a difference has a direction"
+
+
+def test_a_collapsed_run_is_marked_and_the_healthy_mean_stands_beside(bench: Bench) -> None:
+    of, page = read(bench, "collapsed")
+    values = [of.value(run) for run in of.runs if run.variant == "v1"]
+    assert values[2] == 12.5
+    cell = next(cell for cell in of.cells if cell.variant == "v1")
+    assert cell.collapsed == (2,)
+    healthy = [value for seed, value in enumerate(values) if seed != 2 and value is not None]
+    assert cell.healthy.mean == pytest.approx(sum(healthy) / 5, rel=1e-5)
+    head = next(h for h in study_tables.accuracies(of).columns if h.startswith("healthy"))
+    rows = {row["variant"]: row for row in Tables(page).named(head)}
+    marked = {
+        name for name, row in rows.items() if any(verdict.COLLAPSED in v for v in row.values())
+    }
+    assert marked == {of.label("v1")}
+    assert numbers_in(rows[of.label("v1")][head])[0] == pytest.approx(cell.healthy.mean, abs=0.05)
+    assert rows[of.label("v2")][head] == ""
+    other = study_tables.accuracies(read(bench, "holds")[0])
+    assert not [head for head in other.columns if head.startswith("healthy")]
+
+
+def test_what_was_changed_later_is_exploratory_and_decides_nothing(bench: Bench) -> None:
+    of, page = read(bench, "changed_later")
+    assert [pair.exploratory for pair in of.pairs] == [False, False, True]
+    assert [pair.test.margin for pair in of.pairs] == [1.0, 1.0, 0.5]
+    assert len(verdict.claimed(of)) == 2
+    assert {(one.key, one.registered, one.today) for one in of.exploratory} == {
+        ("margin", 1.0, 0.5), ("pair", None, 0.5)
+    }  # fmt: skip
+    texts = verdict.changes(of)
+    assert len(texts) == len(of.exploratory)
+    assert page.count("<b>Exploratory.</b>") == len(texts)
+    assert [numbers_in(text)[-2:] for text in texts[:2]] == [[1.0, 0.5]] * 2
+    assert "<b>Exploratory.</b>" not in read(bench, "holds")[1]
+    for kind in ("unregistered", "changed_later"):
+        assert not line(bench, kind).registered
+
+
+def test_variants_of_different_code_are_flagged_by_table(bench: Bench) -> None:
+    of, page = read(bench, "of_two_codes")
+    assert {one.variants for one in of.codes} == {("v0", "v1"), ("v2",)}
+    flag = re.search(r'<p class="note">(.*?)</p>', page, re.DOTALL)
+    assert flag is not None
+    assert numbers_in(flag[1])[0] == len(of.codes)
+    assert all(commit[:10] in flag[1] for one in of.codes for commit in one.commits)
+    assert '<p class="note">' not in read(bench, "holds")[1]
+
+
+def test_intervals_say_over_what_they_are(bench: Bench) -> None:
+    both, page = read(bench, "with_images")
+    assert IMAGES >= 2
+    assert {row["over"] for row in Tables(page).named("over")} == {"seeds and images"}
+    assert {pair.comparison.over for pair in both.pairs} == {"seeds and images"}
+    alone, page = read(bench, "holds")
+    assert {row["over"] for row in Tables(page).named("over")} == {"seeds"}
+    assert {pair.comparison.over for pair in alone.pairs} == {"seeds"}
+
+
+def line(bench: Bench, kind: str) -> board.Line:
+    (of,) = boards(bench)
+    return next(line for line in of.lines if line.name == kind)
+
+
+def boards(bench: Bench) -> list[Board]:
+    tree = json.loads((bench.reports / "board.json").read_text())
+    return [restore(Board, one) for one in tree]
+
+
+def test_the_board_has_a_line_for_each_claim_and_corrects_for_all(bench: Bench) -> None:
+    (of,) = boards(bench)
+    assert [one.name for one in of.lines] == list(KINDS)
+    assert plain(board.build([read(bench, kind)[0] for kind in KINDS])) == plain(of)
+    page = (bench.reports / "index.html").read_text()
+    rows = Tables(page).named("on the board")
+    seen = [one for one in of.lines if one.seeds]
+    assert len(rows) == len(seen) == len(KINDS) - 1
+    for row, one in zip(rows, seen, strict=True):
+        assert one.pair is not None
+        spread = one.pair.comparison.spread
+        shown = numbers_in(row["effect (points, + is as claimed)"])
+        assert shown == [
+            pytest.approx(v, abs=0.05) for v in (spread.mean, spread.low, spread.high)
+        ]
+        assert (int(row["seeds"]), float(row["margin (points)"])) == (
+            one.seeds, one.pair.test.margin
+        )  # fmt: skip
+        assert row["on the board"] == verdict.MARKS[one.decision]
+        assert row["by itself"].startswith(verdict.MARKS[one.alone])
+    links = re.findall(r'<a class="trace" href="(.*?)"', page)
+    assert links == [f"ablations/{one.name}.laptop/index.html" for one in seen]
+    assert board_table.unseen(of) == [f"Table {len(KINDS)}, not_run"]
+    alone = line(bench, "holds_alone")
+    assert (alone.alone, alone.decision) == ("holds", "undecided"), "one of many may be luck"
+    lines = (bench.reports / "index.md").read_text().splitlines()
+    assert sum(text.startswith(("| ▲", "| ▼", "| ≈", "| ◇")) for text in lines) == len(seen)
+
+
+def test_a_bar_stands_where_its_numbers_are() -> None:
+    places = [bar.place(value, 2.0) for value in (-99, -8, -2, 0, 2, 8, 99)]
+    assert places[0] == places[1] == 0
+    assert places[3] == bar.WIDTH / 2
+    assert places[5] == places[6] == bar.WIDTH
+    assert places[4] - places[3] == pytest.approx(bar.WIDTH / 2 / bar.REACH)
+    assert all(a <= b for a, b in pairwise(places))
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "margin", "ends"),
+    [(1.0, 0.5, 1.5, 1.0, 0), (0.0, -9.0, 9.0, 1.0, 2), (3.0, 2.0, 5.0, 1.0, 1),
+     (9.0, 8.0, 10.0, 1.0, 2), (1.0, 0.5, 1.5, 0.0, 0), (1.0, None, None, 1.0, 0)],
+)  # fmt: skip
+def test_a_bar_is_cut_with_an_arrow_at_the_ends_beyond(
+    mean: float, low: float | None, high: float | None, margin: float, ends: int
+) -> None:
+    svg = str(bar.bar(mean, low, high, margin))
+    assert svg.count('class="tip"') == ends
+    assert ('class="band"' in svg) == (margin > 0)
+    unit = margin or 1.5 * 1.1 / bar.REACH
+    dot = re.search(r'cx="([\d.]+)"', svg)
+    assert (dot is None) == (abs(mean) > bar.REACH * unit)
+    if dot:
+        assert float(dot[1]) == pytest.approx(bar.place(mean, unit), abs=0.06)
+    for x in map(float, re.findall(r'[xM" LH]([\d.]+)', svg)):
+        assert x <= bar.WIDTH
+
+
+def test_nothing_is_drawn_without_an_effect() -> None:
+    assert bar.bar(None, None, None, 1.0) == ""
+
+
+def change_of(**given: Any) -> str:
+    from ijepa.study.numbers import Change
+
+    blank: dict[str, Any] = {"key": "margin", "name": "a > b", "registered": 1, "today": 2}
+    return verdict._change(Change(**{**blank, **given}))
+
+
+def test_every_kind_of_change_has_other_words() -> None:
+    texts = [
+        change_of(),
+        change_of(registered=None),
+        change_of(today=None),
+        change_of(key="variant", registered="a" * 64, today="b" * 64),
+        change_of(key="known", name="", registered=3, today=None),
+    ]
+    assert len(set(texts)) == len(texts)
+    assert "a" * 64 not in texts[3]
+    assert numbers_in(texts[4]) == [3]
+
+
+def test_reports_are_told_apart_from_the_files_beside_them(bench: Bench, tmp_path: Path) -> None:
+    reports = [(kind, "laptop") for kind in ("holds",)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "FIGURES", ())
+        assert index.check(reports, bench.reports / "ablations", bench.experiments) == []
+    for name in index.FILES:
+        path = bench.reports / name
+        whole = path.read_bytes()
+        path.write_text("typed")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(study, "FIGURES", ())
+            differ = index.check(reports, bench.reports / "ablations", bench.experiments)
+        assert differ == [path.as_posix()]
+        path.write_bytes(whole)
