@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from ijepa import seeds
 from ijepa.config import Model
+from ijepa.model import packed
+from ijepa.model.packed import Layout
 
 
 def positions(grid: tuple[int, int], width: int) -> Tensor:
@@ -42,26 +44,6 @@ def blocks(
         if isinstance(part, nn.LayerNorm):
             part.eps = 1e-6
     return stack
-
-
-def key_bias(valid: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to attention scores so that no query sees a padded key.
-
-    Args:
-        valid: False where a token is padding, (B, L) bool.
-        dtype: of the scores.
-
-    Returns:
-        0 or a large negative number, (B, 1, 1, L).
-    """
-    bias = torch.zeros(valid.shape, dtype=dtype, device=valid.device)
-    return bias.masked_fill_(~valid, torch.finfo(dtype).min)[:, None, None, :]
-
-
-def compute_dtype(tensor: Tensor) -> torch.dtype:
-    """The type that matrix products of ``tensor`` have here, autocast considered."""
-    kind = tensor.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
 
 
 def take(tokens: Tensor, index: Tensor) -> Tensor:
@@ -100,19 +82,33 @@ class Encoder(nn.Module):
         Args:
             images: normalised, (B, 3, H, W).
             keep: indices of the visible patches, (B, C); all N when None.
-            valid: False where ``keep`` is padding, (B, C).
+            valid: False where ``keep`` is padding, (B, C); with ``keep``.
 
         Returns:
-            Tokens after the final LayerNorm, (B, C, D) or (B, N, D). Padded rows hold rubbish.
+            Tokens after the final LayerNorm, (B, C, D) or (B, N, D). Padded rows are 0.
         """
-        x = self.patch_embed(images) + self.pos_embed
-        if keep is not None:
-            x = take(x, keep)
-        bias = None if valid is None else key_bias(valid, compute_dtype(x))
+        if keep is None:
+            x = self.patch_embed(images) + self.pos_embed
+            for block in self.blocks:
+                x = block(x)
+            tokens: Tensor = self.norm(x)
+            return tokens
+        assert valid is not None
+        layout = Layout.of(valid)
+        x = layout.pack(self._embed(images, keep))
         for block in self.blocks:
-            x = block(x, attn_mask=bias)
-        tokens: Tensor = self.norm(x)
-        return tokens
+            x = packed.run(block, x, layout)
+        return layout.pad(self.norm(x))
+
+    def _embed(self, images: Tensor, keep: Tensor) -> Tensor:
+        """The embeddings of some patches with their positions, (B, C, D); no other is computed."""
+        kernel, size = self.patch_embed.proj, self.model.patch_size
+        assert isinstance(kernel, nn.Conv2d)
+        count, channels, height, width = images.shape
+        cut = images.view(count, channels, height // size, size, width // size, size)
+        pixels = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # as the kernel's weights
+        embedded = nn.functional.linear(take(pixels, keep), kernel.weight.flatten(1), kernel.bias)
+        return embedded + self.pos_embed[0][keep]
 
     def layers(self, images: Tensor, last: int) -> list[Tensor]:
         """Outputs of the last blocks, each through the *final* LayerNorm (as VISSL's evaluation).
