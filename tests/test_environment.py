@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,30 @@ def test_threads_share_the_cores_among_the_processes(monkeypatch: pytest.MonkeyP
     assert (environment.hardware().processes, environment.hardware().threads) == (4, 2)
     monkeypatch.setenv("IJEPA_PROCESSES", "16")
     assert environment.hardware().threads == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "cores"),
+    [("max 100000\n", 8), ("250000 100000\n", 2), ("5000 100000\n", 1), (None, 8)],
+)
+def test_a_containers_share_of_time_counts_as_cores(
+    content: str | None, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    file = tmp_path / "cpu.max"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setattr(environment, "_CPU_MAX", file)
+    assert environment.cores() == cores
+
+
+def test_threads_wait_without_spinning() -> None:
+    """Set before torch loads, unless the user has set it."""
+    said = "import ijepa, os; print(os.environ['OMP_WAIT_POLICY'])"
+    for given, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        variables = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+        variables |= {"OMP_WAIT_POLICY": given} if given else {}
+        done = subprocess.run(
+            [sys.executable, "-c", said], env=variables, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == expected

@@ -13,7 +13,6 @@ from ijepa import seeds, variants
 from ijepa.config import Config, grid
 from ijepa.masks import Keys, Masks
 from ijepa.model import vit
-from ijepa.model.predictor import _last_tokens_only
 
 
 def images(count: int = 3, size: int = 16) -> Tensor:
@@ -137,17 +136,6 @@ def test_positions_are_fixed_and_distinct() -> None:
     encoder = vit.create(16, tiny().model, 0)
     assert "pos_embed" not in dict(encoder.named_parameters())
     assert torch.cdist(encoder.pos_embed[0], encoder.pos_embed[0]).fill_diagonal_(9).min() > 0.1
-
-
-def test_last_predictor_block_on_targets_only_is_exact() -> None:
-    predictor = make(tiny()).predictor
-    x = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(0))
-    bias = vit.key_bias(torch.tensor([[True] * 9, [True] * 4 + [False] + [True] * 4]), x.dtype)
-    for fused in (False, True):
-        block = predictor.blocks[-1]
-        block.attn.fused_attn = fused
-        whole = block(x, attn_mask=bias)[:, -3:]
-        torch.testing.assert_close(_last_tokens_only(block, x, 3, bias), whole, rtol=0, atol=2e-6)
 
 
 def test_a_block_is_predicted_for_itself_from_context_and_positions() -> None:

@@ -28,6 +28,8 @@ VARIABLES = {
     "IJEPA_SBATCH": ("", "options of sbatch for ablations on Slurm: partition, time, GPUs"),
 }
 
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # "200000 100000": microseconds of every so many
+
 
 def text(name: str) -> str:
     """The value of a variable, or its default."""
@@ -99,9 +101,21 @@ def hardware() -> Hardware:
     processes = number("IJEPA_PROCESSES") or gpus
     if device == "cuda" and processes > gpus:
         raise ValueError(f"IJEPA_PROCESSES: {processes} is more than the {gpus} visible GPUs")
-    cores = len(os.sched_getaffinity(0))
-    threads = number("IJEPA_THREADS") or max(1, cores // processes)
+    threads = number("IJEPA_THREADS") or max(1, cores() // processes)
     return Hardware(device, precision, processes, threads)
+
+
+def cores() -> int:
+    """The cores that this process may use: its affinity, and its container's share of time.
+
+    Not what is idle just now: the number of threads decides how sums are rounded, and a run must
+    not depend on what else the machine did when it began.
+    """
+    count = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):  # "max", or no control group
+        quota, period = _CPU_MAX.read_text().split()
+        count = min(count, max(1, round(int(quota) / int(period))))
+    return count
 
 
 def arithmetic() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import os
 import shutil
 from array import array
 from collections import Counter, deque
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ijepa.datasets import Item, Source, Split
-from ijepa.runtime import files
+from ijepa.runtime import environment, files
 from ijepa.store import pictures
 from ijepa.store.read import FORMAT, PREPARED, SPLITS
 
@@ -147,7 +146,7 @@ def _save(path: Path, values: NDArray[np.int64]) -> dict[str, Any]:
 
 def _examined(name: str, split: Split) -> Iterator[tuple[Item, pictures.Picture | str]]:
     """Items in order, each with what its check found, checked on all cores a few chunks ahead."""
-    threads = len(os.sched_getaffinity(0))
+    threads = environment.cores()
     waiting: deque[Future[list[tuple[Item, pictures.Picture | str]]]] = deque()
     items = iter(tqdm(split.items(), total=split.count, desc=name, unit="img", disable=None))
     count = 0

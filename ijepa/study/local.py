@@ -57,7 +57,7 @@ def share(slot: int, jobs: int) -> dict[str, str]:
     """The hardware of a job slot as environment variables; what the user set is kept."""
     variables: dict[str, str] = {}
     gpus = visible_gpus() if environment.text("IJEPA_DEVICE") != "cpu" else []
-    cores = len(os.sched_getaffinity(0))
+    cores = environment.cores()
     threads = environment.number("IJEPA_THREADS") or max(1, cores // jobs)
     variables |= {"IJEPA_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     if gpus and jobs > 1:

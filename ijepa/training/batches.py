@@ -7,7 +7,8 @@ workers, ranks nor a resumed run can change what is seen.
 
 import functools
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -209,25 +210,45 @@ class Batches(Dataset[Batch]):
 
 def loader(
     batches: Batches, first: int, workers: int = 0, pin_memory: bool = False
-) -> DataLoader[Batch]:
+) -> Iterable[Batch]:
     """The batches from stream position ``first`` to the end of the run, in order.
 
     Args:
         batches: of this rank.
         first: images of the stream that are already consumed.
-        workers: processes that prepare batches ahead; they change no batch.
+        workers: processes that prepare batches ahead, which change no batch; 0: a thread of this
+            one prepares the next.
         pin_memory: for copies to a GPU.
     """
     size = batches.config.train.batch_size
+    positions = range(first, batches.steps * size, size)
+    if not workers and not pin_memory:
+        return _ahead(batches, positions)
     context = None
     if workers:  # fork from a server that has imported what they need, and no thread of ours
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["ijepa.training.batches", "torch", "torchvision"])
     return DataLoader(
         batches,
-        sampler=range(first, batches.steps * size, size),
+        sampler=positions,
         batch_size=None,
         num_workers=workers,
         pin_memory=pin_memory,
         multiprocessing_context=context,
     )
+
+
+def _ahead(batches: Batches, positions: Iterable[int]) -> Iterator[Batch]:
+    """Each batch, while a thread prepares the next: the work is numpy's and torch's, not Python's.
+
+    A process instead would need a core of its own, which a laptop does not have.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        waiting: Future[Batch] | None = None
+        for position in positions:
+            following = thread.submit(batches.__getitem__, position)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()
