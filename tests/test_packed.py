@@ -47,7 +47,9 @@ def test_a_packed_block_is_the_padded_one(fused: bool, layer_scale: float | None
         grads = torch.autograd.grad((out * weight).sum(), [x, *block.parameters()])
         results.append([out[valid], *grads])
     for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-12 * float(other.detach().abs().max()))
+        torch.testing.assert_close(
+            one, other, rtol=0, atol=1e-12 * float(other.detach().abs().max())
+        )
 
 
 def test_queries_alone_get_what_all_would() -> None:
@@ -59,7 +61,10 @@ def test_queries_alone_get_what_all_would() -> None:
     whole = layout.pad(packed.run(block, layout.pack(x), layout))[:, 40:]
     some = packed.run(block, layout.pack(x), layout, Queries(rows, asked))
     torch.testing.assert_close(
-        asked.pad(some)[targets], whole[targets], rtol=0, atol=1e-12 * float(whole.detach().abs().max())
+        asked.pad(some)[targets],
+        whole[targets],
+        rtol=0,
+        atol=1e-12 * float(whole.detach().abs().max()),
     )
 
 
@@ -70,8 +75,8 @@ def test_places_computed_are_the_valid_ones_and_few_more() -> None:
         places = set(Layout.of(valid).places.tolist())
         assert places >= set(valid.flatten().nonzero()[:, 0].tolist())
         assert len(places) == min(valid.numel(), -(-int(valid.sum()) // 64) * 64)
-    both = Layout.of(valid_of(LENGTHS, 40), valid_of((3, 9, 9, 1, 5, 9, 2), 9))
-    assert len(both.places) % 64 == 0 or len(both.places) == 7 * 49
+    both = Layout.of(valid_of(LENGTHS, 40), valid_of((3, 9, 9, 1, 5, 9, 2), 20))
+    assert len(both.places) % 64 == 0
 
 
 def test_packing_and_padding_are_inverse() -> None:

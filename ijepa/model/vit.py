@@ -82,7 +82,7 @@ class Encoder(nn.Module):
         Args:
             images: normalised, (B, 3, H, W).
             keep: indices of the visible patches, (B, C); all N when None.
-            valid: False where ``keep`` is padding, (B, C); with ``keep``.
+            valid: False where ``keep`` is padding, (B, C); nowhere when None.
 
         Returns:
             Tokens after the final LayerNorm, (B, C, D) or (B, N, D). Padded rows are 0.
@@ -93,8 +93,7 @@ class Encoder(nn.Module):
                 x = block(x)
             tokens: Tensor = self.norm(x)
             return tokens
-        assert valid is not None
-        layout = Layout.of(valid)
+        layout = Layout.of(torch.ones_like(keep, dtype=torch.bool) if valid is None else valid)
         x = layout.pack(self._embed(images, keep))
         for block in self.blocks:
             x = packed.run(block, x, layout)
