@@ -8,10 +8,11 @@ however it is executed: fused kernels compute the scores once more in the backwa
 counter adds that (2.5 times the forward pass, not 2), but a result must not depend on the device.
 Nothing here is measured, so equal runs have equal counts.
 
-Whether padding is counted is for the caller: with the lengths that a batch is padded to, the
-functions count what is computed; with those of its images (``Masks.lengths``) what is useful. The
-difference is the price of an implementation and none of the method, so equal compute is equal
-useful compute.
+Whether padding is counted is for the caller: with the lengths of the images (``Masks.lengths``)
+the functions count what is useful; with those that a batch is padded to, what it would cost to
+compute its padding too. The difference is the price of an implementation and none of the method,
+so equal compute is equal useful compute. Ours pads for attention alone, and only on a CPU
+(``ijepa.model.packed``).
 
 Forward functions count one sequence of an integer length, or as many as an array has lengths.
 Backward of a product costs twice its forward: once for the gradient of the weights (or of the
@@ -54,25 +55,24 @@ def block(width: int, mlp_ratio: float, length: Count, queries: Count | None = N
     return keys_values + query_and_projection + scores_and_mixing + mlp
 
 
-def patch_embedding(model: Model, patches: int) -> int:
+def patch_embedding(model: Model, patches: Count) -> Count:
     """The embedding of ``patches`` patches of an image, forward."""
     return linear(patches, 3 * model.patch_size**2, model.width)
 
 
-def encoder(model: Model, patches: int, length: Count) -> Count:
+def encoder(model: Model, length: Count) -> Count:
     """The encoder on one image, forward.
 
     Args:
         model: width, depth, mlp_ratio and patch_size are used.
-        patches: that are embedded; our encoder embeds all of an image before it takes some.
-        length: tokens that go through the blocks.
+        length: patches that it sees; no other is embedded.
     """
-    return patch_embedding(model, patches) + model.depth * block(
+    return patch_embedding(model, length) + model.depth * block(
         model.width, model.mlp_ratio, length
     )
 
 
-def trained(forward: Count, reads_data: int = 0) -> Count:
+def trained(forward: Count, reads_data: Count | int = 0) -> Count:
     """Forward and backward of a part whose weights are trained.
 
     Args:
@@ -82,9 +82,9 @@ def trained(forward: Count, reads_data: int = 0) -> Count:
     return 3 * forward - reads_data
 
 
-def trained_encoder(model: Model, patches: int, length: Count) -> Count:
+def trained_encoder(model: Model, length: Count) -> Count:
     """The encoder on one image, forward and backward; arguments as of ``encoder``."""
-    return trained(encoder(model, patches, length), patch_embedding(model, patches))
+    return trained(encoder(model, length), patch_embedding(model, length))
 
 
 def predictor(

@@ -44,10 +44,12 @@ class Layout:
         Args:
             valid: of each part, False where it is padding, (B, L_part) bool.
         """
+        whole = torch.cat(valid, 1)
+        count, length = whole.shape
+        if whole.is_meta:  # shapes alone: which places have a token is not known
+            return cls((count, length), torch.arange(whole.numel(), device="meta"), whole)
         computed = torch.cat([_rounded(part) for part in valid], 1)
-        count, length = computed.shape
-        places = computed.flatten().nonzero()[:, 0]
-        return cls((count, length), places, torch.cat(valid, 1))
+        return cls((count, length), computed.flatten().nonzero()[:, 0], whole)
 
     def pack(self, tokens: Tensor) -> Tensor:
         """The tokens of (B, L, ...) one after the other, (T, ...)."""
@@ -87,6 +89,14 @@ class Queries:
 
     rows: Tensor
     layout: Layout
+
+    @classmethod
+    def last(cls, count: int, whole: Layout, layout: Layout) -> "Queries":
+        """The tokens in the last ``count`` places of each sequence, whose own layout is given."""
+        (sequences, length), meta = whole.shape, whole.places.is_meta
+        if meta:
+            return cls(torch.arange(sequences * count, device="meta"), layout)
+        return cls((whole.places % length >= length - count).nonzero()[:, 0], layout)
 
 
 def run(block: nn.Module, x: Tensor, layout: Layout, queries: Queries | None = None) -> Tensor:

@@ -60,6 +60,5 @@ class Predictor(nn.Module):
         x = layout.pack(torch.cat([seen.to(asked.dtype), asked], 1))
         for block in self.blocks[:-1]:
             x = packed.run(block, x, layout)
-        rows = (layout.places % layout.shape[1] >= masks.context.shape[1]).nonzero()[:, 0]
-        x = packed.run(self.blocks[-1], x, layout, Queries(rows, targets))
+        x = packed.run(self.blocks[-1], x, layout, Queries.last(length, layout, targets))
         return targets.pad(self.proj(self.norm(x))).view(size, count, length, -1)

@@ -94,20 +94,21 @@ class Encoder(nn.Module):
             tokens: Tensor = self.norm(x)
             return tokens
         layout = Layout.of(torch.ones_like(keep, dtype=torch.bool) if valid is None else valid)
-        x = layout.pack(self._embed(images, keep))
+        x = self._embed(images, keep, layout)
         for block in self.blocks:
             x = packed.run(block, x, layout)
         return layout.pad(self.norm(x))
 
-    def _embed(self, images: Tensor, keep: Tensor) -> Tensor:
-        """The embeddings of some patches with their positions, (B, C, D); no other is computed."""
+    def _embed(self, images: Tensor, keep: Tensor, layout: Layout) -> Tensor:
+        """The patches that are kept, embedded, with their positions, (T, D); no other is."""
         kernel, size = self.patch_embed.proj, self.model.patch_size
         assert isinstance(kernel, nn.Conv2d)
         count, channels, height, width = images.shape
         cut = images.view(count, channels, height // size, size, width // size, size)
         pixels = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # as the kernel's weights
-        embedded = nn.functional.linear(take(pixels, keep), kernel.weight.flatten(1), kernel.bias)
-        return embedded + self.pos_embed[0][keep]
+        kept = layout.pack(take(pixels, keep))
+        embedded = nn.functional.linear(kept, kernel.weight.flatten(1), kernel.bias)
+        return embedded + self.pos_embed[0][layout.pack(keep)]
 
     def layers(self, images: Tensor, last: int) -> list[Tensor]:
         """Outputs of the last blocks, each through the *final* LayerNorm (as VISSL's evaluation).

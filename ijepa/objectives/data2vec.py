@@ -123,9 +123,9 @@ class Objective(nn.Module):
     def flops(self, images: Tensor, masks: Masks, padding: bool = True) -> int:
         """Of the loss and its gradient; both networks compute all patches, so none is padding."""
         total, model = self.context_encoder.num_patches, self.model
-        student = flops.trained_encoder(model, total, total)
+        student = flops.trained_encoder(model, total)
         head = flops.trained(flops.linear(total, model.width, model.width))
-        return len(images) * (student + head + flops.encoder(model, total, total))
+        return len(images) * (student + head + flops.encoder(model, total))
 
 
 def check(image_size: int, model: Model, options: Options) -> None:

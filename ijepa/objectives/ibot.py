@@ -235,8 +235,8 @@ class Objective(nn.Module):
         """
         images, masks = inputs[:-2], inputs[-2:]
         count, patches = len(images[0]), self.encoder.num_patches
-        whole = flops.trained_encoder(self.model, patches, patches)
-        taught = flops.encoder(self.model, patches, patches) + self._head_flops(1 + patches)
+        whole = flops.trained_encoder(self.model, patches)
+        taught = flops.encoder(self.model, patches) + self._head_flops(1 + patches)
         if padding:
             asked = 2 * count * self._room(*masks)
         else:
@@ -244,7 +244,7 @@ class Objective(nn.Module):
         total = 2 * count * (whole + taught) + flops.trained(self._head_flops(2 * count + asked))
         for local in images[2:]:
             patches = local.shape[-1] // self.model.patch_size
-            small = flops.trained_encoder(self.model, patches**2, patches**2)
+            small = flops.trained_encoder(self.model, patches**2)
             total += count * (small + flops.trained(self._head_flops(1)))
         return total
 

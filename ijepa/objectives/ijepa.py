@@ -87,10 +87,10 @@ class Objective(nn.Module):
         model, patches = self.context_encoder.model, self.context_encoder.num_patches
         context, blocks = masks.lengths(padding)
         if self.options.target_masking == "input":
-            teacher = (flops.encoder(model, patches, blocks) * (blocks > 0)).sum()
+            teacher = flops.encoder(model, blocks).sum()
         else:
-            teacher = len(images) * flops.encoder(model, patches, patches)
-        student = flops.trained_encoder(model, patches, context)
+            teacher = len(images) * flops.encoder(model, patches)
+        student = flops.trained_encoder(model, context)
         predictor = flops.predictor(model, context, blocks, model.width)
         return int(teacher + (student + flops.trained(predictor)).sum())
 

@@ -148,7 +148,7 @@ class Objective(nn.Module):
             + self.options.decoder_depth * flops.block(width, model.mlp_ratio, total)
             + flops.linear(total, width, 3 * model.patch_size**2)
         )
-        encoder = flops.trained_encoder(model, total, length)
+        encoder = flops.trained_encoder(model, length)
         return int((encoder + flops.trained(decoder)).sum())
 
 

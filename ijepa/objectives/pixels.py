@@ -60,9 +60,9 @@ class Objective(nn.Module):
 
     def flops(self, images: Tensor, masks: Masks, padding: bool = True) -> int:
         """FLOPs of this batch's loss and its gradient (``ijepa.model.flops``)."""
-        model, patches = self.encoder.model, self.encoder.num_patches
+        model = self.encoder.model
         context, blocks = masks.lengths(padding)
-        encoder = flops.trained_encoder(model, patches, context)
+        encoder = flops.trained_encoder(model, context)
         predictor = flops.predictor(model, context, blocks, 3 * model.patch_size**2)
         return int((encoder + flops.trained(predictor)).sum())
 
