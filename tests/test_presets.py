@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ijepa import config as configs
-from ijepa import presets
+from ijepa import presets, seeds
 from ijepa.config import Config
 from ijepa.runtime import files
 from ijepa.study import experiment as experiments
@@ -15,6 +15,7 @@ from ijepa.study import plan
 # All that a preset or a scale leaves to params.yaml, and why
 LEFT = {
     "seed": "which run of the setting it is",
+    **{f"seeds.{part}": "the same; of a table's run they are null" for part in seeds.PARTS},
     "data.bad_images": "what is done about broken files of a user's own copy of the data",
     "data.max_bad_fraction": "the same",
 }

@@ -23,6 +23,7 @@ from typing import Any
 from ijepa import presets, strict, variants
 from ijepa.config import PARAMS
 from ijepa.runtime import errors, files
+from ijepa.seeds import PARTS
 from ijepa.study import claims
 from ijepa.study.claims import Claim
 
@@ -165,8 +166,12 @@ def cells(experiment: Experiment) -> Iterator[tuple[str, Variant, Point | None]]
 def changes(
     experiment: Experiment, scale: Scale, variant: Variant, point: Point | None, seed: int
 ) -> dict[str, Any]:
-    """The dotted keys of one run, ``seed`` among them, presets expanded."""
-    merged = {**scale.changes, **experiment.base, **experiment.at.get(scale.name, {})}
+    """The dotted keys of one run, ``seed`` among them, presets expanded.
+
+    Every part of the randomness follows the seed, unless the experiment fixes it.
+    """
+    follow = {f"seeds.{part}": None for part in PARTS}
+    merged = {**follow, **scale.changes, **experiment.base, **experiment.at.get(scale.name, {})}
     if point:
         merged |= {**point.set, **point.at.get(scale.name, {})}
     own = variant.points.get(point.name, {}) if point else {}
