@@ -230,6 +230,13 @@ def test_killed_twice_it_ends_with_the_same_bytes_and_no_orphans(
     assert mine["results"].keys() == {"m1/0"}
     assert json.dumps(mine["results"]["m1/0"]) == json.dumps(whole["results"]["m1/0"])
     assert re.search(r"from step [1-9]\d* of 100", killed.logs())
+    source_of = mine["provenance"]["m1/0"]
+    record = runs.load(killed.path / f".ijepa/runs/{source_of['runs']['pretrain']}")
+    assert record
+    assert record.seconds
+    earlier = source_of["cost"]["earlier_seconds"]
+    assert earlier > 0
+    assert source_of["seconds"]["pretrain"] == record.seconds + earlier, "of all its processes"
     assert killed.processes() == []
     assert not list(killed.path.glob(".ijepa/ablations/jobs/*")), "no copy of a run is left"
 
