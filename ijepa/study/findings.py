@@ -1,17 +1,14 @@
 """What the runs of an experiment say of its claim: samples, pairs and verdicts."""
 
-import base64
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from ijepa.study import decision, numbers, statistics
+from ijepa.study import answers, decision, numbers, statistics
 from ijepa.study.decision import Contrast, Test, Verdict
 from ijepa.study.registration import Claimed, Plan
-from ijepa.study.statistics import Comparison, Right, Sample
+from ijepa.study.statistics import Comparison, Sample
 
 Place = tuple[str, str | None]  # variant, point
 
@@ -45,7 +42,7 @@ def samples(
         packed = {run.seed: _packed(locked, run, metric) for run in here}
         known[place] = Sample(
             values[place],
-            {seed: unpack(text) for seed, text in packed.items() if text},
+            {seed: answers.unpack(text) for seed, text in packed.items() if text},
             frozenset(run.seed for run in here if run.collapsed),
         )
     return known
@@ -55,18 +52,6 @@ def _packed(locked: Mapping[str, Any], run: numbers.Run, metric: str) -> str | N
     right = locked["results"].get(run.key, {}).get("right") or {}
     text: str | None = right.get(metric)
     return text
-
-
-def pack(right: Right) -> str:
-    """Bits as text: their number, and base64 of them, eight to a byte."""
-    return f"{len(right)}:{base64.b64encode(np.packbits(right).tobytes()).decode()}"
-
-
-def unpack(text: str) -> Right:
-    """The bits that ``pack`` made a text of."""
-    count, _, packed = text.partition(":")
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(packed), np.uint8), count=int(count))
-    return bits.astype(np.bool_)
 
 
 def judge(

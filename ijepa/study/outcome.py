@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ijepa.runtime import files
+from ijepa.study import answers
 from ijepa.study.plan import git
 from ijepa.tracking import runs
 
 METRICS, PRETRAIN = "out/metrics.json", "out/pretrain.json"
 ENCODER = "out/encoder.safetensors"
 PREDICTIONS = "out/evaluation/predictions.npz"
+EVALUATION = "out/evaluation/evaluation.json"
 # stage -> an output whose bytes name the run that wrote it
 _WROTE = {"pretrain": ENCODER, "evaluate": METRICS}
 _COMPUTES = ("torch", "torchvision", "timm", "numpy")  # whose versions a lock file names
@@ -26,12 +28,13 @@ def gather(
 
     Returns:
         status, reason, code, signature, data, encoder, files (path -> SHA-256), metrics, pretrain,
-        and ``provenance``: the parts of a lock file's two entries (``ijepa.study.lock``).
+        right (``ijepa.study.answers``) and ``provenance``: the parts of a lock file's two entries (``ijepa.study.lock``).
     """
     commit = plan["commit"]
     result: dict[str, Any] = {
         "status": "done", "reason": None, "signature": job["signature"], "code": job["code"],
         "data": None, "encoder": None, "files": None, "metrics": None, "pretrain": None,
+        "right": None,
         "provenance": {"name": job["name"], "commit": None, "baseline": commit, "runs": {},
                        "seconds": {}, "machine": None, "numerics": None, "cost": None},
     }  # fmt: skip
@@ -43,7 +46,9 @@ def gather(
     # `dvc exp show` and `git show` find it here too; it is the record behind the numbers
     git("fetch", "--quiet", "--no-tags", str(path), f"+{reference}:{reference}")
     own = git("rev-parse", "--verify", reference).strip()
-    hashes = _hashes(own, Path(plan["cache"], "files", "md5"))
+    outputs = _outputs(own, Path(plan["cache"], "files", "md5"))
+    hashes = _hashes(own, outputs)
+    evaluation = files.read_json(outputs[EVALUATION])
     records = {
         stage: next((r for r in runs.find({path: hashes[path]}) if r.stage == stage), None)
         for stage, path in _WROTE.items()
@@ -53,6 +58,7 @@ def gather(
         "pretrain": json.loads(git("show", f"{own}:{PRETRAIN}")),
         "encoder": hashes[ENCODER],
         "files": hashes,
+        "right": answers.read(evaluation, outputs[PREDICTIONS], job.get("right", ())),
     }
     if trained := records["pretrain"]:
         result["data"] = trained.data
@@ -72,24 +78,33 @@ def gather(
     return result
 
 
-def _hashes(commit: str, cache: Path) -> dict[str, str]:
-    """SHA-256 of every file that a run is judged by: encoders, history, predictions."""
+def _outputs(commit: str, cache: Path) -> dict[str, Path]:
+    """Where DVC keeps what a run's stages wrote; of a folder, the files in it."""
 
-    def cached(md5: str) -> Path:  # where DVC keeps an output; of a folder, its listing
+    def cached(md5: str) -> Path:  # of a folder it is the listing
         return cache / md5[:2] / md5[2:]
 
+    places = {}
+    stages = files.parse_yaml(git("show", f"{commit}:dvc.lock"))["stages"]
+    for output in (*stages["pretrain"]["outs"], *stages["evaluate"]["outs"]):
+        path, place = output["path"], cached(output["md5"])
+        if output["md5"].endswith(".dir"):
+            inside = json.loads(place.read_bytes())
+            places |= {f"{path}/{one['relpath']}": cached(one["md5"]) for one in inside}
+        else:
+            places[path] = place
+    return places
+
+
+def _hashes(commit: str, outputs: Mapping[str, Path]) -> dict[str, str]:
+    """SHA-256 of every file that a run is judged by: encoders, history, predictions."""
     hashes = {
         path: hashlib.sha256(git("show", f"{commit}:{path}").encode()).hexdigest()
         for path in (METRICS, PRETRAIN, "out/history.csv")
     }
-    stages = files.parse_yaml(git("show", f"{commit}:dvc.lock"))["stages"]
-    for output in (*stages["pretrain"]["outs"], *stages["evaluate"]["outs"]):
-        path, place = output["path"], cached(output["md5"])
-        if path.endswith(".safetensors"):
+    for path, place in outputs.items():
+        if path.endswith(".safetensors") or path == PREDICTIONS:
             hashes[path] = files.sha256(place)
-        elif path == str(Path(PREDICTIONS).parent):
-            inside = {one["relpath"]: one["md5"] for one in json.loads(place.read_bytes())}
-            hashes[PREDICTIONS] = files.sha256(cached(inside[Path(PREDICTIONS).name]))
     return hashes
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ijepa.runtime import environment, errors, files
-from ijepa.study import bench, job, local, lock, plan, registration
+from ijepa.study import answers, bench, job, local, lock, plan, registration
 from ijepa.study.experiment import Experiment, Scale, cells, load, load_scale, names
 from ijepa.study.plan import Run
 
@@ -189,7 +189,7 @@ def execute(
             "IJEPA_DATA_ROOT": str(environment.data_root()),
         },
     }
-    logs = bench.folder() / f"{label}.logs"
+    logs, metrics = bench.folder() / f"{label}.logs", answers.asked()
 
     def spec(run: Run, name: str, target: str, signature: str, part: str = "") -> dict[str, Any]:
         return {
@@ -200,6 +200,7 @@ def execute(
             "code": run.code,
             "result": str(_result_file(name)),
             "log": str(logs / f"{name}.log"),
+            "right": metrics,
         }
 
     data = {
