@@ -1,4 +1,4 @@
-"""Which test images a run got right, as a lock file keeps it: what a sample of images is made of."""
+"""Which test images a run got right, as a lock file keeps it: images are a sample too."""
 
 import base64
 from collections.abc import Iterable, Mapping

@@ -28,7 +28,8 @@ def gather(
 
     Returns:
         status, reason, code, signature, data, encoder, files (path -> SHA-256), metrics, pretrain,
-        right (``ijepa.study.answers``) and ``provenance``: the parts of a lock file's two entries (``ijepa.study.lock``).
+        right (``ijepa.study.answers``) and ``provenance``: the parts of a lock file's two entries
+        (``ijepa.study.lock``).
     """
     commit = plan["commit"]
     result: dict[str, Any] = {
@@ -84,7 +85,7 @@ def _outputs(commit: str, cache: Path) -> dict[str, Path]:
     def cached(md5: str) -> Path:  # of a folder it is the listing
         return cache / md5[:2] / md5[2:]
 
-    places = {}
+    places: dict[str, Path] = {}
     stages = files.parse_yaml(git("show", f"{commit}:dvc.lock"))["stages"]
     for output in (*stages["pretrain"]["outs"], *stages["evaluate"]["outs"]):
         path, place = output["path"], cached(output["md5"])
