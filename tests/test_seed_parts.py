@@ -24,7 +24,8 @@ from tests.conftest import ROOT, params, tiny
 from tests.test_ibot import IBOT
 
 OF = {  # what is observed, and the part that it follows
-    "weights": "init", "baseline": "init", "baseline of the report": "init",
+    "weights": "init", "baseline": "init", "encoder random_init": "init",
+    "baseline of the report": "init",
     "order": "order", "crops": "order", "augmentations": "order", "subset": "order",
     "health images": "order",
     "masks": "mask", "second view's masks": "mask", "masks of the report": "mask",
@@ -82,7 +83,8 @@ def evaluation(chosen: Config, store: Store, folder: Path, weights: Path) -> dic
     used, folds = probing.labelled(dataclasses.replace(chosen, evaluate=evaluate), store)
     look = representation.look(chosen, store, weights, 2)
     return {
-        "baseline": backbones.load("random_init", chosen).identity,
+        "baseline": backbones.compared(str(weights), chosen)["random_init"].identity,
+        "encoder random_init": backbones.load("random_init", chosen).identity,
         "baseline of the report": look.maps["random_init"],
         "labels used": used,
         "labels that select": folds,

@@ -38,7 +38,8 @@ def words(study: Study) -> Words:
         "Standard deviation over seeds with its 95 % chi-square interval, which trusts that"
         f" results scatter normally. {study.label(study.claim.reference).capitalize()} (bold): the"
         " seed sets everything. Below: it sets one part, and the others are those of seed 0, so a"
-        " part is measured at one value of the others."
+        " part is measured at one value of the others. An interval that meets the frame goes on"
+        " beyond."
         + (
             f" Dashed: the {_SUM}, where “all” would be if parts did not interact." if sums else ""
         ),
@@ -78,5 +79,7 @@ def _panel(axes: Axes, study: Study, point: str | None) -> None:
     total = variance.together(study, point)
     if total is not None:
         axes.axvline(total, color=style.ORANGE, ls=(0, (4, 2)), lw=1.2, label=_SUM)
-    axes.set_xlim(left=0)
+    most = max((d.std for d in found.values()), default=0.0)
+    inside = [total or 0.0, *(min(d.high, 3 * most) for d in found.values())]  # 6 seeds: 2.5 times
+    axes.set_xlim(0, 1.05 * max(inside) or 1.0)
     axes.tick_params(axis="y", length=0)
