@@ -204,12 +204,17 @@ def test_few_shot_draws_a_curve_and_reports_its_first_draw() -> None:
     headline = result.curve[keys.index((16, 0))]
     assert (result.predictions == headline.predictions).all()
     assert result.candidates == ({"features": "last2", "shots": 16, "l2": 0.1},)
-    # what is validated is every labelled image that the headline's classifier has not seen
-    labels = joined(*data[:2])[0].labels["class"]
+    # validated by those held out that the headline's classifier has not learned from
+    every, (fold,) = joined(*data[:2])
+    labels = every.labels["class"]
     order = few_shot.seeds.generator(0, "few-shot", 0).permutation(len(labels))
-    unseen = np.setdiff1d(np.arange(len(labels)), _draws.shots(labels, 16, order))
+    drawn = _draws.shots(labels, 16, order)
+    unseen = np.setdiff1d(fold, drawn)
+    assert len(unseen) < len(fold)
     assert (result.held_out_labels == labels[unseen]).all()
-    assert result.held_out.shape == (1, len(labels) - 4 * 16)
+    options = few_shot.Options(shots=(16,), draws=1, l2=0.1)
+    with pytest.raises(ValueError, match=r"evaluate.few_shot.shots: 16 of each class .* are all"):
+        few_shot.fit_score(every, [drawn[:5]], data[2], options, 0, "cpu")
     truth = data[2].labels["class"]
     means = [
         np.mean([(p.predictions == truth).mean() for p in result.curve if p.labels == k])

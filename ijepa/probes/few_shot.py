@@ -52,8 +52,8 @@ def fit_score(
 
     Args:
         train: the labels are drawn from these, and their features standardise.
-        folds: not used, nothing is selected; ``Result.held_out`` has what the headline's
-            classifier calls the images of ``train`` that it did not learn from.
+        folds: rows of ``train``. Nothing is selected; the headline's classifier predicts those
+            of them that it did not learn from.
         test: features that are predicted.
         options: shots, draws and the penalty.
         seed: draws the labelled images.
@@ -63,9 +63,8 @@ def fit_score(
         task -> result.
 
     Raises:
-        ValueError: a class has fewer images than the most shots.
+        ValueError: a class has fewer images than the most shots, or these take all of ``folds``.
     """
-    del folds
     choice = max(train.choices, key=lambda name: train.choices[name].shape[1])
     inputs, most = train.choices[choice], max(options.shots)
     standard, results = _multinomial.standard(inputs, device), {}
@@ -76,7 +75,7 @@ def fit_score(
                 f"evaluate.few_shot.shots: {most} is more than the {counts.min()} training images"
                 f" of the smallest class of task {task}"
             )
-        models, drawn = {}, np.empty(0, np.int64)
+        models, others = {}, np.concatenate(folds)
         for draw in range(options.draws):
             order = seeds.generator(seed, "few-shot", draw).permutation(len(labels))
             for shots in sorted(options.shots):
@@ -85,9 +84,13 @@ def fit_score(
                     inputs[rows], labels[rows], [options.l2], standard
                 )
                 if (shots, draw) == (most, 0):
-                    drawn = rows
+                    others = np.setdiff1d(others, rows)
         tested = {key: model.predict(test.choices[choice]) for key, model in models.items()}
-        others = np.setdiff1d(np.arange(len(labels)), drawn)
+        if not len(others):
+            raise ValueError(
+                f"evaluate.few_shot.shots: {most} of each class of task {task} are all images"
+                " that evaluate.held_out sets aside, and leave none to validate with"
+            )
         results[task] = choose(
             ({"features": choice, "shots": most, "l2": options.l2},),
             models[most, 0].predict(inputs[others]),
