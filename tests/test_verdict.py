@@ -1,6 +1,5 @@
 """Pages of planted lock files of each kind show their numbers: verdicts, pairs, the board."""
 
-import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -10,11 +9,10 @@ from typing import Any
 import pytest
 from planted import IMAGES, KINDS, Bench, plant
 
-from ijepa.pages import bar, board_table, index, study, study_tables, verdict
+from ijepa.pages import bar, board_table, index, readme, study, study_tables, verdict
 from ijepa.pages.table import tex
-from ijepa.runtime.records import plain, restore
+from ijepa.runtime.records import plain
 from ijepa.study import board
-from ijepa.study.board import Board
 from ijepa.study.numbers import Study
 
 # kind -> decision, the look that decided, whether it is by less than the margin
@@ -226,22 +224,17 @@ def test_intervals_say_over_what_they_are(bench: Bench) -> None:
 
 
 def line(bench: Bench, kind: str) -> board.Line:
-    (of,) = boards(bench)
+    (of,) = board_table.read(bench.reports)
     return next(line for line in of.lines if line.name == kind)
 
 
-def boards(bench: Bench) -> list[Board]:
-    tree = json.loads((bench.reports / "board.json").read_text())
-    return [restore(Board, one) for one in tree]
-
-
 def test_the_board_has_a_line_for_each_claim_and_corrects_for_all(bench: Bench) -> None:
-    (of,) = boards(bench)
+    (of,) = board_table.read(bench.reports)
     assert [one.name for one in of.lines] == list(KINDS)
     assert plain(board.build([read(bench, kind)[0] for kind in KINDS])) == plain(of)
     page = (bench.reports / "index.html").read_text()
     rows = Tables(page).named("on the board")
-    seen = [one for one in of.lines if one.seeds]
+    seen = board_table.told(of)
     assert len(rows) == len(seen) == len(KINDS) - 1
     for row, one in zip(rows, seen, strict=True):
         assert one.pair is not None
@@ -262,6 +255,17 @@ def test_the_board_has_a_line_for_each_claim_and_corrects_for_all(bench: Bench) 
     assert (alone.alone, alone.decision) == ("holds", "undecided"), "one of many may be luck"
     lines = (bench.reports / "index.md").read_text().splitlines()
     assert sum(text.startswith(("| ▲", "| ▼", "| ≈", "| ◇")) for text in lines) == len(seen)
+
+
+def test_readme_counts_the_verdicts_of_the_board(bench: Bench) -> None:
+    (of,) = board_table.read(bench.reports)
+    (paragraph,) = [text for text in readme.claims(bench.reports) if text]
+    counts = [sum(one.decision == mark for one in board_table.told(of)) for mark in verdict.PAIRS]
+    late = sum(not one.registered for one in board_table.told(of))
+    prose = paragraph.partition("index.md): ")[2]
+    assert numbers_in(prose) == [len(of.lines), len(board_table.told(of)), late, *counts]
+    assert sum(counts) == len(board_table.told(of))
+    assert readme.claims(bench.experiments) == [], "no board, nothing is said"
 
 
 def test_a_bar_stands_where_its_numbers_are() -> None:

@@ -1,14 +1,19 @@
 """The board as a table: a line for each claim, with its interval drawn against its margin."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ijepa.pages import bar, verdict
 from ijepa.pages.table import Cell, Row, Table
 from ijepa.pages.text import interval, points
+from ijepa.runtime.records import restore
 from ijepa.study.board import Board, Line
 from ijepa.study.decision import SAME
 from ijepa.study.numbers import Study
+
+FILE = "board.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +24,20 @@ class Report:
     study: Study
 
 
+def read(reports: Path) -> list[Board]:
+    """The boards of a folder of reports, one a scale.
+
+    Raises:
+        ValueError: they are of another version of ijepa.
+    """
+    return [restore(Board, one) for one in json.loads((reports / FILE).read_text())]
+
+
 def table(of: Board, reports: Sequence[Report]) -> Table:
     """A line for each claim that has runs."""
     columns = ["on the board", "claim", "compares", "effect (points, + is as claimed)",
                "margin (points)", "seeds", "by itself"]  # fmt: skip
-    rows = [_row(line, reports) for line in of.lines if line.seeds]
+    rows = [_row(line, reports) for line in told(of)]
     words = ("claim", "compares", "effect (points, + is as claimed)", "by itself")
     return Table(columns, rows, text=words, kind="board")
 
@@ -37,7 +51,7 @@ def _row(line: Line, reports: Sequence[Report]) -> Row:
     number = f"Table {line.table}: " if line.table else ""
     at = f" at “{line.point}”" if line.point else ""
     among = f", one of {line.pairs} pairs" if line.pairs > 1 else ""
-    notes = [] if line.registered else ["exploratory: not as registered before the first run"]
+    notes = [] if line.registered else ["exploratory"]
     if report and report.study.verdict.negligible and line.alone != SAME:
         notes.append("by less than the margin that matters")
     if report and any(run.standing == "older" for run in report.study.runs):
@@ -48,12 +62,22 @@ def _row(line: Line, reports: Sequence[Report]) -> Row:
         f"“{line.better}” over “{line.worse}”{at}{among}; {verdict.metric(line.metric)}",
         Cell(f"{points(spread.mean)} {limits}", spread.mean, mark=verdict.CLASSES[line.decision],
              drawing=bar.of(line.pair)),
-        f"{line.pair.test.margin:g}", str(line.seeds),
+        f"{line.pair.test.margin:g}", _seeds(line, spread.n),
         Cell(verdict.MARKS[line.alone] + look, mark=verdict.CLASSES[line.alone]),
     ], notes=notes)  # fmt: skip
 
 
+def _seeds(line: Line, n: int) -> str:
+    """Those of the pair that is shown, and of the pair that has fewest."""
+    return str(n) if n == line.seeds else f"{line.seeds} to {n}"
+
+
+def told(of: Board) -> list[Line]:
+    """The lines with a paired seed."""
+    return [line for line in of.lines if line.pair and line.pair.comparison.spread.n]
+
+
 def unseen(of: Board) -> list[str]:
-    """Claims of the board that have no paired seed at its scale."""
-    lines = [line for line in of.lines if not line.seeds]
+    """The claims without one at the board's scale."""
+    lines = [line for line in of.lines if line not in told(of)]
     return [f"Table {line.table}, {line.name}" if line.table else line.name for line in lines]

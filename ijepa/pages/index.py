@@ -18,7 +18,7 @@ from ijepa.study.board import Board
 from ijepa.study.numbers import Study
 
 Standing = Mapping[tuple[str, str], Mapping[str, str]]  # (name, scale) -> run -> standing
-FILES = ("index.html", "index.md", "board.json")
+FILES = ("index.html", "index.md", board_table.FILE)
 
 
 def write(
@@ -49,9 +49,10 @@ def write(
     boards = [_board(scale, [r.study for r in worth], experiments) for scale in scales]
     boards = [one for one in boards if one.lines]
     out = out or folder
-    write_json(out / "board.json", plain(boards))
+    write_json(out / board_table.FILE, plain(boards))
     content = {
-        "reports": worth, "boards": boards, "verdict": verdict, "unseen": board_table.unseen,
+        "reports": worth, "boards": boards, "verdict": verdict, "told": board_table.told,
+        "unseen": board_table.unseen,
         "tables": [board_table.table(one, worth) for one in boards],
         "drawn": accuracy.needs,  # what a report is pictured by
     }  # fmt: skip

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ijepa import results, variants
-from ijepa.pages import page
+from ijepa.pages import board_table, page, verdict
 from ijepa.pages.table import Row, Table
 from ijepa.pages.text import count, duration, method, number, plus_minus, spoken
 from ijepa.results import Results
@@ -56,7 +56,7 @@ def filled(path: Path = README, reports: Path = REPORTS) -> str:
 
 
 def block(reports: Path = REPORTS) -> str:
-    """What stands between the marks: a table for each run."""
+    """What stands between the marks: the board in a sentence, and a table for each run."""
     runs = list(_runs(reports))
     parts = [part for folder, run in runs for part in ("", about(folder, run), "", table(run))]
     if runs:
@@ -69,7 +69,21 @@ def block(reports: Path = REPORTS) -> str:
             "",
             "No committed run is of this version; `make repro` makes one, in `out/report`.",
         ]
-    return "\n".join([*parts, "", ""])
+    return "\n".join([*claims(reports), *parts, "", ""])
+
+
+def claims(reports: Path) -> list[str]:
+    """A paragraph for each board: how many claims have which verdict, and where they are."""
+    lines = []
+    for one in board_table.read(reports) if (reports / board_table.FILE).is_file() else ():
+        counted = page.paragraphs("readme.words.j2", board=one, told=board_table.told(one),
+                                  verdict=verdict)  # fmt: skip
+        ((_, text),) = counted
+        lines += [
+            "",
+            f"[The paper's claims at {one.scale} scale]({reports.as_posix()}/index.md): {text}",
+        ]
+    return lines
 
 
 def _runs(reports: Path) -> Iterator[tuple[Path, Results]]:

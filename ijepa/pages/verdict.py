@@ -19,6 +19,7 @@ CLASSES = {
     HOLDS: "better", FAILS: "worse", SAME: "same", UNDECIDED: "undecided",
     NOTHING_CLAIMED: "undecided",
 }  # fmt: skip
+_FEW = 6  # labels that a sentence can bear
 COLLAPSED = "✕"  # a run whose representation collapsed
 
 
@@ -139,8 +140,10 @@ def _same(study: Study) -> str:
 
 
 def _undecided(study: Study) -> str:
-    n, looks = paired(study), study.design.looks
-    after = f"{n} of up to {looks[-1]}" if n < looks[-1] else f"all {n}"
+    counts, looks = [one.comparison.spread.n for one in claimed(study)], study.design.looks
+    n, most = min(counts, default=0), max(counts, default=0)
+    some = f"{n} to {most}" if n < most else str(n)
+    after = f"{some} of up to {looks[-1]}" if n < looks[-1] else f"all {n}"
     start = f"Undecided at {study.scale} scale after {after} seeds"
     if study.verdict.deciding is None:
         return f"{start}: no pair has a seed in common."
@@ -152,11 +155,6 @@ def _undecided(study: Study) -> str:
     if n >= looks[-1]:
         return f"{text}; the plan ends here, and {needed(study, 'another one would take')}."
     return f"{text}; {needed(study)}."
-
-
-def paired(study: Study) -> int:
-    """Seeds that every pair of the claim has."""
-    return min((one.comparison.spread.n for one in claimed(study)), default=0)
 
 
 def needed(study: Study, start: str = "") -> str:
@@ -243,7 +241,7 @@ def codes(study: Study) -> str:
     if len(study.codes) < 2:
         return ""
     parts = (
-        f"{', '.join(study.label(v) for v in one.variants)}"
+        f"{_listed(study, one.variants)}"
         f" ({', '.join(map(short, one.commits)) or 'commit unknown'})"
         for one in study.codes
     )
@@ -251,6 +249,13 @@ def codes(study: Study) -> str:
         f"This table mixes {len(study.codes)} versions of the code, so a difference between"
         f" variants may be one of the code: {'; '.join(parts)}."
     )
+
+
+def _listed(study: Study, variants: Sequence[str]) -> str:
+    """Labels in quotes; of many their number."""
+    if len(variants) > _FEW:
+        return f"{len(variants)} variants"
+    return ", ".join(f"“{study.label(name)}”" for name in variants)
 
 
 def standing(study: Study) -> str:
