@@ -55,8 +55,7 @@ def design(chosen: Experiment, scale: Scale) -> dict[str, Any]:
         "looks": list(chosen.claim.looks),
         "error": chosen.claim.error,
         "seeds": list(chosen.seeds),
-        "pairs": {one.name: [one.better, one.worse, one.point, one.margin]
-                  for one in claimed(chosen)},
+        "pairs": [[c.better, c.worse, c.point, c.margin] for c in claimed(chosen)],
         "variants": {cell: _hash(experiment.changes(chosen, scale, variant, point, 0))
                      for cell, variant, point in experiment.cells(chosen)},
     }  # fmt: skip
@@ -112,7 +111,7 @@ def plan(chosen: Experiment, scale: Scale, registered: Mapping[str, Any] | None)
             f"{chosen.name}.{scale.name}.lock.json: registered: it was changed after it was"
             " written; `git log -p` has what was registered"
         )
-    first = tuple(Claimed(*one) for one in frozen["pairs"].values())
+    first = tuple(Claimed(*one) for one in frozen["pairs"])
     names = {one.name for one in first}
     return Plan(
         frozen["metric"], Design(tuple(frozen["looks"]), frozen["error"]),
@@ -130,7 +129,7 @@ def changes(registered: Mapping[str, Any], today: Mapping[str, Any]) -> Iterator
     for key in _SINGLE:
         if frozen[key] != today[key]:
             yield Change(key, "", frozen[key], today[key])
-    margins = [{name: pair[3] for name, pair in of["pairs"].items()} for of in (frozen, today)]
+    margins = [{Claimed(*one).name: one[3] for one in of["pairs"]} for of in (frozen, today)]
     cells = frozen["variants"], today["variants"]
     for key, (before, now) in (("pair", margins), ("variant", cells)):
         for name in {**before, **now}:
