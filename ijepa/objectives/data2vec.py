@@ -39,6 +39,8 @@ Named deviations, from sharing one encoder, one loop and one evaluation with the
 - *the teacher's momentum* may grow, as I-JEPA's, or be constant, as the original's after its
   start; a ViT-L of 1,600 epochs was trained in two runs with two momenta.
 - *crops* are resized bilinearly; the original's bicubically.
+- *the teacher's precision* is the run's; the original's is float32, beside a float16 student.
+- *colour jitter* is the bench's (``ijepa.training.augment``).
 """
 
 from dataclasses import dataclass
