@@ -12,9 +12,9 @@ this order to a view that is already cropped and resized, each with the probabil
   that it takes the same share of the image; below about 40 pixels that is hardly any blur;
 - ``solarize``: values from 128 on are inverted.
 
-Named deviations: data2vec jitters every image, before it is cropped, with saturation times 1 ± s and
-no hue. iBOT gives its views different probabilities (blur 1.0, 0.1 and 0.5, solarise
-0, 0.2 and 0 for the first, the second and the local ones); here all views share them.
+Named deviations: data2vec jitters every image, before it is cropped, with saturation times 1 ± s
+and no hue. iBOT gives its views different probabilities (blur 1.0, 0.1 and 0.5, solarise 0, 0.2
+and 0 for the first, the second and the local ones); here all views share them.
 """
 
 import itertools
