@@ -97,3 +97,36 @@ def test_a_recipe_sets_every_option_of_its_objective_and_of_masks_of_its_own() -
         for section in sections:
             options = getattr(config, section).options
             assert {f"{section}.{key}" for key in configs.as_tree(options)} <= changes.keys(), name
+
+
+# Typed from the released code and its commands, not from the presets: beit/README.md and
+# run_cyclical.py of data2vec_vision; main_ibot.py, loader.py, utils.py and README.md of ibot.
+RELEASED: dict[str, dict[str, Any]] = {
+    "data2vec_vit_l16": {
+        "model.init": "beit", "model.layer_scale": 1e-5, "objective.top_layers": 6,
+        "objective.beta": 2.0, "objective.target_norm": "layer", "mask.block_patches": 16,
+        "train.lr_start": 0.0, "train.lr": 1e-3, "train.lr_final": 1e-5,
+        "train.warmup_epochs": 80, "train.betas": [0.9, 0.999], "train.clip_norm": 3.0,
+        "train.weight_decay": 0.05, "train.batch_size": 64 * 64, "train.color_jitter": 0.4,
+    },
+    "ibot_vit_l16": {
+        "model.init": "official", "objective.prototypes": 8192, "objective.head_hidden": 2048,
+        "objective.head_bottleneck": 256, "objective.student_temp": 0.1,
+        "objective.ema": [0.996, 1.0], "mask.target_scale": [0.1, 0.5],
+        "mask.unmasked": 1 / 2, "mask.block_patches": (14 // 3) ** 2, "train.lr_start": 0.0,
+        "train.lr_final": 1e-6, "train.warmup_epochs": 10, "train.betas": [0.9, 0.999],
+        "train.clip_norm": 3.0, "train.weight_decay": [0.04, 0.4], "train.grayscale": 0.2,
+        "train.weight_decay_schedule": "cosine", "train.color_jitter": 0.4,
+        "train.blur": (1.0 + 0.1 + 10 * 0.5) / 12, "train.solarize": 0.2 / 12,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_a_rivals_preset_has_the_values_of_its_released_code(name: str) -> None:
+    changes = presets.load(name)[1]
+    for key, value in RELEASED[name].items():
+        wanted = pytest.approx(value, abs=0.01) if "blur" in key or "solar" in key else value
+        assert changes[key] == wanted, key
+    if name == "data2vec_vit_l16":
+        assert round(changes["mask.target_scale"] * 14 * 14) == 120
