@@ -53,7 +53,7 @@ class Masks(NamedTuple):
         """Tokens of each context (B,) and of each target block (B, M).
 
         Args:
-            padding: all that are computed, a function of shapes alone; otherwise those that name
+            padding: all that there is room for, a function of shapes alone; otherwise those that name
                 a patch.
         """
         if padding:

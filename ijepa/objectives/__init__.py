@@ -9,7 +9,7 @@
 - ``module.update(progress) -> meters``: called after each optimiser step, progress in (0, 1]; what
   it returns is logged, the same names at every step.
 - ``module.flops(*views, *masks, padding=True)``: the floating-point operations of that loss and
-  its gradient (``ijepa.model.flops``): what is computed, a function of shapes alone; or without
+  its gradient (``ijepa.model.flops``) with all padding, a function of shapes alone; or without
   ``padding`` what the patches need that the masks name, each image and each target block at its
   own length. Where nothing is padded the two are equal.
 - ``module.encoder``: the ``Encoder`` that is evaluated, and where it follows the one that is
