@@ -53,8 +53,8 @@ class Masks(NamedTuple):
         """Tokens of each context (B,) and of each target block (B, M).
 
         Args:
-            padding: all that there is room for, a function of shapes alone; otherwise those that name
-                a patch.
+            padding: all that there is room for, a function of shapes alone; otherwise those that
+                name a patch.
         """
         if padding:
             (images, blocks, block), context = self.targets.shape, self.context.shape[1]
