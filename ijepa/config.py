@@ -97,6 +97,7 @@ class Train:
 
     epochs: float = real(0, above=True)
     batch_size: int = integer(1)  # global: all ranks and micro-batches together
+    shards: int = integer(1)  # of the batch, whose gradients are added along one tree
     crop_scale: tuple[float, float] = interval(0, 1)  # area of the random resized crop
     crop_aspect: tuple[float, float] = interval(0)
     flip: bool
@@ -226,6 +227,11 @@ def _check_together(config: Config, where: str) -> None:
             f"{where}: train.warmup_epochs: {train.warmup_epochs:g} is not less than"
             f" train.epochs {train.epochs:g}"
         )
+    if train.shards & (train.shards - 1) or train.batch_size % train.shards:
+        raise ValueError(
+            f"{where}: train.shards: {train.shards} is not a power of two that divides"
+            f" train.batch_size {train.batch_size}"
+        )
     try:
         variants.load("masks", config.mask.name).check(grid(config), config.mask.options)
     except ValueError as error:
@@ -237,6 +243,19 @@ def _check_together(config: Config, where: str) -> None:
             check(size, model, objective.options)
         except ValueError as error:
             raise ValueError(f"{where}: objective.{error}") from None
+
+
+def check_processes(config: Config, processes: int) -> None:
+    """Every process needs as many images, or the mean of their means is not the batch's.
+
+    Raises:
+        ValueError: so many processes cannot share a batch.
+    """
+    for key, count in (("batch_size", config.train.batch_size), ("shards", config.train.shards)):
+        if count % processes and (key, count) != ("shards", 1):
+            raise ValueError(
+                f"IJEPA_PROCESSES: {processes} does not divide {PARAMS}: train.{key} {count}"
+            )
 
 
 def grid(config: Config) -> tuple[int, int]:

@@ -25,11 +25,7 @@ def main() -> None:
     config = configs.load()
     store = open_store()
     hardware = environment.hardware()
-    if config.train.batch_size % hardware.processes:
-        raise ValueError(
-            f"IJEPA_PROCESSES: {hardware.processes} does not divide params.yaml:"
-            f" train.batch_size {config.train.batch_size}"
-        )
+    configs.check_processes(config, hardware.processes)
     journal.record(
         "pretrain",
         config,

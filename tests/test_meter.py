@@ -250,7 +250,7 @@ def test_a_resumed_run_has_the_flops_of_the_whole_and_all_its_seconds(
     assert len(costs) > 1, "batches differ, for their masks do"
     useful = sum(objective.flops(*b.views, *b.masks, padding=False) for b in given)
 
-    def forward_backward(*args: Any) -> Any:
+    def gradients(*args: Any) -> Any:
         now[0] += 1
         return compute(*args)
 
@@ -272,8 +272,8 @@ def test_a_resumed_run_has_the_flops_of_the_whole_and_all_its_seconds(
         taken: dict[str, Any] = [row for row in rows if "cost" in row][-1]["cost"]
         return taken
 
-    compute, read, load, kill = loop.forward_backward, loop.health, loop.loader, 0
-    monkeypatch.setattr(loop, "forward_backward", forward_backward)
+    compute, read, load, kill = loop.gradients, loop.health, loop.loader, 0
+    monkeypatch.setattr(loop, "gradients", gradients)
     monkeypatch.setattr(loop, "health", health)
     monkeypatch.setattr(loop, "loader", loader)
     monkeypatch.setattr(checkpoint, "save", save)

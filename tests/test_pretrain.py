@@ -1,6 +1,7 @@
 """The stage as a user runs it: processes, signals, kill -9, several ranks."""
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -192,6 +193,29 @@ def test_one_two_and_four_gloo_processes_train_the_same(stage: Stage, store: Sto
             r["context_ratio"] for r in histories[1]
         ]
         assert histories[world][-1]["loss"] == pytest.approx(histories[1][-1]["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("objective", ["ijepa", "ibot"])
+def test_shards_give_the_same_bytes_on_any_number_of_processes(
+    stage: Stage, objective: str
+) -> None:
+    """Also where a run is killed on so many and goes on with as many others."""
+    stage.write(**{"train.shards": 4, "objective.name": objective, "train.epochs": 30})
+    expected = set()
+    for world in (1, 2, 4):
+        stage.finish(f"home{world}", IJEPA_PROCESSES=str(world))
+        expected.add(stage.hash())
+    assert len(expected) == 1
+    rng = random.Random(1)
+    for before, after in rng.sample(list(itertools.permutations((1, 2, 4), 2)), 3):
+        home = f"from{before}to{after}"
+        process = stage.start(home, IJEPA_PROCESSES=str(before))
+        wait_for_step(process, rng.uniform(0.1, 0.6))
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+        output = stage.finish(home, IJEPA_PROCESSES=str(after))
+        assert f"written with processes {before}, now {after}" in output
+        assert {stage.hash()} == expected
 
 
 def test_a_batch_that_the_processes_do_not_divide_is_refused(stage: Stage) -> None:

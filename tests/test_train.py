@@ -136,9 +136,9 @@ def test_a_stop_request_saves_and_says_so(
 ) -> None:
     straight = run("straight")
     monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "1000")
-    real, count = loop.forward_backward, 0
+    real, count = loop.gradients, 0
 
-    def forward_backward(*args: Any) -> tuple[float, int]:
+    def gradients(*args: Any) -> tuple[float, float]:
         nonlocal count
         count += 1
         if count == 5:
@@ -146,7 +146,7 @@ def test_a_stop_request_saves_and_says_so(
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "forward_backward", forward_backward)
+        patch.setattr(loop, "gradients", gradients)
         with pytest.raises(errors.Failure, match="saved step 5") as caught:
             run("stopped")
     assert caught.value.status == 143

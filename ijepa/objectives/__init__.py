@@ -15,6 +15,9 @@
 - ``module.encoder``: the ``Encoder`` that is evaluated, and where it follows the one that is
   trained, ``module.context_encoder``.
 
+A module that adds something up over the images of a step beside its gradients has ``module.sums``,
+a tensor or None: the loop makes it the sum over the global batch before ``update``.
+
 ``TITLE`` is what people call the variant, ``ABOUT`` the end of a sentence that starts "An encoder
 learned from images without labels:"; the report's reader sees both. Two more functions may be left
 out: ``views(image_size, model, train, options) -> tuple[View, ...]`` declares what is needed

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from ijepa import schedule, seeds
@@ -138,7 +137,7 @@ class Objective(nn.Module):
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         # sums of the teacher's logits since the last update and, in the last column, how many.
         # Not a buffer: DistributedDataParallel would replace it by the first process's
-        self._outputs: Tensor | None = None
+        self.sums: Tensor | None = None
         self.model, self.options = model, options
 
     @property
@@ -219,12 +218,10 @@ class Objective(nn.Module):
         momentum = schedule.cosine(self.options.ema, progress)
         self.teacher.update(self.context_encoder, momentum)
         follow(self.teacher_head, self.head, momentum)
-        if self._outputs is not None:
-            if dist.is_available() and dist.is_initialized():
-                dist.all_reduce(self._outputs)
-            means = self._outputs[:, :-1] / self._outputs[:, -1:]
+        if self.sums is not None:
+            means = self.sums[:, :-1] / self.sums[:, -1:]
             self.centres.lerp_(means.to(self.centres.dtype), 1 - CENTRE_MOMENTUM)
-            self._outputs = None
+            self.sums = None
         self.progress.fill_(progress)
         return {"ema": momentum}
 
@@ -275,8 +272,8 @@ class Objective(nn.Module):
     def _remember(self, *logits: Tensor) -> None:
         """Add the teacher's logits (rows, K), of pooled tokens and of patches, to the sums."""
         sums = torch.stack([nn.functional.pad(x.sum(0), (0, 1), value=len(x)) for x in logits])
-        kept = self._outputs
-        self._outputs = sums.double() if kept is None else kept + sums
+        kept = self.sums
+        self.sums = sums.double() if kept is None else kept + sums
 
 
 def _cross_entropy(target: Tensor, log_prediction: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,19 @@ from ijepa.model import vit
 from ijepa.runtime import environment, errors, launch
 from ijepa.store.read import Store, open_store
 from ijepa.training import checkpoint
-from ijepa.training.batches import Batch, Batches, loader
+from ijepa.training.batches import Batches, loader
+from ijepa.training.gradients import gradients
 from ijepa.training.health import fixed_images, health, readings
 from ijepa.training.meter import Meter, Spent, energy
 from ijepa.training.outputs import write_outputs
 from ijepa.training.progress import Clock, Progress, Window, emit, line, row_steps
-from ijepa.views import normalise
 
 
 def train(
     config: Config, store: Store, device: torch.device, precision: str, rank: int, world: int
 ) -> None:
     """Train to the end, from the newest checkpoint if there is one, and write ``out/``."""
+    configs.check_processes(config, world)  # of all nodes
     batches = Batches(store.splits["train"], config, rank, world)
     steps, size = batches.steps, config.train.batch_size
     autocast = functools.partial(
@@ -47,13 +48,14 @@ def train(
     )
     objective = create_objective(config, device)
     optimizer = create_optimizer(objective, config)
-    model = DistributedDataParallel(objective) if world > 1 else objective
+    whole = world > 1 and config.train.shards == 1  # torch averages the gradients of the processes
+    model = DistributedDataParallel(objective) if whole else objective
     rows = row_steps(steps)
     read = readings(rows, steps * size)
     fixed = fixed_images(store.splits["train"], config).to(device)
 
     with run_folder(config, store, rank, world) as folder:
-        progress, window, history, spent = restore(folder, objective, optimizer, device)
+        progress, window, history, spent = restore(folder, objective, optimizer, device, rank)
         clock = Clock(progress.images, steps * size, device)
         meter = Meter(device, world, spent, energy(device, world) if rank == 0 else None)
         saved, stop = time.monotonic(), StopVote(world)
@@ -66,8 +68,7 @@ def train(
         for batch in loader(batches, progress.images, workers, device.type == "cuda"):
             meter.start()
             rates = set_rates(optimizer, config, progress.step, steps)
-            optimizer.zero_grad(set_to_none=True)
-            loss, context = forward_backward(model, batch, autocast, device)
+            loss, context = gradients(model, batch, config.train.shards, autocast)
             useful = objective.flops(*batch.views, *batch.masks, padding=False)
             loss, context, useful, stopping = stop.agree(loss, context, useful, device)
             clip_or_refuse(loss, objective, config.train.clip_norm, progress.step + 1)
@@ -95,7 +96,7 @@ def train(
             if rank == 0 and (last or stopping or time.monotonic() - saved > patience):
                 state = {"objective": objective.state_dict(), "optimizer": optimizer.state_dict(),
                          "progress": dataclasses.asdict(progress), "history": history,
-                         "window": dataclasses.asdict(window),
+                         "window": dataclasses.asdict(window), "numerics": numerics(),
                          "spent": dataclasses.asdict(meter.read())}  # fmt: skip
                 with meter.paused():
                     checkpoint.save(folder, progress.step, state)
@@ -154,9 +155,13 @@ def run_folder(config: Config, store: Store, rank: int, world: int) -> Iterator[
 
 
 def restore(
-    folder: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+    folder: Path,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    rank: int,
 ) -> tuple[Progress, Window, list[dict[str, float]], Spent | None]:
-    """Load the newest good checkpoint.
+    """Load the newest good checkpoint; rank 0 says if it was written under other numerics.
 
     Returns:
         The progress, the open window, the history, and what the run has taken; None at its start.
@@ -166,34 +171,20 @@ def restore(
         return Progress(), Window(), [], None
     objective.load_state_dict(state["objective"])
     optimizer.load_state_dict(state["optimizer"])
+    changed = [
+        f"{name} {state['numerics'].get(name)}, now {now}"
+        for name, now in numerics().items()
+        if state["numerics"].get(name) != now
+    ]
+    if changed and rank == 0:
+        print(f"note: the checkpoint was written with {'; '.join(changed)}", flush=True)
     progress, window = Progress(**state["progress"]), Window(**state["window"])
     return progress, window, state["history"], Spent(**state["spent"])
 
 
-def forward_backward(
-    model: nn.Module, batch: Batch, autocast: Callable[[], torch.autocast], device: torch.device
-) -> tuple[float, float]:
-    """Gradients of the mean loss over this rank's share, micro-batch by micro-batch.
-
-    Returns:
-        The mean loss and the number of context patches of the share, the mean over masked views.
-    """
-    share = len(batch.views[0])
-    micro = environment.number("IJEPA_MICRO_BATCH") or share
-    total = torch.zeros((), device=device)
-    for start in range(0, share, micro):
-        stop = min(start + micro, share)
-        views = [normalise(view[start:stop].to(device, non_blocking=True)) for view in batch.views]
-        masks = [mask.rows(start, stop).to(device) for mask in batch.masks]
-        with contextlib.ExitStack() as stack:
-            if stop < share and isinstance(model, DistributedDataParallel):
-                stack.enter_context(model.no_sync())
-            with autocast():
-                loss = model(*views, *masks)
-            (loss * ((stop - start) / share)).backward()
-        total += loss.detach() * ((stop - start) / share)
-    context = sum(int(mask.context_valid.sum()) for mask in batch.masks) / len(batch.masks)
-    return total.item(), context
+def numerics() -> dict[str, Any]:
+    """What the bits of a run depend on beside its science and code."""
+    return {**environment.numerics(), "torch": torch.__version__}
 
 
 class StopVote:

@@ -1,0 +1,134 @@
+"""The gradient of a global batch, on one process or several.
+
+Usually each process averages over its images and torch averages over the processes; the bits then
+depend on how many there are. With ``train.shards: S`` they do not: the global batch is cut into S
+fixed shards, each shard's gradient is computed by itself, and the S of them are added along one
+binary tree, neighbours first. P processes have S / P neighbouring shards each, a whole branch of
+the tree, and then add their branches pair by pair. So with S = 4 one, two or four processes do the
+same additions; which of two addends comes first does not matter.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ijepa.runtime import environment
+from ijepa.training.batches import Batch
+from ijepa.views import normalise
+
+Sums = list[Tensor]  # of one shard or of several: tensors of the same shapes everywhere
+
+
+def gradients(
+    model: nn.Module, batch: Batch, shards: int, autocast: Callable[[], torch.autocast]
+) -> tuple[float, float]:
+    """Set the gradients of the global batch's mean loss.
+
+    Args:
+        model: an objective; in DistributedDataParallel where there are several processes and no
+            shards.
+        batch: this rank's images and masks.
+        shards: of the global batch.
+        autocast: the precision of the forward pass.
+
+    Returns:
+        The mean loss, of the global batch where it is cut into shards and of this rank's images
+        otherwise, and their number of context patches, the mean over masked views.
+    """
+    objective: Any = model.module if isinstance(model, DistributedDataParallel) else model
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    context = sum(int(mask.context_valid.sum()) for mask in batch.masks) / len(batch.masks)
+    parameters, share = [p for p in objective.parameters() if p.requires_grad], len(batch.views[0])
+    if shards == 1:
+        objective.zero_grad(set_to_none=True)
+        loss = forward_backward(model, batch, 0, share, autocast)
+        if world > 1 and getattr(objective, "sums", None) is not None:
+            dist.all_reduce(objective.sums)
+        return loss.item(), context
+
+    def sums_of(start: int, stop: int) -> Sums:
+        objective.zero_grad(set_to_none=True)
+        loss = forward_backward(objective, batch, start, stop, autocast)
+        others = [] if getattr(objective, "sums", None) is None else [objective.sums]
+        objective.sums = None
+        return [loss, *(p.grad for p in parameters), *others]
+
+    total = tree(sums_of(*rows) for rows in bounds(share, shards // world))
+    loss, *rest = across(total) if world > 1 else total
+    for parameter, gradient in zip(parameters, rest, strict=False):
+        parameter.grad = gradient / shards
+    objective.sums = rest[-1] if len(rest) > len(parameters) else None
+    return loss.item() / shards, context
+
+
+def forward_backward(
+    model: nn.Module, batch: Batch, first: int, last: int, autocast: Callable[[], torch.autocast]
+) -> Tensor:
+    """Add the gradients of the mean loss of this rank's images ``first`` to ``last``.
+
+    They go through the model micro-batch by micro-batch.
+
+    Returns:
+        The mean loss, a scalar.
+    """
+    device = next(model.parameters()).device
+    micro = environment.number("IJEPA_MICRO_BATCH") or last - first
+    total = torch.zeros((), device=device)
+    for start in range(first, last, micro):
+        stop = min(start + micro, last)
+        views = [normalise(view[start:stop].to(device, non_blocking=True)) for view in batch.views]
+        masks = [mask.rows(start, stop).to(device) for mask in batch.masks]
+        with contextlib.ExitStack() as stack:
+            if stop < last and isinstance(model, DistributedDataParallel):
+                stack.enter_context(model.no_sync())
+            with autocast():
+                loss = model(*views, *masks)
+            (loss * ((stop - start) / (last - first))).backward()
+        total += loss.detach() * ((stop - start) / (last - first))
+    return total
+
+
+def bounds(images: int, shards: int) -> Iterator[tuple[int, int]]:
+    """Where each shard of a process's images starts and stops."""
+    assert images % shards == 0, (images, shards)
+    size = images // shards
+    return ((start, start + size) for start in range(0, images, size))
+
+
+def tree(shards: Iterable[Sums]) -> Sums:
+    """The sum of a power of two of shards, neighbours first; at most log2 of them are kept."""
+    branches: list[tuple[int, Sums]] = []  # shards in it, and their sum; large ones first
+    for shard in shards:
+        count, total = 1, shard
+        while branches and branches[-1][0] == count:
+            total = list(torch._foreach_add(branches.pop()[1], total))
+            count *= 2
+        branches.append((count, total))
+    ((_, total),) = branches
+    return total
+
+
+def across(own: Sums) -> Sums:
+    """The sum over all processes, a power of two of them, the same bits in each.
+
+    In round k each process trades its sum with the one whose rank differs in bit k: the tree goes
+    on where ``tree`` left it. Costs log2 of the processes times the traffic of one all-reduce.
+    """
+    total, bit = own, 1
+    while bit < dist.get_world_size():
+        partner = dist.get_rank() ^ bit
+        theirs = [torch.empty_like(tensor) for tensor in total]
+        trades = [
+            dist.P2POp(way, tensor, partner)
+            for way, tensors in ((dist.isend, total), (dist.irecv, theirs))
+            for tensor in tensors
+        ]
+        for trade in dist.batch_isend_irecv(trades):
+            trade.wait()
+        total, bit = list(torch._foreach_add(total, theirs)), 2 * bit
+    return total
