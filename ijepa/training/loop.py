@@ -184,7 +184,7 @@ def restore(
 
 def numerics() -> dict[str, Any]:
     """What the bits of a run depend on beside its science and code."""
-    return {**environment.numerics(), "torch": torch.__version__}
+    return {**environment.numerics(), "torch": str(torch.__version__)}
 
 
 class StopVote:
