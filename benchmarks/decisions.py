@@ -254,8 +254,8 @@ def any_false_on_board(
 
 
 def board(rng: np.random.Generator, count: int) -> Iterator[list[str]]:
-    """A row for each truth about the thirteen claims of the paper."""
-    pairs, margin, sd = (1, 1, 1, 1, 1, 1, 2, 2, 3, 3, 3, 5, 8), 1.0, 0.65
+    """A row for each truth about the fourteen claims of the paper."""
+    pairs, margin, sd = (1, 1, 1, 1, 1, 1, 1, 2, 2, 3, 3, 3, 5, 8), 1.0, 0.65
     cases = {
         "every difference 0": [[0.0] * n for n in pairs],
         "one difference of each at the margin, the others 0":
@@ -308,7 +308,7 @@ def main() -> None:
         ("Images", "No difference on the population; an image has its own difficulty for each"
          " variant, sd in logits, and 2,000 of them are the test set. False `holds`.",
          ["sd", "interval over", *by], over_images(rng, few)),
-        ("The board", "Thirteen claims of 1 to 8 pairs: boards with any false decision, in %.",
+        ("The board", "Fourteen claims of 1 to 8 pairs: boards with any false decision, in %.",
          ["truth", "after Holm over the board", "each claim alone"], board(rng, count)),
     ]  # fmt: skip
     for title, about, head, rows in sections:
