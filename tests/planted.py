@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ijepa.pages import study
-from ijepa.study import experiment, findings, registration, summary
+from ijepa.study import answers, experiment, registration, summary
 from ijepa.study.numbers import Study
 
 LABELS = (
@@ -99,8 +99,8 @@ class Bench:
                     key = f"{variant}@{point}/{seed}" if point else f"{variant}/{seed}"
                     results[key] = made(variant, point, seed, value, 0.2 + 0.05 * v, 20000 * 4**p)
                     if images:
-                        right = answers(value, images, np.random.default_rng([p, v, seed]))
-                        results[key]["right"] = {chosen.metric: findings.pack(right)}
+                        right = answered(value, images, np.random.default_rng([p, v, seed]))
+                        results[key]["right"] = {chosen.metric: answers.pack(right)}
                         trained = results[key]["metrics"]["class"]["linear"]
                         trained["trained"] = 100 * float(right.mean())
                     provenance[key] = origin(key, 200.0 + 10 * v + 5 * float(noise[i]))
@@ -135,7 +135,7 @@ def exact(rng: np.random.Generator, n: int) -> np.ndarray:
     return drawn / drawn.std(ddof=1) if n > 1 else drawn
 
 
-def answers(percent: float, images: int, rng: np.random.Generator) -> np.ndarray:
+def answered(percent: float, images: int, rng: np.random.Generator) -> np.ndarray:
     """Which test images a run got right: the easy ones, with luck."""
     ease = np.linspace(1, 0, images) + rng.normal(0, 0.3, images)
     right = np.zeros(images, dtype=bool)

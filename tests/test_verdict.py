@@ -21,7 +21,7 @@ EXPECTED: dict[str, tuple[str, int | None, bool]] = {
     "holds_by_less": ("holds", 6, True),
     "does_not_hold": ("does not hold", 6, False),
     "holds_alone": ("holds", 6, False),
-    "no_difference": ("no difference", 6, True),
+    "no_difference": ("no difference", 6, False),
     "undecided": ("undecided", None, False),
     "last_look": ("undecided", None, False),
     "between_looks": ("undecided", None, False),

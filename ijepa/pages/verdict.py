@@ -132,7 +132,7 @@ def _same(study: Study) -> str:
     one = deciding(study)
     which = f"{pair(study, one)} is {effect(one)}"
     if among := _all(study):
-        which = f"so it is for {among}; the one furthest out, {which}"
+        which = f"{among} are within it; the one furthest out, {which}"
     return (
         f"No difference beyond {points_of(one.test.margin)} {_when(study)}: {which}"
         f" ({over(study)})."
