@@ -126,7 +126,7 @@ def configuration(data: str) -> Config:
     tree, scale = files.read_yaml(configs.PARAMS), load_scale("laptop")
     changes = {k: v for k, v in scale.changes.items() if k.startswith("evaluate.")}
     if data == "cifar10":
-        changes = {**presets.load("cifar10")[1], **scale.changes}
+        changes = dict(scale.changes)
     else:
         changes |= {"data.name": data, "data.test_images": TEST_IMAGES}
     presets.apply(tree, changes, "benchmarks/variance.py")
