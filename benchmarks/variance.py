@@ -89,7 +89,7 @@ def two_way(values: NDArray[np.float64]) -> Parts:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", nargs="+", default=["scenes", "cifar10"])
+    parser.add_argument("--data", nargs="*", default=["scenes", "cifar10"], help="none: the table")
     parser.add_argument("--inits", type=int, default=3)
     parser.add_argument("--draws", type=int, default=3)
     given = parser.parse_args()

@@ -19,7 +19,7 @@ from ijepa.probes import Result, choose, linear
 from ijepa.results import masks as drawn
 from ijepa.results import representation
 from ijepa.store.read import Store, open_store
-from ijepa.training import batches, loop
+from ijepa.training import batches, health, loop
 from tests.conftest import ROOT, params, tiny
 from tests.test_ibot import IBOT
 
@@ -30,12 +30,13 @@ OF = {  # what is observed, and the part that it follows
     "health images": "order",
     "masks": "mask", "second view's masks": "mask", "masks of the report": "mask",
     "labels used": "labels", "labels that select": "labels",
+    "folds of a probe": "labels",
     "what a probe draws by": "probe",
 }  # fmt: skip
 
 
 class Probe:
-    """One whose predictions are its seed; that real ones are functions of theirs, others test."""
+    """One that predicts its seed and keeps its folds; what real ones make of them, others test."""
 
     NEEDS, Options = "pooled", linear.Options
 
@@ -43,8 +44,9 @@ class Probe:
     def fit_score(
         train: Any, folds: Any, test: Any, options: Any, seed: int, device: str
     ) -> dict[str, Result]:
-        none = np.zeros((1, 1), np.int64)
-        return {"class": choose(({"features": "pixels"},), none, none[0], none + seed)}
+        selecting = np.concatenate(folds)
+        predicted = np.full((1, 1), seed)
+        return {"class": choose(({"features": "pixels"},), selecting[None], selecting, predicted)}
 
 
 def digest(thing: Any) -> str:
@@ -69,7 +71,7 @@ def pretraining(chosen: Config, store: Store) -> dict[str, Any]:
         "crops": batches.crops(chosen, *everything, 24, 24, (0.3, 1.0))[0],
         "augmentations": first.views[0][row].numpy(),
         "subset": batches.Batches(images, dataclasses.replace(chosen, data=half)).subset,
-        "health images": loop.health_images(images, chosen).numpy(),
+        "health images": health.fixed_images(images, chosen).numpy(),
         "masks": [part[row].numpy() for part in first.masks[0]],
         "second view's masks": [part[row].numpy() for part in first.masks[1]],
         "masks of the report": [part.numpy() for part in drawn.draw(chosen, 0, 8)],
@@ -81,6 +83,7 @@ def evaluation(chosen: Config, store: Store, folder: Path, weights: Path) -> dic
     job = Job(chosen, "pixels", folder)
     evaluate = dataclasses.replace(chosen.evaluate, train_fraction=0.5)
     used, folds = probing.labelled(dataclasses.replace(chosen, evaluate=evaluate), store)
+    probed = probing.fit(job, job.backbones()["trained"], store, "linear")["class"]
     look = representation.look(chosen, store, weights, 2)
     return {
         "baseline": backbones.compared(str(weights), chosen)["random_init"].identity,
@@ -88,10 +91,9 @@ def evaluation(chosen: Config, store: Store, folder: Path, weights: Path) -> dic
         "baseline of the report": look.maps["random_init"],
         "labels used": used,
         "labels that select": folds,
-        # through the cache, whose name for it must differ too
-        "what a probe draws by": probing.fit(job, job.backbones()["trained"], store, "linear")[
-            "class"
-        ].test,
+        # through the cache, whose name for them must differ too
+        "what a probe draws by": probed.test,
+        "folds of a probe": probed.held_out,
     }
 
 
@@ -111,7 +113,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IJEPA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("IJEPA_DEVICE", "cpu")
-    monkeypatch.setattr(loop, "_HEALTH_IMAGES", 8)  # of 64: a choice
+    monkeypatch.setattr(health, "_IMAGES", 8)  # of 64: a choice
     real = variants.load
     fake = {("probes", "linear"): Probe}
     monkeypatch.setattr(variants, "load", lambda *asked: fake.get(asked) or real(*asked))
