@@ -28,6 +28,7 @@ SHARED = {
     "model.width", "model.depth", "model.heads", "model.mlp_ratio", "model.init",
     "model.layer_scale", "model.predictor_width", "model.predictor_depth", "model.predictor_heads",
     "train.epochs", "train.warmup_epochs", "train.crop_aspect", "train.lr_schedule",
+    "train.shards",
     "mask.geometry", "mask.num_targets", "mask.context_scale", "mask.min_context",
     "mask.context_ratio", "mask.truncate_group",
 }  # fmt: skip

@@ -8,6 +8,7 @@ from conftest import tiny
 
 from ijepa import config as configs
 from ijepa.store.read import Store
+from ijepa.training import gradients as module
 from ijepa.training import loop
 from ijepa.training.batches import Batches
 from ijepa.training.gradients import Sums, bounds, gradients, tree
@@ -70,3 +71,19 @@ def test_the_gradient_of_shards_is_that_of_the_batch(name: str, store: Store) ->
 def test_shards_that_cannot_be_are_refused(shards: int, processes: int) -> None:
     with pytest.raises(ValueError, match=r"train\.(shards|batch_size)"):
         configs.check_processes(tiny(**{"train.shards": shards}), processes)
+
+
+def test_processes_without_shards_add_what_a_module_sums(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients are torch's to average; iBOT's centres are of the global batch all the same."""
+    config = tiny(**{"objective.name": "ibot"})
+    batch = Batches(store.splits["train"], config)[0]
+    alone = loop.create_objective(config, CPU)
+    gradients(alone, batch, 1, AUTOCAST)
+    monkeypatch.setattr(module.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(module.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(module.dist, "all_reduce", lambda sums: sums.mul_(2))  # two alike
+    one_of_two = loop.create_objective(config, CPU)
+    gradients(one_of_two, batch, 1, AUTOCAST)
+    assert torch.equal(one_of_two.sums, 2 * alone.sums)

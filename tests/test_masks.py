@@ -171,7 +171,9 @@ def test_contexts_are_cut_to_the_shortest_of_their_group() -> None:
 def test_the_official_preset_has_the_published_context() -> None:
     """.266 of 256 patches (issue 35's log of the released code: .269 in groups of 112)."""
     _, preset = presets.load("vit_h14_official", ROOT / "experiments/presets")
-    config = configs.parse(params(**preset, **{"evaluate.last_layers": 1}), "params.yaml")
+    tree = params()
+    presets.apply(tree, preset, "params.yaml")
+    config = configs.parse(tree, "params.yaml")
     options, size = config.mask.options, config.train.batch_size
     assert (grid(config), size, options.truncate_group) == ((16, 16), 2048, 128)
 

@@ -122,6 +122,7 @@ def test_official_preset_differs_in_the_named_options_alone() -> None:
     }
     assert changed == {
         "mask.geometry": ("paper", "official"),
+        "mask.truncate_group": (None, 128),
         "objective.loss": ("l2", "smooth_l1"),
         "train.lr_start": (1e-4, 2e-4),
         "train.warmup_epochs": (15.0, 40.0),
