@@ -70,3 +70,10 @@ def test_it_is_what_a_crossed_bootstrap_gives() -> None:
         for _ in range(3000)
     ]
     assert crossed.error(values).size == pytest.approx(np.std(means), rel=0.06)
+
+
+def test_what_is_left_counts_once() -> None:
+    """Of noise alone, both mean squares have it: their sum has it twice."""
+    rng = np.random.default_rng(5)
+    sizes = [crossed.error(table(rng, 12, 60, 0, 0)).size for _ in range(400)]
+    assert 1.0 < np.mean(np.square(sizes)) * 12 * 60 < 1.4

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from ijepa.study import decision, sequential, statistics
+from ijepa.study import decision, power, sequential, statistics
 from ijepa.study.decision import (
     FAILS,
     HOLDS,
@@ -207,3 +207,17 @@ def test_at_the_margin_no_difference_is_rarely_found() -> None:
         for pairs in draws
     ]
     assert 0.02 < np.mean(same) < 0.05 + 3 * 0.011
+
+
+def test_seeds_needed_pay_for_several_pairs() -> None:
+    """Each of three that must hold has 0.8 ^ (1/3) power; one of three against is corrected."""
+    design = Design()
+    pairs = [2 * MANY[i][:6] - 2 * MANY[i][:6].mean() for i in range(3)]
+    along = judge([d + 1.2 for d in pairs], margin=0.1)[1].needed
+    alone = [power.seeds(HOLDS, statistics.spread((d + 1.2).tolist()), None, design.level,
+                         0.8 ** (1 / 3)) for d in pairs]  # fmt: skip
+    assert along == power.most(alone)
+    level = sequential.nominal(0.05 / 3, design.looks)
+    against = [power.seeds(FAILS, statistics.spread((d + 1.2).tolist()), None, level, 0.8)
+               for d in pairs]  # fmt: skip
+    assert judge([d - 1.2 for d in pairs], margin=0.1)[1].needed == power.least(against)
