@@ -107,8 +107,9 @@ def _test(
 
 def _kind(runs: Sequence[numbers.Run]) -> str:
     done = [run for run in runs if run.done]
-    if done and all(run.cost.flops for run in done):
-        return "flops"
+    for kind in ("flops_useful", "flops"):
+        if done and all(getattr(run.cost, kind) for run in done):
+            return kind
     return "patches" if all(run.patches for run in runs) else "images"
 
 
@@ -122,8 +123,9 @@ def _both(claimed: Claimed, runs: Sequence[numbers.Run], kind: str) -> float | N
 
 def _compute(run: numbers.Run, kind: str) -> float | None:
     """The FLOPs of pretraining; roughly, or but for the patches, where nothing counted them."""
-    if kind == "flops":
-        return run.cost.flops
+    if kind in ("flops_useful", "flops"):
+        counted: float | None = getattr(run.cost, kind)
+        return counted
     if not run.parameters or not run.images:
         return None
     an_image = 6 * run.patches if kind == "patches" and run.patches else 1

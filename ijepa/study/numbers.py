@@ -210,7 +210,7 @@ class Study:
     runs: tuple[Run, ...]
     cells: tuple[Cell, ...]
     pairs: tuple[Pair, ...]  # the registered ones first
-    compute: str | None  # what a pair's compute is: flops, patches or images
+    compute: str | None  # what a pair's compute is: flops_useful, flops, patches or images
     baselines: tuple[Baseline, ...]
     strays: tuple[str, ...]  # results of no run of the plan
     design: Design  # the registered one: looks and error

@@ -17,6 +17,7 @@ _DECISION = {  # of a pair, after Holm over all pairs -> colour and mark
     UNDECIDED: (style.GREY, "D"),
 }  # fmt: skip
 _COMPUTE = {
+    "flops_useful": "FLOPs of pretraining without padding, the mean of the two",
     "flops": "FLOPs of pretraining, forward and backward, the mean of the two",
     "patches": "approximate compute of pretraining, 6 × encoder parameters × patches × images",
     "images": "approximate compute of pretraining, encoder parameters × images seen",
