@@ -22,8 +22,8 @@ Named deviations, from sharing one encoder, one loop and one evaluation with the
   probes; it reports average pooling to work as well (Appendix A.1).
 - *initialisation* is ``model.init``: ``fan_in`` is Xavier-uniform for linear layers, as the
   original, but the patch embedding is normal with std 1/sqrt(fan-in) and not Xavier-uniform.
-- *contexts of different lengths*, which other masks than random ones of one share give, are padded
-  and the padding is hidden from attention; the original has one length.
+- *contexts of different lengths*, which other masks than random ones of one share give, lie one
+  after the other, and attention stays within an image; the original has one length.
 - *crops* are resized bilinearly; the original's bicubically.
 
 Fixed sin-cos positions, blocks without dropout and the per-patch target are as in the original.
