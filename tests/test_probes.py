@@ -80,6 +80,31 @@ def test_linear_reaches_the_optimum_of_logistic_regression(norm: str, decay: flo
     assert accuracy(result, parts[2]) > 0.5  # chance 0.2
 
 
+def test_linear_on_more_features_than_images_is_what_all_axes_give(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the axes along which images differ are computed."""
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(20, 50, generator=draw, dtype=torch.float64)
+    inputs -= inputs.mean(0)
+    labels = {"class": torch.arange(20) % 3}
+    options = linear.Options(norm=("batch",), lr=(0.1,), weight_decay=(0.01,), epochs=20,
+                             batch_size=8)  # fmt: skip
+    candidates = [{"lr": 0.1, "weight_decay": decay} for decay in (0.0, 0.01)]
+
+    def every(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        variance, axes = torch.linalg.eigh(inputs.T @ inputs / len(inputs))
+        return variance, axes
+
+    assert [len(part) for part in linear._principal(inputs)] == [20, 50]
+    few = linear._train(inputs, labels, candidates, options, 0)["class"]
+    monkeypatch.setattr(linear, "_principal", every)
+    full = linear._train(inputs, labels, candidates, options, 0)["class"]
+    assert few[0].abs().max() > 0.1
+    for one, other in zip(few, full, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+
+
 def test_the_first_of_the_best_on_held_out_images_wins() -> None:
     held_out = np.array([[0, 0, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1], [-1, -1, -1, -1]])
     names = tuple({"features": str(number)} for number in range(4))

@@ -138,9 +138,9 @@ def _train(
     Returns:
         task -> weights (D, heads, K) and biases (heads, K).
     """
-    count, width = inputs.shape
-    variance, axes = torch.linalg.eigh(inputs.T @ inputs / count)
-    rotated = inputs @ axes
+    count = len(inputs)
+    variance, axes = _principal(inputs)
+    rotated, width = inputs @ axes, len(variance)
     classes = [int(y.max()) + 1 for y in labels.values()]
     heads, total = len(candidates), sum(classes)
     lr = inputs.new_tensor([c["lr"] for c in candidates])[:, None]
@@ -166,9 +166,23 @@ def _train(
             bias_velocity.mul_(_MOMENTUM).add_(error.sum(0))
             bias.addcmul_(bias_velocity, rate, value=-1)
             step += 1
-    weight = (axes @ weight.view(width, -1)).view_as(weight)
+    weight = (axes @ weight.view(width, -1)).view(-1, heads, total)
     parts = zip(torch.split(weight, classes, 2), torch.split(bias, classes, 1), strict=True)
     return dict(zip(labels, parts, strict=True))
+
+
+def _principal(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Variances (A,) along the principal axes of inputs (n, D), and the axes, (D, A).
+
+    A is the smaller of n and D. Along further axes no image differs, and a weight that starts at 0
+    stays there: thousands of pixels of a few images need not cost the cube of thousands.
+    """
+    count, width = inputs.shape
+    if count < width:
+        _, scale, directions = torch.linalg.svd(inputs, full_matrices=False)
+        return scale.square() / count, directions.T
+    variance, axes = torch.linalg.eigh(inputs.T @ inputs / count)
+    return variance, axes
 
 
 def _error(logits: Tensor, labels: list[Tensor], classes: list[int]) -> Tensor:
