@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from ijepa.study import experiment, lock, numbers, registration, summary
-from ijepa.study.decision import FAILS, HOLDS, UNDECIDED
+from ijepa.study import experiment, findings, lock, numbers, registration, sequential, summary
+from ijepa.study.decision import FAILS, HOLDS, UNDECIDED, Design
+from ijepa.study.statistics import Sample
 
 Tree = dict[str, Any]
 TABLE: Tree = {
@@ -243,3 +245,22 @@ def test_variants_of_other_code_are_told_apart(
     assert [code.variants for code in folder.study().codes] == expected
     today = summary.read("made", "laptop", folder.path, dict.fromkeys(content["results"], "today"))
     assert len(today.codes) == 1, "all of it is what today's code gives"
+
+
+def test_the_verdicts_at_points_share_the_error(folder: Folder) -> None:
+    """What one claim of two points may be decided by is half of what a single claim may."""
+    design = Design()
+    unit = stats.zscore(np.random.default_rng(0).normal(size=6), ddof=1)
+    levels = [sequential.nominal(0.05 / parts, design.looks) for parts in (1, 2)]
+    values, pairs = {}, []
+    for point, share in (("p", 0.9 * levels[0]), ("q", 0.9 * levels[1])):
+        d = unit + stats.t.isf(share, 5) / 6**0.5
+        values["a", point] = Sample(dict(enumerate(map(float, d))))
+        values["b", point] = Sample(dict.fromkeys(range(6), 0.0))
+        pairs.append(registration.Claimed("a", "b", point, 0.01))
+    by = registration.Plan("class.linear.trained", design, tuple(range(24)), tuple(pairs), (),
+                           None, ())  # fmt: skip
+    found = findings.judge(by, values, folder.study().runs, ["p", "q"])
+    assert found.verdict.decision == HOLDS, "all pairs of one claim: nothing is shared"
+    assert [one.decision for one in found.at_points] == [UNDECIDED, HOLDS]
+    assert [one.deciding for one in found.at_points] == [0, 1]

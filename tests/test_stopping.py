@@ -174,3 +174,20 @@ def test_a_dry_run_says_the_least_and_the_most_that_it_may_take(
     )
     assert desk.executed == []
     assert lock.unregistered("same", "smoke")
+
+
+def test_later_seeds_of_older_code_stay_and_do_not_count(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.table("same", 0.0)
+    stopping.run(["same"], "smoke")
+    capsys.readouterr()
+    monkeypatch.setattr(plan, "code", lambda config: "newer")
+    desk.shift["same"], desk.broken = 0.3, {"b/8"}  # so that it ends before the second look
+    assert stopping.run(["same"], "smoke") == 1
+    first = [float(np.random.default_rng(seed).normal()) + 0.3 for seed in (7, *range(5))]
+    said = capsys.readouterr().out
+    assert f"same: 6 seeds: undecided (a - b {np.mean(first):+.2f} [" in said
+    content = lock.read("same", "smoke")
+    codes = [result["code"] for result in content["results"].values()]
+    assert (len(content["seeds"]), codes.count("newer")) == (24, 24)
