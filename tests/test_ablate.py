@@ -266,7 +266,9 @@ def test_a_mistake_is_one_line_and_runs_nothing(
         status, output = clone.ablate("first")
     finally:
         file.write_text(text)
-    assert re.fullmatch(rf"(smoke: 1 experiments.*\n)?error: {line}\n", output), output
+    assert re.fullmatch(
+        rf"(first: exploratory.*\n)?(smoke: 1 experiments.*\n)?error: {line}\n", output
+    ), output
     assert (status, clone.recorded()) == (2, before)
 
 
