@@ -156,7 +156,11 @@ def test_a_signal_saves_and_leaves_no_orphan(stage: Stage, number: int, status: 
 
 def rows(folder: Path) -> list[dict[str, float]]:
     lines = [line.split(",") for line in (folder / "out" / "history.csv").read_text().splitlines()]
-    return [dict(zip(lines[0], map(float, line), strict=True)) for line in lines[1:]]
+    # health is read in few rows
+    return [
+        {name: float(value) for name, value in zip(lines[0], line, strict=True) if value}
+        for line in lines[1:]
+    ]
 
 
 def probe(folder: Path, store: Store) -> int:
@@ -200,14 +204,14 @@ def test_shards_give_the_same_bytes_on_any_number_of_processes(
     stage: Stage, objective: str
 ) -> None:
     """Also where a run is killed on so many and goes on with as many others."""
-    stage.write(**{"train.shards": 4, "objective.name": objective, "train.epochs": 30})
+    stage.write(**{"train.shards": 4, "objective.name": objective, "train.epochs": 20})
     expected = set()
     for world in (1, 2, 4):
         stage.finish(f"home{world}", IJEPA_PROCESSES=str(world))
         expected.add(stage.hash())
     assert len(expected) == 1
     rng = random.Random(1)
-    for before, after in rng.sample(list(itertools.permutations((1, 2, 4), 2)), 3):
+    for before, after in rng.sample(list(itertools.permutations((1, 2, 4), 2)), 2):
         home = f"from{before}to{after}"
         process = stage.start(home, IJEPA_PROCESSES=str(before))
         wait_for_step(process, rng.uniform(0.1, 0.6))
