@@ -1,5 +1,6 @@
 """What a refactoring may carry over: which choices are covered, which bytes compared."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from conftest import params
 
 from ijepa import config as configs
-from ijepa.study import lock, vouch
+from ijepa.study import experiment, lock, plan, vouch
 from ijepa.study.plan import Run
 from ijepa.study.vouch import Locked
 
@@ -129,3 +130,21 @@ def test_a_voucher_goes_with_its_result_and_with_no_other(tmp_path: Path) -> Non
     lock.write("one", "laptop", runs, fresh, tmp_path)
     assert stands(tmp_path, "one", runs) == ["today", "today"]
     assert "vouched" not in lock.read("one", "laptop", tmp_path)
+
+
+def test_seeds_that_looks_have_added_are_of_todays_code_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A scale has fewer seeds than a table that went on until it was decided."""
+    name, scale = "target_norm", experiment.load_scale("smoke")
+    tree = plan.committed_params()
+    runs = plan.resolve(experiment.load(name), dataclasses.replace(scale, seeds=12), tree)
+    assert scale.seeds < 12
+    content = {
+        "seeds": list(range(12)), "provenance": {},
+        "results": {r.key: {"signature": r.signature, "code": r.code} for r in runs},
+    }  # fmt: skip
+    monkeypatch.setattr(lock, "read", lambda *_: content)
+    stands = vouch.standing(name, "smoke")
+    assert stands == {run.key: "today" for run in runs}
+    assert len(stands) == 24

@@ -85,10 +85,11 @@ def vouch(names: Sequence[str], scale_name: str, jobs: int = 1, dry_run: bool = 
 
 def outdated(names: Sequence[str], scale_name: str) -> Groups:
     """The good results of older code and today's settings, by older and today's code."""
-    scale, tree = load_scale(scale_name), plan.committed_params()
+    tree = plan.committed_params()
     groups: Groups = {}
     for name in names:
-        content, runs = lock.read(name, scale_name), plan.resolve(load(name), scale, tree)
+        content = lock.read(name, scale_name)
+        runs = _planned(name, scale_name, content, tree)
         stands = lock.standing(content, runs)
         for run in runs:
             result = content["results"].get(run.key)
@@ -102,8 +103,18 @@ def outdated(names: Sequence[str], scale_name: str) -> Groups:
 
 def standing(name: str, scale_name: str) -> dict[str, str]:
     """How each result of an experiment stands to today's code: see ``lock.standing``."""
-    runs = plan.resolve(load(name), load_scale(scale_name), plan.committed_params())
-    return lock.standing(lock.read(name, scale_name), runs)
+    content = lock.read(name, scale_name)
+    return lock.standing(content, _planned(name, scale_name, content, plan.committed_params()))
+
+
+def _planned(
+    name: str, scale_name: str, content: Mapping[str, Any], tree: Mapping[str, Any]
+) -> list[Run]:
+    """Today's runs of a table, with as many seeds as its lock file has: looks may add some."""
+    experiment, scale = load(name), load_scale(scale_name)
+    there = [n for n, seed in enumerate(experiment.seeds, 1) if seed in content["seeds"]]
+    scale = dataclasses.replace(scale, seeds=max([scale.seeds, *there]))
+    return plan.resolve(experiment, scale, tree)
 
 
 def choices(config: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
