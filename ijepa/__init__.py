@@ -56,5 +56,5 @@ Words
 import os
 
 # OpenMP's threads spin while they wait for each other, unless told otherwise before torch is
-# loaded. Beside one busy process two threads of ours then train at a tenth of their speed.
+# loaded. Beside a busy process two threads of ours then lose most of their speed.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -23,8 +23,8 @@ class Progress:
 
     step: int = 0
     images: int = 0
-    flops: int = 0  # forward and backward of the loss (``ijepa.model.flops``), all ranks
-    flops_useful: int = 0  # those of them that are not for padding
+    flops: int = 0  # of the loss and its gradient, as if padding were computed; all ranks
+    flops_useful: int = 0  # without padding (``ijepa.model.flops``)
 
 
 @dataclasses.dataclass
