@@ -137,7 +137,7 @@ def test_the_decoder_gives_a_mask_token_to_all_that_is_not_context() -> None:
     """Each patch stands at its place: position and token, seen when there are no blocks."""
     objective = grow(make(config()))
     decoder = objective.decoder
-    decoder.blocks, decoder.norm, decoder.proj = nn.ModuleList(), nn.Identity(), nn.Identity()
+    decoder.blocks, decoder.norm, decoder.proj = nn.Identity(), nn.Identity(), nn.Identity()
     context = torch.randn(1, 3, 16, generator=torch.manual_seed(0))
     found = decoder(context, blocks())[0] - decoder.pos_embed
     for patch in NOT_SEEN:

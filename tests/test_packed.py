@@ -20,7 +20,7 @@ def valid_of(lengths: tuple[int, ...], length: int) -> Tensor:
 
 def block_of(fused: bool, layer_scale: float | None) -> nn.Module:
     torch.manual_seed(0)
-    (block,) = vit.blocks(16, 1, 2, 2.0, layer_scale).double()
+    (block,) = vit.Blocks(16, 1, 2, 2.0, layer_scale).double()
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.5)
     block.attn.fused_attn = fused
@@ -84,7 +84,7 @@ def test_packing_and_padding_are_inverse() -> None:
     there = layout.pad(layout.pack(x))
     computed = torch.zeros(280, dtype=torch.bool).index_fill(0, layout.places, value=True)
     assert torch.equal(there, x * computed.view(7, 40, 1, 1))
-    assert layout.bounds().tolist() == [0, *valid.sum(1).cumsum(0).tolist()]
+    assert layout.bounds.tolist() == [0, *valid.sum(1).cumsum(0).tolist()]
 
 
 def test_embedding_some_patches_is_embedding_all_and_taking_them() -> None:

@@ -31,11 +31,14 @@ class Layout:
         shape: (B, L).
         places: index into the B·L places of each token that is computed, (T,) int64, ascending.
         valid: False where a place has no token, (B, L) bool.
+        bounds: where each sequence begins and the last one ends among the valid tokens,
+            (B + 1,) int32.
     """
 
     shape: tuple[int, int]
     places: Tensor
     valid: Tensor
+    bounds: Tensor
 
     @classmethod
     def of(cls, *valid: Tensor) -> "Layout":
@@ -46,10 +49,11 @@ class Layout:
         """
         whole = torch.cat(valid, 1)
         count, length = whole.shape
+        bounds = nn.functional.pad(whole.sum(1).cumsum(0), (1, 0)).int()
         if whole.is_meta:  # shapes alone: which places have a token is not known
-            return cls((count, length), torch.arange(whole.numel(), device="meta"), whole)
+            return cls((count, length), torch.arange(whole.numel(), device="meta"), whole, bounds)
         computed = torch.cat([_rounded(part) for part in valid], 1)
-        return cls((count, length), computed.flatten().nonzero()[:, 0], whole)
+        return cls((count, length), computed.flatten().nonzero()[:, 0], whole, bounds)
 
     def pack(self, tokens: Tensor) -> Tensor:
         """The tokens of (B, L, ...) one after the other, (T, ...)."""
@@ -63,10 +67,6 @@ class Layout:
             empty = tokens.new_zeros(count * length, *tokens.shape[1:])
             tokens = empty.index_copy(0, self.places, tokens)
         return tokens.view(count, length, *tokens.shape[1:])
-
-    def bounds(self) -> Tensor:
-        """Where each sequence begins and the last one ends among the tokens, (B + 1,) int32."""
-        return nn.functional.pad(self.valid.sum(1).cumsum(0), (1, 0)).int()
 
 
 def _rounded(valid: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ def _attention(
     """Softmax attention within each sequence: (Q, H, d), (T, H, d) twice -> (Q, H, d)."""
     if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
         mixed: Tensor = varlen.varlen_attn(
-            q, k, v, asked.bounds(), seen.bounds(), asked.shape[1], seen.shape[1]
+            q, k, v, asked.bounds, seen.bounds, asked.shape[1], seen.shape[1]
         )  # type: ignore[assignment]  # a pair only with return_aux
         return mixed
     padded = (side.transpose(1, 2) for side in (asked.pad(q), seen.pad(k), seen.pad(v)))

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from ijepa import seeds
 from ijepa.config import Model
 from ijepa.masks import Masks
-from ijepa.model import packed
 from ijepa.model.packed import Layout, Queries
-from ijepa.model.vit import blocks, initialise, positions
+from ijepa.model.vit import Blocks, initialise, positions
 
 
 class Predictor(nn.Module):
@@ -34,7 +33,7 @@ class Predictor(nn.Module):
         self.embed = nn.Linear(model.width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.register_buffer("pos_embed", positions(grid, width))
-        self.blocks = blocks(width, model.predictor_depth, model.predictor_heads, model.mlp_ratio)
+        self.blocks = Blocks(width, model.predictor_depth, model.predictor_heads, model.mlp_ratio)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.proj = nn.Linear(width, out_width)
         generator = seeds.torch_generator(seed, "init/predictor")
@@ -58,7 +57,5 @@ class Predictor(nn.Module):
         targets = Layout.of(masks.targets_valid.flatten(0, 1))
         layout = Layout.of(masks.context_valid.repeat_interleave(count, 0), targets.valid)
         x = layout.pack(torch.cat([seen.to(asked.dtype), asked], 1))
-        for block in self.blocks[:-1]:
-            x = packed.run(block, x, layout)
-        x = packed.run(self.blocks[-1], x, layout, Queries.last(length, layout, targets))
+        x = self.blocks(x, layout, Queries.last(length, layout, targets))
         return targets.pad(self.proj(self.norm(x))).view(size, count, length, -1)

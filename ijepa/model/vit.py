@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ijepa import seeds
 from ijepa.config import Model
 from ijepa.model import packed
-from ijepa.model.packed import Layout
+from ijepa.model.packed import Layout, Queries
 
 
 def positions(grid: tuple[int, int], width: int) -> Tensor:
@@ -29,21 +29,45 @@ def positions(grid: tuple[int, int], width: int) -> Tensor:
     return build_sincos2d_pos_embed(list(grid), dim=width, interleave_sin_cos=False)
 
 
-def blocks(
-    width: int, depth: int, heads: int, mlp_ratio: float, layer_scale: float | None = None
-) -> nn.ModuleList:
+class Blocks(nn.ModuleList):
     """Pre-norm transformer blocks; LayerNorm eps 1e-6 as in ViT, MAE and the official code.
 
-    ``layer_scale`` is the first value of LayerScale (arXiv 2103.17239), which data2vec has.
+    Args:
+        width, depth, heads, mlp_ratio: of timm's ``Block``, and how many of them.
+        layer_scale: first value of LayerScale (arXiv 2103.17239), which data2vec has.
     """
-    stack = nn.ModuleList(
-        Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, init_values=layer_scale)
-        for _ in range(depth)
-    )
-    for part in stack.modules():
-        if isinstance(part, nn.LayerNorm):
-            part.eps = 1e-6
-    return stack
+
+    def __init__(
+        self, width: int, depth: int, heads: int, mlp_ratio: float,
+        layer_scale: float | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, init_values=layer_scale)
+            for _ in range(depth)
+        )
+        for part in self.modules():
+            if isinstance(part, nn.LayerNorm):
+                part.eps = 1e-6
+
+    def forward(
+        self, x: Tensor, layout: Layout | None = None, queries: Queries | None = None
+    ) -> Tensor:
+        """Run them one after the other.
+
+        Args:
+            x: tokens, (B, N, D); packed, (T, D), where there is a layout.
+            layout: where packed tokens are.
+            queries: what the last block has to compute (``packed.run``).
+
+        Returns:
+            The same shape, or (Q, D) with queries.
+        """
+        for number, block in enumerate(self, 1):
+            if layout is None:
+                x = block(x)
+            else:
+                x = packed.run(block, x, layout, queries if number == len(self) else None)
+        return x
 
 
 def take(tokens: Tensor, index: Tensor) -> Tensor:
@@ -69,7 +93,7 @@ class Encoder(nn.Module):
         self.num_patches = side * side
         self.patch_embed = PatchEmbed(image_size, model.patch_size, 3, model.width)
         self.register_buffer("pos_embed", positions(self.grid, model.width)[None])
-        self.blocks = blocks(
+        self.blocks = Blocks(
             model.width, model.depth, model.heads, model.mlp_ratio, model.layer_scale
         )
         self.norm = nn.LayerNorm(model.width, eps=1e-6)
@@ -88,15 +112,10 @@ class Encoder(nn.Module):
             Tokens after the final LayerNorm, (B, C, D) or (B, N, D). Padded rows are 0.
         """
         if keep is None:
-            x = self.patch_embed(images) + self.pos_embed
-            for block in self.blocks:
-                x = block(x)
-            tokens: Tensor = self.norm(x)
+            tokens: Tensor = self.norm(self.blocks(self.patch_embed(images) + self.pos_embed))
             return tokens
         layout = Layout.of(torch.ones_like(keep, dtype=torch.bool) if valid is None else valid)
-        x = self._embed(images, keep, layout)
-        for block in self.blocks:
-            x = packed.run(block, x, layout)
+        x = self.blocks(self._embed(images, keep, layout), layout)
         return layout.pad(self.norm(x))
 
     def _embed(self, images: Tensor, keep: Tensor, layout: Layout) -> Tensor:

@@ -76,7 +76,7 @@ class Decoder(nn.Module):
         self.embed = nn.Linear(model.width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.register_buffer("pos_embed", vit.positions(grid, width))
-        self.blocks = vit.blocks(
+        self.blocks = vit.Blocks(
             width, options.decoder_depth, options.decoder_heads, model.mlp_ratio
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -101,10 +101,7 @@ class Decoder(nn.Module):
         place, seen = here.int().argmax(-1), here.any(-1)  # of (B, N, C)
         tokens = self.embed(context).to(self.mask_token.dtype)
         x = torch.where(seen[..., None], vit.take(tokens, place), self.mask_token)
-        x = x + self.pos_embed
-        for block in self.blocks:
-            x = block(x)
-        predicted: Tensor = self.proj(self.norm(x))
+        predicted: Tensor = self.proj(self.norm(self.blocks(x + self.pos_embed)))
         return predicted
 
 
