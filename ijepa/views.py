@@ -1,5 +1,6 @@
 """What a network sees of an image: random views in training, one fixed view in evaluation."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,14 @@ class View:
 
 def normalise(images: Tensor) -> Tensor:
     """(B, 3, H, W) uint8 -> float32 with ImageNet's mean and standard deviation."""
-    return (images.float() - _MEAN.to(images.device)) / _STD.to(images.device)
+    mean, std = _constants(images.device)
+    return (images.float() - mean) / std
+
+
+@functools.cache
+def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation where the images are: copying them anew would wait for a GPU."""
+    return _MEAN.to(device), _STD.to(device)
 
 
 def centre(image: NDArray[np.uint8], size: int) -> Tensor:

@@ -188,7 +188,7 @@ def test_an_image_that_hides_nothing_adds_nothing() -> None:
     loss.backward()
     assert loss == 0
     assert all(p.grad is not None for p in objective.parameters()), "a law of DDP"
-    both = Masks(*(torch.cat(pair) for pair in zip(masks, none, strict=True)))
+    both = Masks(*(torch.cat(pair) for pair in zip(masks[:4], none[:4], strict=True)))
     torch.testing.assert_close(
         objective(images(2), both), objective(images(1), masks) / 2, rtol=1e-6, atol=0
     )

@@ -56,7 +56,7 @@ def test_laws_of_every_strategy(name: str, side: int) -> None:
     assert (targets.sum((0, 1)) > 0).all(), "every patch is a target at some time"
     assert (drawn.context[~drawn.context_valid] == 0).all()
     again = strategy.sample(keys(), shape, options)
-    assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(drawn[:4], again[:4], strict=True))
     other = strategy.sample(keys(seed=1), shape, options)
     assert not torch.equal(chosen(other.context, other.context_valid, side * side), context)
 
@@ -86,7 +86,7 @@ def test_masks_are_those_of_the_first_release(options: multiblock.Options, sha25
         for seed in (0, 3):
             batch = Keys(seed, 5, np.arange(96) // 40, np.arange(96) * 7)
             wanted = dataclasses.replace(options, min_context=least)
-            for tensor in multiblock.sample(batch, shape, wanted):
+            for tensor in multiblock.sample(batch, shape, wanted)[:4]:
                 found.update(tensor.numpy().astype(np.uint8).tobytes())
                 found.update(str(tuple(tensor.shape)).encode())
     assert found.hexdigest() == sha256
@@ -165,7 +165,9 @@ def test_contexts_are_cut_to_the_shortest_of_their_group() -> None:
             shortest = int(lengths[rows].min())
             assert (cut.context_valid[rows].sum(1) == shortest).all()
             assert torch.equal(cut.context[rows, :shortest], uncut.context[rows, :shortest])
-    assert all(torch.equal(a, b) for a, b in zip(cut, together, strict=True)), "null: all of them"
+    assert all(torch.equal(a, b) for a, b in zip(cut[:4], together[:4], strict=True)), (
+        "null: all of them"
+    )
 
 
 def test_the_official_preset_has_the_published_context() -> None:

@@ -238,7 +238,7 @@ def test_a_resumed_run_has_the_flops_of_the_whole_and_all_its_seconds(
 ) -> None:
     """Four steps of eight images, each of a second by the test's clock; the first batch takes 50,
     a health reading 10 and a checkpoint 100, which are on the wall clock alone."""
-    config, now, real = tiny(**SHORT), [0.0], checkpoint.save
+    config, now, write = tiny(**SHORT), [0.0], checkpoint.Writer.save
     monkeypatch.setattr(meter, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     objective, batches = (
         loop.create_objective(config, CPU),
@@ -254,9 +254,10 @@ def test_a_resumed_run_has_the_flops_of_the_whole_and_all_its_seconds(
         now[0] += 1
         return compute(*args)
 
-    def save(path: Path, step: int, state: dict[str, Any]) -> None:
+    def save(writer: checkpoint.Writer, step: int, state: dict[str, Any]) -> None:
         now[0] += 100
-        real(path, step, state)
+        write(writer, step, state)
+        writer.wait()
         if step == kill:
             raise Killed
 
@@ -276,7 +277,7 @@ def test_a_resumed_run_has_the_flops_of_the_whole_and_all_its_seconds(
     monkeypatch.setattr(loop, "gradients", gradients)
     monkeypatch.setattr(loop, "health", health)
     monkeypatch.setattr(loop, "loader", loader)
-    monkeypatch.setattr(checkpoint, "save", save)
+    monkeypatch.setattr(checkpoint.Writer, "save", save)
     straight, rows = run("straight")
     assert (straight["flops"], straight["images"]) == (expected, 32)
     assert straight["flops_per_image"] == expected / 32

@@ -114,7 +114,7 @@ def test_nothing_can_be_left_out_of_a_checkpoint(
     assert run("killed", **change) != straight
 
 
-def test_nan_stops_before_the_update(
+def test_nan_stops_before_it_is_saved(
     run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     real, count = ijepa_objective.Objective.forward, 0
@@ -126,7 +126,7 @@ def test_nan_stops_before_the_update(
 
     with monkeypatch.context() as patch:
         patch.setattr(ijepa_objective.Objective, "forward", forward)
-        with pytest.raises(errors.Failure, match=r"NaN or infinity at step 3 .*before the update"):
+        with pytest.raises(errors.Failure, match="NaN or infinity at step 3 "):
             run()
     (folder,) = (tmp_path / "home" / "checkpoints").iterdir()
     state = checkpoint.load(folder, CPU)
@@ -142,7 +142,7 @@ def test_a_stop_request_saves_and_says_so(
     monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "1000")
     real, count = loop.gradients, 0
 
-    def gradients(*args: Any) -> tuple[float, float]:
+    def gradients(*args: Any) -> tuple[torch.Tensor, float]:
         nonlocal count
         count += 1
         if count == 5:
@@ -151,7 +151,7 @@ def test_a_stop_request_saves_and_says_so(
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "gradients", gradients)
-        with pytest.raises(errors.Failure, match="saved step 5") as caught:
+        with pytest.raises(errors.Failure, match="saved step 6") as caught:
             run("stopped")
     assert caught.value.status == 143
     assert run("stopped") == straight
@@ -327,38 +327,6 @@ def test_a_run_of_two_processes_logs_the_whole_batch(
     assert first["flops_useful"] == 2 * objective.flops(*given, padding=False) < first["flops"]
 
 
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_a_logged_loss_is_the_global_batchs_on_any_number_of_processes(
-    world: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The mean of the ranks' mean losses, the sums of their patches and of their FLOPs, and a stop
-    if any wants one."""
-    losses = torch.tensor([1.0, 2.0, 4.0, 9.0]).view(world, -1)  # of four equal shares
-    sent: list[torch.Tensor] = []
-    votes = [loop.StopVote(world) for _ in range(world)]
-
-    def agree() -> list[tuple[float, float, int, bool]]:
-        return [
-            vote.agree(share.mean().item(), 10.0 * len(share), (2**51 + 1) * len(share), CPU)
-            for vote, share in zip(votes, losses, strict=True)
-        ]
-
-    monkeypatch.setattr(loop.dist, "all_reduce", lambda mine: sent.append(mine.clone()))
-    agree()
-    assert len(sent) == (world if world > 1 else 0)
-    monkeypatch.setattr(loop.dist, "all_reduce", lambda mine: mine.copy_(sum(sent)))
-    assert agree() == [(4.0, 40.0, 2**53 + 4, False)] * world
-
-
-@pytest.mark.parametrize("who", [0, 1])
-def test_a_signal_to_one_rank_stops_all(who: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = torch.tensor([0.5, 10.0, 7.0, float(who == 1)], dtype=torch.float64)
-    monkeypatch.setattr(loop.dist, "all_reduce", lambda mine: mine.add_(other))
-    vote = loop.StopVote(2)
-    vote.request.pending = who == 0
-    assert vote.agree(1.0, 10.0, 5, CPU) == (1.0, 20.0, 12, True)
-
-
 def test_biases_and_norms_do_not_decay() -> None:
     objective = loop.create_objective(tiny(), CPU)
     decays, free = loop.create_optimizer(objective, tiny()).param_groups
@@ -379,5 +347,5 @@ def test_the_gradient_is_scaled_to_the_largest_norm_allowed(
 ) -> None:
     layer = nn.Linear(2, 1, bias=False)
     layer.weight.grad = torch.tensor([[3.0, -4.0]])
-    loop.clip_or_refuse(0.0, layer, most, 1)
+    assert loop.clip(layer, most).item() == 5.0
     torch.testing.assert_close(layer.weight.grad, torch.tensor([[0.6, -0.8]]) * expected)

@@ -42,12 +42,17 @@ class Masks(NamedTuple):
         context_valid: False where ``context`` is padding, (B, C) bool.
         targets: patches to predict, (B, M, T) int64.
         targets_valid: False where ``targets`` is padding, (B, M, T) bool.
+        context_count: how many patches all contexts have, counted before the masks went to a GPU,
+            which would have to finish all other work to tell; None elsewhere.
+        target_count: the same of all targets.
     """
 
     context: Tensor
     context_valid: Tensor
     targets: Tensor
     targets_valid: Tensor
+    context_count: int | None = None
+    target_count: int | None = None
 
     def lengths(self, padding: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Tokens of each context (B,) and of each target block (B, M).
@@ -63,11 +68,18 @@ class Masks(NamedTuple):
 
     def rows(self, start: int, stop: int) -> "Masks":
         """The masks of images ``start`` to ``stop``."""
-        return Masks(*(tensor[start:stop] for tensor in self))
+        context, context_valid, targets, targets_valid = (part[start:stop] for part in self[:4])
+        return Masks(context, context_valid, targets, targets_valid)
 
     def to(self, device: torch.device) -> "Masks":
         """The same masks on another device."""
-        return Masks(*(tensor.to(device, non_blocking=True) for tensor in self))
+        seen = asked = None
+        if device.type == "cuda":
+            seen, asked = int(self.context_valid.sum()), int(self.targets_valid.sum())
+        context, context_valid, targets, targets_valid = (
+            part.to(device, non_blocking=True) for part in self[:4]
+        )
+        return Masks(context, context_valid, targets, targets_valid, seen, asked)
 
 
 def indices(chosen: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:

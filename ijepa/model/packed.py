@@ -41,11 +41,12 @@ class Layout:
     bounds: Tensor
 
     @classmethod
-    def of(cls, *valid: Tensor) -> "Layout":
+    def of(cls, *valid: Tensor, tokens: int | None = None) -> "Layout":
         """The layout of sequences of one or more parts.
 
         Args:
             valid: of each part, False where it is padding, (B, L_part) bool.
+            tokens: how many are not, if that is known: a GPU is then not waited for.
         """
         whole = torch.cat(valid, 1)
         count, length = whole.shape
@@ -53,7 +54,7 @@ class Layout:
         if whole.is_meta:  # shapes alone: which places have a token is not known
             return cls((count, length), torch.arange(whole.numel(), device="meta"), whole, bounds)
         computed = torch.cat([_rounded(part) for part in valid], 1)
-        return cls((count, length), computed.flatten().nonzero()[:, 0], whole, bounds)
+        return cls((count, length), _places(computed.flatten(), tokens), whole, bounds)
 
     def pack(self, tokens: Tensor) -> Tensor:
         """The tokens of (B, L, ...) one after the other, (T, ...)."""
@@ -67,6 +68,13 @@ class Layout:
             empty = tokens.new_zeros(count * length, *tokens.shape[1:])
             tokens = empty.index_copy(0, self.places, tokens)
         return tokens.view(count, length, *tokens.shape[1:])
+
+
+def _places(wanted: Tensor, count: int | None) -> Tensor:
+    """Where a vector is True, ascending, (count,) int64."""
+    if wanted.is_cuda and count is not None:
+        return wanted.nonzero_static(size=count)[:, 0]
+    return wanted.nonzero()[:, 0]
 
 
 def _rounded(valid: Tensor) -> Tensor:
@@ -96,7 +104,8 @@ class Queries:
         (sequences, length), meta = whole.shape, whole.places.is_meta
         if meta:
             return cls(torch.arange(sequences * count, device="meta"), layout)
-        return cls((whole.places % length >= length - count).nonzero()[:, 0], layout)
+        asked = whole.places % length >= length - count
+        return cls(_places(asked, len(layout.places)), layout)
 
 
 def run(block: nn.Module, x: Tensor, layout: Layout, queries: Queries | None = None) -> Tensor:

@@ -54,8 +54,11 @@ class Predictor(nn.Module):
         seen = self.embed(context) + self.pos_embed[masks.context]  # (B, C, P)
         seen = seen.repeat_interleave(count, 0)
         asked = (self.mask_token + self.pos_embed[masks.targets]).flatten(0, 1)  # (B·M, T, P)
-        targets = Layout.of(masks.targets_valid.flatten(0, 1))
-        layout = Layout.of(masks.context_valid.repeat_interleave(count, 0), targets.valid)
+        targets = Layout.of(masks.targets_valid.flatten(0, 1), tokens=masks.target_count)
+        contexts, both = masks.context_valid.repeat_interleave(count, 0), None
+        if masks.context_count is not None and masks.target_count is not None:
+            both = count * masks.context_count + masks.target_count
+        layout = Layout.of(contexts, targets.valid, tokens=both)
         x = layout.pack(torch.cat([seen.to(asked.dtype), asked], 1))
         x = self.blocks(x, layout, Queries.last(length, layout, targets))
         return targets.pad(self.proj(self.norm(x))).view(size, count, length, -1)

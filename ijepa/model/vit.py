@@ -99,14 +99,16 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(model.width, eps=1e-6)
 
     def forward(
-        self, images: Tensor, keep: Tensor | None = None, valid: Tensor | None = None
-    ) -> Tensor:
+        self, images: Tensor, keep: Tensor | None = None, valid: Tensor | None = None,
+        count: int | None = None,
+    ) -> Tensor:  # fmt: skip
         """Encode whole images, or only the patches that are kept.
 
         Args:
             images: normalised, (B, 3, H, W).
             keep: indices of the visible patches, (B, C); all N when None.
             valid: False where ``keep`` is padding, (B, C); nowhere when None.
+            count: how many patches are kept in all, if that is known (``Masks.context_count``).
 
         Returns:
             Tokens after the final LayerNorm, (B, C, D) or (B, N, D). Padded rows are 0.
@@ -114,7 +116,9 @@ class Encoder(nn.Module):
         if keep is None:
             tokens: Tensor = self.norm(self.blocks(self.patch_embed(images) + self.pos_embed))
             return tokens
-        layout = Layout.of(torch.ones_like(keep, dtype=torch.bool) if valid is None else valid)
+        if valid is None:
+            valid, count = torch.ones_like(keep, dtype=torch.bool), keep.numel()
+        layout = Layout.of(valid, tokens=count)
         x = self.blocks(self._embed(images, keep, layout), layout)
         return layout.pad(self.norm(x))
 

@@ -64,7 +64,9 @@ class Objective(nn.Module):
     def forward(self, images: Tensor, masks: Masks) -> Tensor:
         """The loss of a batch: images (B, 3, H, W) normalised -> scalar."""
         targets = self.targets(images, masks)
-        context = self.context_encoder(images, keep=masks.context, valid=masks.context_valid)
+        context = self.context_encoder(
+            images, masks.context, masks.context_valid, masks.context_count
+        )
         prediction = self.predictor(context, masks)
         return compare(self.options.loss, prediction, targets, masks.targets_valid)
 

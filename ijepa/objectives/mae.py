@@ -119,7 +119,7 @@ class Objective(nn.Module):
 
         An image without a hidden patch adds 0 to the mean.
         """
-        context = self.encoder(images, keep=masks.context, valid=masks.context_valid)
+        context = self.encoder(images, masks.context, masks.context_valid, masks.context_count)
         predicted = self.decoder(context, masks).float()
         each = (predicted - self.targets(images)).square().mean(-1)  # (B, N)
         wanted = hidden(masks, each.shape[1])

@@ -45,7 +45,7 @@ class Objective(nn.Module):
 
     def forward(self, images: Tensor, masks: Masks) -> Tensor:
         """The loss of a batch: images (B, 3, H, W) normalised -> scalar."""
-        context = self.encoder(images, keep=masks.context, valid=masks.context_valid)
+        context = self.encoder(images, masks.context, masks.context_valid, masks.context_count)
         prediction = self.predictor(context, masks)
         target = self.targets(images, masks)
         return compare(self.options.loss, prediction, target, masks.targets_valid)

@@ -21,7 +21,7 @@ VARIABLES = {
     "IJEPA_TORCHRUN": ("", "torchrun's rendezvous options for several nodes; empty: --standalone"),
     "IJEPA_WORKERS": ("0", "data-loading workers of a process"),
     "IJEPA_MICRO_BATCH": ("0", "images a process takes at once; 0: all of its share"),
-    "IJEPA_CHECKPOINT_SECONDS": ("30", "time between checkpoints"),
+    "IJEPA_CHECKPOINT_SECONDS": ("", "time between checkpoints; 30, or 20 times what one takes"),
     "IJEPA_DETERMINISTIC": ("1", "1: deterministic GPU kernels, so that resuming is bit-exact"),
     "IJEPA_MONGO_URL": ("", "a MongoDB server; empty: the embedded one; off: the journal alone"),
     "IJEPA_MONGO_DB": ("ijepa", "name of the database"),

@@ -26,7 +26,7 @@ Sums = list[Tensor]  # of one shard or of several: tensors of the same shapes ev
 
 def gradients(
     model: nn.Module, batch: Batch, shards: int, autocast: Callable[[], torch.autocast]
-) -> tuple[float, float]:
+) -> tuple[Tensor, float]:
     """Set the gradients of the global batch's mean loss.
 
     Args:
@@ -37,8 +37,9 @@ def gradients(
         autocast: the precision of the forward pass.
 
     Returns:
-        The mean loss, of the global batch where it is cut into shards and of this rank's images
-        otherwise, and their number of context patches, the mean over masked views.
+        The mean loss, a scalar on the device, of the global batch where it is cut into shards and
+        of this rank's images otherwise; and their number of context patches, the mean over masked
+        views.
     """
     objective: Any = model.module if isinstance(model, DistributedDataParallel) else model
     world = dist.get_world_size() if dist.is_initialized() else 1
@@ -49,7 +50,7 @@ def gradients(
         loss = forward_backward(model, batch, 0, share, autocast)
         if world > 1 and getattr(objective, "sums", None) is not None:
             dist.all_reduce(objective.sums)
-        return loss.item(), context
+        return loss, context
 
     def sums_of(start: int, stop: int) -> Sums:
         objective.zero_grad(set_to_none=True)
@@ -63,7 +64,7 @@ def gradients(
     for parameter, gradient in zip(parameters, rest, strict=False):
         parameter.grad = gradient / shards
     objective.sums = rest[-1] if len(rest) > len(parameters) else None
-    return loss.item() / shards, context
+    return loss / shards, context
 
 
 def forward_backward(

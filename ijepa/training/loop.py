@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import math
 import os
 import sys
 import time
@@ -34,6 +33,7 @@ from ijepa.training.health import fixed_images, health, readings
 from ijepa.training.meter import Meter, Spent, energy
 from ijepa.training.outputs import write_outputs
 from ijepa.training.progress import Clock, Progress, Window, emit, line, row_steps
+from ijepa.training.tally import Tally
 
 
 def train(
@@ -54,11 +54,11 @@ def train(
     read = readings(rows, steps * size)
     fixed = fixed_images(store.splits["train"], config).to(device)
 
-    with run_folder(config, store, rank, world) as folder:
+    with run_folder(config, store, rank, world) as folder, checkpoint.writer(folder) as writer:
         progress, window, history, spent = restore(folder, objective, optimizer, device, rank)
         clock = Clock(progress.images, steps * size, device)
         meter = Meter(device, world, spent, energy(device, world) if rank == 0 else None)
-        saved, stop = time.monotonic(), StopVote(world)
+        saved, tally = time.monotonic(), Tally(world, device)
         if rank == 0:
             print(f"{folder.name}: from step {progress.step} of {steps}", flush=True)
             for row in history:
@@ -69,18 +69,20 @@ def train(
             meter.start()
             rates = set_rates(optimizer, config, progress.step, steps)
             loss, context = gradients(model, batch, config.train.shards, autocast)
-            useful = objective.flops(*batch.views, *batch.masks, padding=False)
-            loss, context, useful, stopping = stop.agree(loss, context, useful, device)
-            clip_or_refuse(loss, objective, config.train.clip_norm, progress.step + 1)
+            norm = clip(objective, config.train.clip_norm)
             optimizer.step()
-            flops = world * objective.flops(*batch.views, *batch.masks)
-            progress = Progress(progress.step + 1, progress.images + size, progress.flops + flops,
-                                progress.flops_useful + useful)  # fmt: skip
+            progress.step, progress.images = progress.step + 1, progress.images + size
+            progress.flops += world * objective.flops(*batch.views, *batch.masks)
             meters = objective.update(progress.step / steps)
-            window.add(loss, context / (size * objective.encoder.num_patches))
+            useful = objective.flops(*batch.views, *batch.masks, padding=False)
+            tally.add(progress.step, loss, norm, context, useful)
 
-            last = progress.step == steps
-            if progress.step in rows:
+            last, has_row = progress.step == steps, progress.step in rows
+            saving = rank == 0 and time.monotonic() - saved > writer.patience()
+            for step in tally.read(progress.step, everything=last or has_row or saving):
+                progress.flops_useful += step.useful
+                window.add(step.loss, step.context / (size * objective.encoder.num_patches))
+            if has_row:
                 history.append(dataclasses.asdict(progress) | window.means() | rates | meters)
                 if progress.step in read:
                     with meter.paused():
@@ -92,19 +94,21 @@ def train(
                     emit(history[-1] | reading)
                     print(line(history[-1], steps, reading), flush=True)
             meter.tick()
-            patience = environment.number("IJEPA_CHECKPOINT_SECONDS")
-            if rank == 0 and (last or stopping or time.monotonic() - saved > patience):
+            stopping = tally.stopping(progress.step)
+            if rank == 0 and (last or stopping or saving):
                 state = {"objective": objective.state_dict(), "optimizer": optimizer.state_dict(),
                          "progress": dataclasses.asdict(progress), "history": history,
                          "window": dataclasses.asdict(window), "numerics": numerics(),
                          "spent": dataclasses.asdict(meter.read())}  # fmt: skip
                 with meter.paused():
-                    checkpoint.save(folder, progress.step, state)
+                    writer.save(progress.step, state)
                 emit({"cost": state["spent"]})
                 saved = time.monotonic()
             if stopping and not last:
+                writer.wait()
                 raise errors.Failure(f"stopped by a signal; saved step {progress.step}", 143)
         if rank == 0:
+            writer.wait()
             emit({"cost": dataclasses.asdict(meter.spent)})
             write_outputs(config, store, objective, progress, history, len(fixed))
 
@@ -187,43 +191,14 @@ def numerics() -> dict[str, Any]:
     return {**environment.numerics(), "torch": str(torch.__version__)}
 
 
-class StopVote:
-    """Makes the ranks' numbers one, and a signal to any rank a decision of all."""
-
-    def __init__(self, world: int) -> None:
-        self.world, self.request = world, launch.StopRequest()
-
-    def agree(
-        self, loss: float, context: float, useful: int, device: torch.device
-    ) -> tuple[float, float, int, bool]:
-        """The global batch's mean loss, context patches and FLOPs without padding, and whether to
-        stop now."""
-        numbers: Tensor = torch.tensor(  # exact: FLOPs below 2**53 are three batches of ViT-g
-            [loss / self.world, context, useful, self.request.pending],
-            dtype=torch.float64, device=device,
-        )  # fmt: skip
-        if self.world > 1:
-            dist.all_reduce(numbers)
-        loss, total, flops, stop = numbers.tolist()
-        return loss, total, int(flops), stop > 0
-
-
-def clip_or_refuse(loss: float, objective: nn.Module, most: float | None, step: int) -> None:
-    """Scale the gradient to a norm of at most ``most``; stop before an update that would spoil
-    the weights.
-
-    Raises:
-        Failure: the loss or a gradient is NaN or infinite.
-    """
+def clip(objective: nn.Module, most: float | None) -> Tensor:
+    """Scale the gradient to a norm of at most ``most``; returns the norm that it had, a scalar."""
     gradients = [p.grad for p in objective.parameters() if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients).item()
-    if most is not None and most < norm < math.inf:
-        torch._foreach_mul_(gradients, most / norm)
-    if not math.isfinite(loss) or not math.isfinite(norm):
-        raise errors.Failure(
-            f"NaN or infinity at step {step} (loss {loss:g}, gradient norm {norm:g}): stopped"
-            " before the update; the checkpoints are good"
-        )
+    norm = nn.utils.get_total_norm(gradients)
+    if most is not None:
+        scale = (most / norm.double()).clamp(max=1)
+        torch._foreach_mul_(gradients, scale.to(norm.dtype))
+    return norm
 
 
 def main() -> int:
