@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from ijepa import variants, views
 from ijepa.backbones import Backbone
-from ijepa.runtime import environment, files
+from ijepa.runtime import environment, files, workers
 from ijepa.store.read import Store
 
 Choices = Mapping[str, NDArray[np.float16]]
@@ -178,11 +178,13 @@ def _batches(
 
 def loader(data: Dataset[Any], rows: range, batch_size: int, device: str) -> "DataLoader[Any]":
     """Batches of the rows of a data set, in order."""
+    first = data[rows[0]] if rows else torch.empty(0)
+    size = batch_size * (first[0] if isinstance(first, tuple) else first).nbytes
     return DataLoader(
         data,
         batch_size=batch_size,
         sampler=rows,
-        num_workers=environment.number("IJEPA_WORKERS"),
         pin_memory=device == "cuda",
         generator=torch.Generator(),  # workers' seeds, which nothing uses; not the global state's
+        **workers.options(size, ["ijepa.features", "torch", "torchvision"]),
     )

@@ -161,4 +161,4 @@ def test_a_view_that_is_not_masked_costs_and_gets_no_masks(
     monkeypatch.setattr(module.Objective, "flops", flops, raising=False)
     assert budget.flops_per_image(config) == 1.0
     locals_ = len(batches.views(config)) - 2
-    assert seen == {(16, 16, *([8] * locals_), 4, 4), False}
+    assert seen == {(16, 16, *([8] * locals_), 6, 6), False}

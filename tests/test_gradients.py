@@ -58,7 +58,7 @@ def test_the_gradient_of_shards_is_that_of_the_batch(name: str, store: Store) ->
     results = []
     for shards in (1, 2, 8):
         objective = loop.create_objective(config, CPU)
-        loss, context = gradients(objective, batch, shards, AUTOCAST)
+        loss, context = gradients(objective, batch, shards, 0, AUTOCAST)
         sums = [] if getattr(objective, "sums", None) is None else [objective.sums]
         grads = [p.grad for p in objective.parameters() if p.grad is not None]
         results.append([torch.tensor([loss, context]), *grads, *sums])
@@ -80,10 +80,10 @@ def test_processes_without_shards_add_what_a_module_sums(
     config = tiny(**{"objective.name": "ibot"})
     batch = Batches(store.splits["train"], config)[0]
     alone = loop.create_objective(config, CPU)
-    gradients(alone, batch, 1, AUTOCAST)
+    gradients(alone, batch, 1, 0, AUTOCAST)
     monkeypatch.setattr(module.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(module.dist, "get_world_size", lambda: 2)
     monkeypatch.setattr(module.dist, "all_reduce", lambda sums: sums.mul_(2))  # two alike
     one_of_two = loop.create_objective(config, CPU)
-    gradients(one_of_two, batch, 1, AUTOCAST)
+    gradients(one_of_two, batch, 1, 0, AUTOCAST)
     assert torch.equal(one_of_two.sums, 2 * alone.sums)

@@ -72,9 +72,9 @@ def pretraining(chosen: Config, store: Store) -> dict[str, Any]:
         "augmentations": first.views[0][row].numpy(),
         "subset": batches.Batches(images, dataclasses.replace(chosen, data=half)).subset,
         "health images": health.fixed_images(images, chosen).numpy(),
-        "masks": [part[row].numpy() for part in first.masks[0]],
-        "second view's masks": [part[row].numpy() for part in first.masks[1]],
-        "masks of the report": [part.numpy() for part in drawn.draw(chosen, 0, 8)],
+        "masks": [part[row].numpy() for part in first.masks[0][:4]],
+        "second view's masks": [part[row].numpy() for part in first.masks[1][:4]],
+        "masks of the report": [part.numpy() for part in drawn.draw(chosen, 0, 8)[:4]],
     }
 
 

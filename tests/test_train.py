@@ -299,7 +299,7 @@ def test_health_and_the_encoder_written_are_of_the_network_that_is_evaluated(
 class Alone(nn.Module):
     """Stands for DistributedDataParallel: the module itself."""
 
-    def __new__(cls, module: nn.Module) -> Any:
+    def __new__(cls, module: nn.Module, **_: Any) -> Any:
         return module
 
 

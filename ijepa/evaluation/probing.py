@@ -78,6 +78,7 @@ def outcomes(job: Job, report: Callable[[str], None], progress: bool = False) ->
         ValueError: an encoder, a data set or a probe's option cannot be used.
     """
     hardware = environment.hardware()
+    _same_bits(hardware)
     if hardware.processes > 1:
         job.sets()  # prepared by this process alone
         with tempfile.TemporaryDirectory() as folder:
@@ -213,6 +214,12 @@ def views(config: Config, backbone: Backbone, data: Store) -> tuple[Part, Part]:
     )
 
 
+def _same_bits(hardware: environment.Hardware) -> None:
+    """Deterministic kernels on a GPU, as in training; a CPU's are."""
+    if hardware.device == "cuda" and environment.number("IJEPA_DETERMINISTIC"):
+        seeds.deterministic()
+
+
 def main() -> int:
     """One process under torchrun: extract with the others, then fit its own share of probes."""
     launch.die_with_parent()
@@ -220,6 +227,7 @@ def main() -> int:
     job = Job(configs.parse(tree, "params.yaml"), encoder, Path(prepared))
     hardware = environment.hardware()
     torch.set_num_threads(hardware.threads)
+    _same_bits(hardware)
     if hardware.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if hardware.device == "cuda" else "gloo")

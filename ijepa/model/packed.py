@@ -108,20 +108,25 @@ class Queries:
         return cls(_places(asked, len(layout.places)), layout)
 
 
-def run(block: nn.Module, x: Tensor, layout: Layout, queries: Queries | None = None) -> Tensor:
-    """``block`` on packed tokens.
+def run(
+    block: nn.Module, x: Tensor, layout: Layout | None = None, queries: Queries | None = None
+) -> Tensor:
+    """``block`` on tokens, packed or not.
 
     Args:
         block: a timm ``Block`` without dropout.
-        x: tokens, (T, D).
-        layout: where they are.
+        x: tokens, (B, N, D), or packed ones, (T, D).
+        layout: where packed tokens are.
         queries: compute the outputs of these alone. Exact, and 20 % of a small model's step: of
             the last block of the predictor only the targets are read.
 
     Returns:
-        (T, D), or (Q, D).
+        The same shape, or (Q, D).
     """
     assert isinstance(block, Block)
+    if layout is None:
+        whole: Tensor = block(x)
+        return whole
     attn = block.attn
     assert isinstance(attn, Attention)
     normed = block.norm1(x)

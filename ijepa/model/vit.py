@@ -6,6 +6,7 @@ Positions are fixed 2-D sin-cos embeddings. Parameter names are timm's, so a sta
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Blocks(nn.ModuleList):
         layer_scale: first value of LayerScale (arXiv 2103.17239), which data2vec has.
     """
 
+    run: Callable[..., Tensor]
+
     def __init__(
         self, width: int, depth: int, heads: int, mlp_ratio: float,
         layer_scale: float | None = None,
@@ -45,6 +48,7 @@ class Blocks(nn.ModuleList):
             Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, init_values=layer_scale)
             for _ in range(depth)
         )
+        self.run = packed.run
         for part in self.modules():
             if isinstance(part, nn.LayerNorm):
                 part.eps = 1e-6
@@ -63,10 +67,7 @@ class Blocks(nn.ModuleList):
             The same shape, or (Q, D) with queries.
         """
         for number, block in enumerate(self, 1):
-            if layout is None:
-                x = block(x)
-            else:
-                x = packed.run(block, x, layout, queries if number == len(self) else None)
+            x = self.run(block, x, layout, queries if number == len(self) else None)
         return x
 
 
@@ -218,6 +219,18 @@ def place(module: nn.Module, device: torch.device) -> None:
     for part in module.modules():
         if isinstance(part, Attention):
             part.fused_attn = device.type != "cpu"  # type: ignore[misc]  # Final for torchscript
+
+
+def compile_blocks(module: nn.Module) -> None:
+    """Compile what computes one transformer block, for all stacks of a module.
+
+    One block and not the whole network: blocks are alike, so that a deep network compiles in the
+    time of a shallow one. Lengths change with every batch, hence ``dynamic``.
+    """
+    run = torch.compile(packed.run, dynamic=True)
+    for part in module.modules():
+        if isinstance(part, Blocks):
+            part.run = run
 
 
 def save(encoder: Encoder, path: Path, metadata: dict[str, str]) -> None:

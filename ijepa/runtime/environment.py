@@ -19,8 +19,9 @@ VARIABLES = {
     "IJEPA_PROCESSES": ("0", "training processes; 0: one for each visible GPU, one on CPU"),
     "IJEPA_THREADS": ("0", "CPU threads of a process; 0: the cores divided by the processes"),
     "IJEPA_TORCHRUN": ("", "torchrun's rendezvous options for several nodes; empty: --standalone"),
-    "IJEPA_WORKERS": ("0", "data-loading workers of a process"),
-    "IJEPA_MICRO_BATCH": ("0", "images a process takes at once; 0: all of its share"),
+    "IJEPA_WORKERS": ("", "data-loading workers of a process; none on CPU, up to 8 for a GPU"),
+    "IJEPA_MICRO_BATCH": ("0", "images a process takes at once; 0: its share; auto: what fits"),
+    "IJEPA_COMPILE": ("0", "1: compile transformer blocks; last bits then differ"),
     "IJEPA_CHECKPOINT_SECONDS": ("", "time between checkpoints; 30, or 20 times what one takes"),
     "IJEPA_DETERMINISTIC": ("1", "1: deterministic GPU kernels, so that resuming is bit-exact"),
     "IJEPA_MONGO_URL": ("", "a MongoDB server; empty: the embedded one; off: the journal alone"),
@@ -136,8 +137,9 @@ def arithmetic() -> dict[str, Any]:
 
 
 def numerics() -> dict[str, Any]:
-    """``arithmetic`` and the processes of a run: what its bits depend on in this machine."""
-    return {**arithmetic(), "processes": hardware().processes}
+    """``arithmetic`` and what else a run's bits depend on in this machine."""
+    compiled = {"compiled": True} if number("IJEPA_COMPILE") else {}
+    return {**arithmetic(), "processes": hardware().processes, **compiled}
 
 
 def device_name(device: str, index: int | None = None) -> str:

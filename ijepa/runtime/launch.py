@@ -15,11 +15,13 @@ from ijepa.runtime import environment
 
 # A training step allocates and frees the same large blocks again and again. Told not to return
 # them to the kernel, glibc saves the page faults: 15-30 % of a laptop-sized step (laptop-recipe
-# 1.1).
-_MALLOC = {
+# 1.1). On a GPU a batch has a shape of its own at every step, and blocks that can grow keep the
+# memory whole.
+_ALLOCATORS = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "2147483647",
     "MALLOC_TOP_PAD_": "268435456",
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
 }
 _GRACE = 90  # seconds for the children to save and leave
 
@@ -51,7 +53,7 @@ def run(
         ]  # fmt: skip
     child = subprocess.Popen(
         command,
-        env={**_MALLOC, **os.environ, "OMP_NUM_THREADS": str(hardware.threads), **variables},
+        env={**_ALLOCATORS, **os.environ, "OMP_NUM_THREADS": str(hardware.threads), **variables},
         start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the children
         preexec_fn=lambda: die_with_parent(signal.SIGTERM),
     )

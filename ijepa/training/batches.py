@@ -6,7 +6,6 @@ workers, ranks nor a resumed run can change what is seen.
 """
 
 import functools
-import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from torchvision.transforms.v2 import functional as transforms
 from ijepa import seeds, variants
 from ijepa.config import Config, grid
 from ijepa.masks import Keys, Masks
+from ijepa.runtime import workers
 from ijepa.store.read import Images
 from ijepa.training import augment
 from ijepa.views import View
@@ -208,33 +208,26 @@ class Batches(Dataset[Batch]):
         return torch.stack(pixels)
 
 
-def loader(
-    batches: Batches, first: int, workers: int = 0, pin_memory: bool = False
-) -> Iterable[Batch]:
+def loader(batches: Batches, first: int, pin_memory: bool = False) -> Iterable[Batch]:
     """The batches from stream position ``first`` to the end of the run, in order.
+
+    Workers (``runtime.workers``) change no batch; where there are none, a thread of this process
+    prepares the next one.
 
     Args:
         batches: of this rank.
         first: images of the stream that are already consumed.
-        workers: processes that prepare batches ahead, which change no batch; 0: a thread of this
-            one prepares the next.
         pin_memory: for copies to a GPU.
     """
     size = batches.config.train.batch_size
     positions = range(first, batches.steps * size, size)
-    if not workers and not pin_memory:
+    images = batches.share.stop - batches.share.start
+    share = images * sum(3 * view.size**2 for view in batches.views)  # bytes
+    options = workers.options(share, ["ijepa.training.batches", "torch", "torchvision"])
+    if not options["num_workers"] and not pin_memory:
         return _ahead(batches, positions)
-    context = None
-    if workers:  # fork from a server that has imported what they need, and no thread of ours
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["ijepa.training.batches", "torch", "torchvision"])
     return DataLoader(
-        batches,
-        sampler=positions,
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        multiprocessing_context=context,
+        batches, sampler=positions, batch_size=None, pin_memory=pin_memory, **options
     )
 
 

@@ -17,16 +17,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ijepa.runtime import environment
-from ijepa.training.batches import Batch
+from ijepa.runtime import environment, errors
+from ijepa.training.batches import Batch, Batches
 from ijepa.views import normalise
 
 Sums = list[Tensor]  # of one shard or of several: tensors of the same shapes everywhere
 
 
 def gradients(
-    model: nn.Module, batch: Batch, shards: int, autocast: Callable[[], torch.autocast]
-) -> tuple[Tensor, float]:
+    model: nn.Module, batch: Batch, shards: int, micro: int,
+    autocast: Callable[[], torch.autocast],
+) -> tuple[Tensor, float]:  # fmt: skip
     """Set the gradients of the global batch's mean loss.
 
     Args:
@@ -34,6 +35,7 @@ def gradients(
             shards.
         batch: this rank's images and masks.
         shards: of the global batch.
+        micro: images that go through the model at once; 0: all of a shard's.
         autocast: the precision of the forward pass.
 
     Returns:
@@ -47,14 +49,14 @@ def gradients(
     parameters, share = [p for p in objective.parameters() if p.requires_grad], len(batch.views[0])
     if shards == 1:
         objective.zero_grad(set_to_none=True)
-        loss = forward_backward(model, batch, 0, share, autocast)
+        loss = forward_backward(model, batch, 0, share, micro, autocast)
         if world > 1 and getattr(objective, "sums", None) is not None:
             dist.all_reduce(objective.sums)
         return loss, context
 
     def sums_of(start: int, stop: int) -> Sums:
         objective.zero_grad(set_to_none=True)
-        loss = forward_backward(objective, batch, start, stop, autocast)
+        loss = forward_backward(objective, batch, start, stop, micro, autocast)
         others = [] if getattr(objective, "sums", None) is None else [objective.sums]
         objective.sums = None
         return [loss, *(p.grad for p in parameters), *others]
@@ -68,17 +70,18 @@ def gradients(
 
 
 def forward_backward(
-    model: nn.Module, batch: Batch, first: int, last: int, autocast: Callable[[], torch.autocast]
-) -> Tensor:
+    model: nn.Module, batch: Batch, first: int, last: int, micro: int,
+    autocast: Callable[[], torch.autocast],
+) -> Tensor:  # fmt: skip
     """Add the gradients of the mean loss of this rank's images ``first`` to ``last``.
 
-    They go through the model micro-batch by micro-batch.
+    They go through the model ``micro`` at a time.
 
     Returns:
         The mean loss, a scalar.
     """
     device = next(model.parameters()).device
-    micro = environment.number("IJEPA_MICRO_BATCH") or last - first
+    micro = micro or last - first
     total = torch.zeros((), device=device)
     for start in range(first, last, micro):
         stop = min(start + micro, last)
@@ -92,6 +95,59 @@ def forward_backward(
             (loss * ((stop - start) / (last - first))).backward()
         total += loss.detach() * ((stop - start) / (last - first))
     return total
+
+
+def micro_batch(
+    objective: Any, batches: Batches, shards: int, autocast: Callable[[], torch.autocast]
+) -> int:
+    """Images that go through the model at once (``IJEPA_MICRO_BATCH``), the same on all ranks.
+
+    ``auto`` tries a batch: all of a shard, then half of that, until forward and backward leave a
+    tenth of the GPU's memory free, for contexts that are longer than this batch's.
+
+    Args:
+        objective: an objective, not yet in DistributedDataParallel; its gradients are gone after.
+        batches: of this rank.
+        shards: of the global batch.
+        autocast: the precision of the forward pass.
+
+    Raises:
+        Failure: not even one image fits.
+    """
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    device = next(objective.parameters()).device
+    if environment.text("IJEPA_MICRO_BATCH") != "auto":
+        return environment.number("IJEPA_MICRO_BATCH")
+    batch = batches[0]
+    micro = len(batch.views[0]) * world // max(shards, world)
+    if device.type == "cuda":
+        while not _fits(objective, batch, micro, device, autocast):
+            micro //= 2
+            if not micro:
+                raise errors.Failure("IJEPA_MICRO_BATCH: auto: one image is more than the GPU has")
+    if world > 1:
+        least = torch.tensor(micro, device=device)
+        dist.all_reduce(least, dist.ReduceOp.MIN)
+        micro = int(least)
+    return micro
+
+
+def _fits(
+    objective: Any, batch: Batch, micro: int, device: torch.device,
+    autocast: Callable[[], torch.autocast],
+) -> bool:  # fmt: skip
+    torch.cuda.reset_peak_memory_stats(device)
+    try:
+        forward_backward(objective, batch, 0, micro, micro, autocast)
+        parameters = sum(p.nbytes for p in objective.parameters() if p.requires_grad)
+        taken = torch.cuda.max_memory_allocated(device) + 2 * parameters  # AdamW's, not yet there
+        return bool(taken < 0.9 * torch.cuda.mem_get_info(device)[1])
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        objective.zero_grad(set_to_none=True)
+        objective.sums = None
+        torch.cuda.empty_cache()
 
 
 def bounds(images: int, shards: int) -> Iterator[tuple[int, int]]:

@@ -28,7 +28,7 @@ from ijepa.runtime import environment, errors, launch
 from ijepa.store.read import Store, open_store
 from ijepa.training import checkpoint
 from ijepa.training.batches import Batches, loader
-from ijepa.training.gradients import gradients
+from ijepa.training.gradients import gradients, micro_batch
 from ijepa.training.health import fixed_images, health, readings
 from ijepa.training.meter import Meter, Spent, energy
 from ijepa.training.outputs import write_outputs
@@ -49,26 +49,28 @@ def train(
     objective = create_objective(config, device)
     optimizer = create_optimizer(objective, config)
     whole = world > 1 and config.train.shards == 1  # torch averages the gradients of the processes
-    model = DistributedDataParallel(objective) if whole else objective
+    micro = micro_batch(objective, batches, config.train.shards, autocast)
+    now = numerics(micro)
+    model = distributed(objective) if whole else objective
     rows = row_steps(steps)
     read = readings(rows, steps * size)
     fixed = fixed_images(store.splits["train"], config).to(device)
 
     with run_folder(config, store, rank, world) as folder, checkpoint.writer(folder) as writer:
-        progress, window, history, spent = restore(folder, objective, optimizer, device, rank)
+        progress, window, history, spent = restore(folder, objective, optimizer, device, now, rank)
         clock = Clock(progress.images, steps * size, device)
         meter = Meter(device, world, spent, energy(device, world) if rank == 0 else None)
         saved, tally = time.monotonic(), Tally(world, device)
         if rank == 0:
             print(f"{folder.name}: from step {progress.step} of {steps}", flush=True)
+            print(", ".join(f"{name} {value}" for name, value in now.items()), flush=True)
             for row in history:
                 emit(row)
 
-        workers = environment.number("IJEPA_WORKERS")
-        for batch in loader(batches, progress.images, workers, device.type == "cuda"):
+        for batch in loader(batches, progress.images, device.type == "cuda"):
             meter.start()
             rates = set_rates(optimizer, config, progress.step, steps)
-            loss, context = gradients(model, batch, config.train.shards, autocast)
+            loss, context = gradients(model, batch, config.train.shards, micro, autocast)
             norm = clip(objective, config.train.clip_norm)
             optimizer.step()
             progress.step, progress.images = progress.step + 1, progress.images + size
@@ -98,7 +100,7 @@ def train(
             if rank == 0 and (last or stopping or saving):
                 state = {"objective": objective.state_dict(), "optimizer": optimizer.state_dict(),
                          "progress": dataclasses.asdict(progress), "history": history,
-                         "window": dataclasses.asdict(window), "numerics": numerics(),
+                         "window": dataclasses.asdict(window), "numerics": now,
                          "spent": dataclasses.asdict(meter.read())}  # fmt: skip
                 with meter.paused():
                     writer.save(progress.step, state)
@@ -119,7 +121,16 @@ def create_objective(config: Config, device: torch.device) -> Any:
     size, options = config.data.image_size, config.objective.options
     objective = family.create(size, config.model, options, config.seeds.init)
     vit.place(objective, device)
+    if environment.number("IJEPA_COMPILE"):
+        vit.compile_blocks(objective)
     return objective
+
+
+def distributed(objective: nn.Module) -> DistributedDataParallel:
+    """Averages gradients over the processes; buffers are functions of what all of them know."""
+    return DistributedDataParallel(
+        objective, broadcast_buffers=False, gradient_as_bucket_view=True
+    )
 
 
 def create_optimizer(objective: nn.Module, config: Config) -> torch.optim.AdamW:
@@ -163,6 +174,7 @@ def restore(
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
+    numerics: dict[str, Any],
     rank: int,
 ) -> tuple[Progress, Window, list[dict[str, float]], Spent | None]:
     """Load the newest good checkpoint; rank 0 says if it was written under other numerics.
@@ -177,7 +189,7 @@ def restore(
     optimizer.load_state_dict(state["optimizer"])
     changed = [
         f"{name} {state['numerics'].get(name)}, now {now}"
-        for name, now in numerics().items()
+        for name, now in numerics.items()
         if state["numerics"].get(name) != now
     ]
     if changed and rank == 0:
@@ -186,9 +198,10 @@ def restore(
     return progress, window, state["history"], Spent(**state["spent"])
 
 
-def numerics() -> dict[str, Any]:
+def numerics(micro: int) -> dict[str, Any]:
     """What the bits of a run depend on beside its science and code."""
-    return {**environment.numerics(), "torch": str(torch.__version__)}
+    about = {**environment.numerics(), "torch": str(torch.__version__)}
+    return {**about, "micro_batch": micro} if micro else about
 
 
 def clip(objective: nn.Module, most: float | None) -> Tensor:
@@ -214,7 +227,10 @@ def main() -> int:
     if environment.number("IJEPA_DETERMINISTIC"):
         seeds.deterministic()
     if world > 1:
-        dist.init_process_group("nccl" if hardware.device == "cuda" else "gloo")
+        if hardware.device == "cuda":
+            dist.init_process_group("nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
     try:
         train(configs.load(), open_store(), device, hardware.precision, rank, world)
     except errors.Failure as failure:
