@@ -178,6 +178,7 @@ def measure(
     """A row of the table."""
     drawn = batches(setup, micro)
     useful = create_objective(setup, torch.device("cpu")).flops(*drawn[0], padding=False)
+    torch._dynamo.reset()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     if kind == "official":

@@ -112,3 +112,4 @@ def deterministic() -> None:
     # filling fresh memory costs time and removes no randomness of ours
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, in the patch embedding too

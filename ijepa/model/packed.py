@@ -152,7 +152,8 @@ def _attention(
     q: Tensor, k: Tensor, v: Tensor, asked: Layout, seen: Layout, fused: bool
 ) -> Tensor:
     """Softmax attention within each sequence: (Q, H, d), (T, H, d) twice -> (Q, H, d)."""
-    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
+    half = q.dtype in (torch.bfloat16, torch.float16)
+    if q.is_cuda and half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 256:  # what the kernel takes
         mixed: Tensor = varlen.varlen_attn(
             q, k, v, asked.bounds, seen.bounds, asked.shape[1], seen.shape[1]
         )  # type: ignore[assignment]  # a pair only with return_aux
