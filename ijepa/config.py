@@ -233,11 +233,11 @@ def _check_together(config: Config, where: str) -> None:
             f" train.batch_size {train.batch_size}"
         )
     try:
-        variants.load("masks", config.mask.name).check(grid(config), config.mask.options)
+        variants.declared("masks", config.mask.name, "check")(grid(config), config.mask.options)
     except ValueError as error:
         raise ValueError(f"{where}: mask.{error}") from None
     objective = config.objective
-    check = getattr(variants.load("objectives", objective.name), "check", None)
+    check = variants.declared("objectives", objective.name, "check")
     if check is not None:
         try:
             check(size, model, objective.options)
@@ -292,7 +292,7 @@ def _build(cls: Any, tree: Any, where: str, prefix: str) -> Any:
 
 def _options(where: str, key: str, family: str, name: str) -> Any:
     try:
-        return variants.load(family, name).Options
+        return variants.declared(family, name, "Options")
     except ValueError as error:
         raise ValueError(f"{where}: {key}: {error}") from None
 
@@ -308,7 +308,7 @@ def _option_names(cls: Any) -> frozenset[str]:
     return frozenset(
         f.name
         for name in variants.names(family)
-        for f in dataclasses.fields(variants.load(family, name).Options)
+        for f in dataclasses.fields(variants.declared(family, name, "Options"))
     )
 
 
@@ -326,7 +326,7 @@ def keys() -> frozenset[str]:
             known |= {
                 f"{section}.{probe}.{f.name}"
                 for probe in variants.names("probes")
-                for f in dataclasses.fields(variants.load("probes", probe).Options)
+                for f in dataclasses.fields(variants.declared("probes", probe, "Options"))
             }
         else:
             known |= {f"{section}.{name}" for name in _option_names(kind)}

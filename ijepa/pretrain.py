@@ -1,4 +1,7 @@
-"""Stage 2: train the encoder. This process records the run; what trains is its child."""
+"""Stage 2: train the encoder. This process records the run; what trains is its child.
+
+It needs no torch of its own, and does not load it where there is no GPU to count.
+"""
 
 import json
 import sys
@@ -10,7 +13,7 @@ from ijepa.config import Config
 from ijepa.runtime import environment, errors, files, launch
 from ijepa.store.read import open_store
 from ijepa.tracking import journal
-from ijepa.training import progress
+from ijepa.training import rows
 
 OUTS = (
     Path("out/encoder.safetensors"),
@@ -37,11 +40,10 @@ def main() -> None:
 
 def pretrain(config: Config, hardware: environment.Hardware, run: journal.Run) -> float:
     """Train in a child and record every row of the history; returns the final RankMe."""
-    run.info(numerics=environment.numerics())
     with tempfile.TemporaryDirectory() as folder:
         tail = Tail(Path(folder) / "rows.jsonl", run)
         status = launch.run(
-            "ijepa.training.loop", hardware, {progress.METRICS: str(tail.path)}, tail.read
+            "ijepa.training.loop", hardware, {rows.VARIABLE: str(tail.path)}, tail.read
         )
     if status:
         reason = tail.failed or f"training ended with status {status}; its output is above"
@@ -70,8 +72,8 @@ class Tail:
             if "failed" in row:
                 self.failed, self.status = row["failed"], row["status"]
                 continue
-            if "cost" in row:  # so far; also a run that is stopped later has one
-                self.run.info(cost=row["cost"])
+            if "numerics" in row or "cost" in row:  # the cost so far: a run may be stopped later
+                self.run.info(**row)
                 continue
             for name, value in row.items():
                 if name != "step":

@@ -12,10 +12,13 @@ counter-based generators must be constructed once per key, which is 100 times sl
 import hashlib
 import os
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 # What a run's seed sets, part by part: the keys of ``seeds`` in params.yaml, and what they are. A
 # part is a seed of its own, so two parts share no numbers that their purposes do not.
@@ -98,8 +101,10 @@ def generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key(seed, purpose, *index)))
 
 
-def torch_generator(seed: int, purpose: str, *index: int) -> torch.Generator:
+def torch_generator(seed: int, purpose: str, *index: int) -> "torch.Generator":
     """A CPU torch generator for one purpose and index."""
+    import torch  # masks and scenes, which need none of it, are drawn in processes without it
+
     made = torch.Generator()
     made.manual_seed(key(seed, purpose, *index) >> 1)
     return made
@@ -107,6 +112,8 @@ def torch_generator(seed: int, purpose: str, *index: int) -> torch.Generator:
 
 def deterministic() -> None:
     """Ask torch for deterministic kernels; on a GPU this is what makes a resumed run bit-exact."""
+    import torch
+
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     # filling fresh memory costs time and removes no randomness of ours

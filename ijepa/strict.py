@@ -11,9 +11,22 @@ import types
 import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import field
-from typing import Any
+from typing import Any, TypeVar
 
 from ijepa.runtime.errors import closest
+
+Class = TypeVar("Class", bound=type)
+_CLASSES: dict[tuple[str, str], Any] = {}
+
+
+def once(cls: Class) -> Class:
+    """The class that the source of its module made first, however often that is executed.
+
+    ``variants.declared`` has the ``Options`` of a module that may be imported later: then they are
+    one class, and their values are equal, go by ``isinstance`` and are found by pickle.
+    """
+    known: Class = _CLASSES.setdefault((cls.__module__, cls.__qualname__), cls)
+    return known
 
 
 def _allowed(text: str, check: Callable[[Any], bool]) -> Any:

@@ -2,7 +2,8 @@
 
 The file ``ijepa/<family>/<name>.py`` is the variant: its name is the value in ``params.yaml``, so
 a new variant is one file and no list has to be edited. A file whose name begins with an underscore
-is a family's own helper.
+is a family's own helper. ``load`` imports a variant; ``declared`` has what it says of itself, the
+keys of its options and what it refuses, without the libraries that the rest of it needs.
 
 What a number depends on is computed here and nowhere else: ``closure`` follows the imports of an
 entry point, ``code`` hashes what it finds; checkpoints, caches, stages and lock files use it.
@@ -12,11 +13,13 @@ import ast
 import functools
 import hashlib
 import importlib
+import importlib.util
 import io
 import pkgutil
 import sys
 import tokenize
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,8 +33,7 @@ _TOLD = "ijepa.tracking"
 
 def names(family: str) -> list[str]:
     """The variants of a family, such as ``masks``, sorted."""
-    package = importlib.import_module(f"ijepa.{family}")
-    modules = pkgutil.iter_modules(package.__path__)
+    modules = pkgutil.iter_modules(_folders(f"ijepa.{family}"))
     return sorted(module.name for module in modules if not module.name.startswith("_"))
 
 
@@ -41,9 +43,102 @@ def load(family: str, name: str) -> ModuleType:
     Raises:
         ValueError: no such variant; the message lists the ones there are.
     """
+    _refuse_unknown(family, name)
+    return importlib.import_module(f"ijepa.{family}.{name}")
+
+
+def declared(family: str, name: str, what: str) -> Any:
+    """What a variant's file binds to a name at its top, such as ``Options``; None without one.
+
+    To check params.yaml takes the options of all variants, and to import them would load torch,
+    timm and pyarrow: 5 CPU seconds for some ranges. Here only those statements of a file are
+    executed that the name needs; what they import is imported. So the options stay in their
+    variant's one file, and its imports where one looks for them.
+
+    Raises:
+        ValueError: no such variant; the message lists the ones there are.
+    """
+    _refuse_unknown(family, name)
+    return _declared(f"ijepa.{family}.{name}", what)
+
+
+def _refuse_unknown(family: str, name: str) -> None:
     if name not in names(family):
         raise ValueError(f"{name!r} is not one of {', '.join(names(family))}")
-    return importlib.import_module(f"ijepa.{family}.{name}")
+
+
+def _folders(package: str) -> list[str]:
+    """Where Python looks for a package's modules; nothing is imported but what it lies in."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None, package
+    assert spec.submodule_search_locations is not None, package
+    return spec.submodule_search_locations
+
+
+@functools.cache
+def _declared(module: str, name: str) -> Any:
+    """``declared`` of a module of a family. What is the family's own is read in the same way."""
+    family = ".".join(module.split(".")[:2])
+    spec = importlib.util.find_spec(family)
+    if module != family:
+        spec = PathFinder.find_spec(module, _folders(family))
+    assert spec is not None, module
+    assert spec.origin is not None, module
+    values: dict[str, Any] = {"__name__": module, "__file__": spec.origin}
+    statements = []
+    for statement in _needed(ast.parse(Path(spec.origin).read_text()), name):
+        if isinstance(statement, ast.ImportFrom) and f"{statement.module}.".startswith(
+            f"{family}."
+        ):
+            alias = statement.names[0]
+            value = _declared(str(statement.module), alias.name)
+            if value is not None:
+                values[alias.asname or alias.name] = value
+                continue
+        statements.append(statement)
+    exec(compile(ast.Module(statements, type_ignores=[]), spec.origin, "exec"), values)
+    return values.get(name)
+
+
+def _needed(tree: ast.Module, name: str) -> list[ast.stmt]:
+    """The statements at the top of a module that bind a name, and all that these use, in order.
+
+    An import of several names is one of each.
+    """
+    statements: list[ast.stmt] = []
+    for statement in tree.body:
+        if isinstance(statement, ast.Import):
+            statements += [ast.copy_location(ast.Import([a]), statement) for a in statement.names]
+        elif isinstance(statement, ast.ImportFrom):
+            module, aliases = statement.module, statement.names
+            statements += [
+                ast.copy_location(ast.ImportFrom(module, [a], 0), statement) for a in aliases
+            ]
+        else:
+            statements.append(statement)
+    bound = [_bound(statement) for statement in statements]
+    needed, wanted = set[int](), {name}
+    while wanted:
+        new = {i for i, names in enumerate(bound) if names & wanted} - needed
+        needed |= new
+        inside = (node for i in new for node in ast.walk(statements[i]))
+        wanted = {node.id for node in inside if isinstance(node, ast.Name)}
+    return [statements[i] for i in sorted(needed)]
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    """The names that a statement at the top of a module gives a value, maybe a few more."""
+    if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+        return {statement.name}
+    names = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.alias):
+            names.add(node.asname or node.name.split(".")[0])
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
 
 
 def entries(config: Any, stage: str) -> tuple[str, ...]:

@@ -280,8 +280,9 @@ claim: {text: Half is enough., best: half, margin: 1, looks: [6]}
 MASK = """\
 from dataclasses import dataclass
 from ijepa.masks.random import sample
-from ijepa.strict import maybe, real
+from ijepa.strict import maybe, once, real
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     share: float | None = maybe(real(0, 1))
@@ -304,11 +305,13 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         code / "mine.py": MASK,
     }.items():
         path.write_text(text)
-    monkeypatch.setattr(masks, "__path__", [*masks.__path__, str(code)])
+    places: list[str] = masks.__path__  # of the package's spec as well
+    places.append(str(code))
     caches = configs.keys, configs._option_names
     for cache in caches:
         cache.cache_clear()
     yield folder
+    places.remove(str(code))
     sys.modules.pop("ijepa.masks.mine", None)
     for cache in caches:
         cache.cache_clear()

@@ -15,7 +15,7 @@ from conftest import tiny
 from ijepa.pretrain import Tail
 from ijepa.store.read import Store
 from ijepa.tracking import journal, runs
-from ijepa.training import checkpoint, loop, meter, progress
+from ijepa.training import checkpoint, loop, meter, progress, rows
 from ijepa.training.batches import Batches
 from ijepa.training.meter import Meter, Nvml, Rapl, Spent
 
@@ -216,7 +216,7 @@ def run(
 ) -> Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Train a tiny run; returns out/pretrain.json and the rows that the stage's parent gets."""
     monkeypatch.setenv("IJEPA_CHECKPOINT_SECONDS", "0")  # after every step
-    monkeypatch.setenv(progress.METRICS, str(tmp_path / "rows"))
+    monkeypatch.setenv(rows.VARIABLE, str(tmp_path / "rows"))
     monkeypatch.chdir(tmp_path)
 
     def start(home: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -345,16 +345,18 @@ def test_the_stage_records_it_and_the_journal_shows_it(
 
     def body(recorded: journal.Run) -> None:
         tail = Tail(tmp_path / "rows", recorded)
-        monkeypatch.setenv(progress.METRICS, str(tail.path))
-        progress.emit({"cost": COST | {"device_seconds": 45.0}})
-        progress.emit({"step": 1, "loss": 0.5})
+        monkeypatch.setenv(rows.VARIABLE, str(tail.path))
+        rows.emit({"numerics": {"device": "cpu", "threads": 2}})
+        rows.emit({"cost": COST | {"device_seconds": 45.0}})
+        rows.emit({"step": 1, "loss": 0.5})
         tail.read()
-        progress.emit({"cost": COST})
+        rows.emit({"cost": COST})
         tail.read()
 
     journal.record("pretrain", tiny(), body)
     (record,) = runs.listing()
     assert record.cost == COST
+    assert record.numerics == {"device": "cpu", "threads": 2}
     assert record.seconds
     assert record.whole_seconds == record.seconds + 1000
     shown = runs.show(record.id)

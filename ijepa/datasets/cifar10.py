@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ijepa.datasets import Item, Source, Split
+from ijepa.strict import once
 
 CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -32,6 +33,7 @@ _Batch = tuple[NDArray[np.uint8], list[int]]  # (n, 3072): planes of red, green,
 _Read = Callable[[bytes], _Batch]
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """CIFAR-10 has nothing to choose."""

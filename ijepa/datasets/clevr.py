@@ -25,7 +25,7 @@ import numpy as np
 
 from ijepa.datasets import DISTANCES, Item, Source, Split, distance_bin
 from ijepa.runtime import files
-from ijepa.strict import text
+from ijepa.strict import once, text
 
 SPLITS = ("train", "val")  # VTAB and VISSL report val
 COUNTS = range(3, 11)
@@ -34,6 +34,7 @@ FARTHEST = 100.0  # upper edge of the last bin
 _Scene = tuple[str, int, int]  # image file, class of count, class of distance
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Where CLEVR is."""

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ijepa.datasets import Item, Source, Split
-from ijepa.strict import text
+from ijepa.strict import once, text
 
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Where the folders are."""

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ijepa.datasets import Item, Source, Split
-from ijepa.strict import text
+from ijepa.strict import once, text
 
 _SPLITS = {
     "train": "train",
@@ -32,6 +32,7 @@ _SPLITS = {
 _ROWS = 256  # rows read at once: some tens of megabytes of full-size photographs
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Where the files are and what their columns mean."""

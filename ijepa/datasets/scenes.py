@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ijepa.datasets import DISTANCES, EDGES, Item, Source, Split, _solids, distance_bin
 from ijepa.datasets._solids import F64, I64, SHAPES, Solids
 from ijepa.seeds import uniforms
-from ijepa.strict import integer, interval
+from ijepa.strict import integer, interval, once
 
 CLASSES = ("row", "ranks", "rising", "falling", "ring", "wedge", "arrow", "columns")
 
@@ -41,6 +41,7 @@ _ATTEMPTS, _SHRINK = 100, 0.97
 _CHUNK = 16  # images rendered together: their arrays stay in the processor's cache
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What to render."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from ijepa import seeds
 from ijepa.masks import Keys, Masks, blocks, check_blocks, indices
-from ijepa.strict import interval
+from ijepa.strict import interval, once
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The scale is a share of the patches of an image, the aspect ratio is height over width."""

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from ijepa import seeds
 from ijepa.masks import Keys, Masks, between, indices, rectangles, subset
-from ijepa.strict import integer, interval, real
+from ijepa.strict import integer, interval, once, real
 
 _MISSES = 10  # in a row, before a rectangle is hidden in part (BEiT: before it gives up)
 _ROUNDS = 1000  # rectangles of an image before the missing patches are drawn one by one
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The scale is the share of an image's patches that is hidden; aspect is height over width."""

@@ -40,11 +40,12 @@ from ijepa.masks import (
     rectangles,
     subset,
 )
-from ijepa.strict import choice, integer, interval, maybe, real
+from ijepa.strict import choice, integer, interval, maybe, once, real
 
 _ATTEMPTS = 20  # draws of an image's blocks before the one with the largest context is taken
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Scales are shares of the patches of an image, aspect ratios are height over width."""

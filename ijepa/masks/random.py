@@ -6,9 +6,10 @@ import numpy as np
 
 from ijepa import seeds
 from ijepa.masks import Keys, Masks, between, indices, subset
-from ijepa.strict import interval
+from ijepa.strict import interval, once
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The scale is the share of the patches of an image that are targets."""

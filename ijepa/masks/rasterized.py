@@ -10,10 +10,12 @@ import numpy as np
 
 from ijepa import seeds
 from ijepa.masks import Keys, Masks, indices
+from ijepa.strict import once
 
 _OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])  # quadrants, in raster order
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """There is nothing to choose."""

@@ -54,7 +54,7 @@ from ijepa.masks import Masks
 from ijepa.model import flops, vit
 from ijepa.model.teacher import Teacher
 from ijepa.objectives import encode, hidden
-from ijepa.strict import choice, integer, pair, real
+from ijepa.strict import choice, integer, once, pair, real
 
 TITLE = "data2vec"
 ABOUT = (
@@ -64,6 +64,7 @@ ABOUT = (
 )
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The keys of ``objective`` that data2vec uses."""

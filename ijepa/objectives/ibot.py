@@ -30,7 +30,7 @@ from ijepa.masks import Masks
 from ijepa.model import flops, vit
 from ijepa.model.teacher import Teacher, follow
 from ijepa.objectives import encode, hidden
-from ijepa.strict import integer, interval, pair, real
+from ijepa.strict import integer, interval, once, pair, real
 from ijepa.views import View
 
 TITLE = "iBOT"
@@ -42,6 +42,7 @@ ABOUT = (
 CENTRE_MOMENTUM = 0.9  # of the centres, for each step (released code)
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The keys of ``objective`` that iBOT uses."""

@@ -24,7 +24,7 @@ from ijepa.model import flops, vit
 from ijepa.model.predictor import Predictor
 from ijepa.model.teacher import Teacher
 from ijepa.objectives import LOSSES, compare
-from ijepa.strict import choice, pair
+from ijepa.strict import choice, once, pair
 
 TITLE = "I-JEPA"
 ABOUT = (
@@ -34,6 +34,7 @@ ABOUT = (
 )
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The keys of ``objective`` that I-JEPA uses."""

@@ -39,7 +39,7 @@ from ijepa.config import Model
 from ijepa.masks import Masks
 from ijepa.model import flops, vit
 from ijepa.objectives import hidden, patches, standardise
-from ijepa.strict import integer
+from ijepa.strict import integer, once
 
 TITLE = "MAE"
 ABOUT = (
@@ -48,6 +48,7 @@ ABOUT = (
 )
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The keys of ``objective`` that MAE uses; the original's decoder is 512 wide, 8 deep."""

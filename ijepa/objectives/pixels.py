@@ -17,7 +17,7 @@ from ijepa.masks import Masks
 from ijepa.model import flops, vit
 from ijepa.model.predictor import Predictor
 from ijepa.objectives import LOSSES, compare, patches, standardise
-from ijepa.strict import choice
+from ijepa.strict import choice, once
 
 TITLE = "Pixel targets"
 ABOUT = (
@@ -26,6 +26,7 @@ ABOUT = (
 )
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The keys of ``objective`` that the prediction of pixels uses."""

@@ -33,7 +33,7 @@ from ijepa.probes import (
     cosine_decay,
     cross_validate,
 )
-from ijepa.strict import integer, reals
+from ijepa.strict import integer, once, reals
 
 NEEDS = "tokens"
 
@@ -42,6 +42,7 @@ _ROWS = 256  # images predicted at once: bounds the memory, does not change the 
 _Tokens = tuple[NDArray[np.float16], NDArray[np.int64]]  # as of Features.tokens
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """``evaluate.attentive``."""

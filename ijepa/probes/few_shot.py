@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ijepa import seeds
 from ijepa.probes import Draw, Features, Result, _draws, _multinomial, choose
-from ijepa.strict import integer, real
+from ijepa.strict import integer, once, real
 
 NEEDS = "pooled"
 
@@ -29,6 +29,7 @@ def _shots(values: tuple[int, ...]) -> bool:
     return bool(values) and min(values) >= 1 and len(set(values)) == len(values)
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """``evaluate.few_shot``."""

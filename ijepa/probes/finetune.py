@@ -42,7 +42,7 @@ from ijepa.probes import (
     cosine_decay,
     cross_validate,
 )
-from ijepa.strict import integer, interval, real, reals
+from ijepa.strict import integer, interval, once, real, reals
 from ijepa.training import batches
 
 NEEDS = "network"
@@ -51,6 +51,7 @@ _BATCH = 64  # images predicted at once: bounds the memory, does not change the 
 _BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers?)\.(\d+)\.")  # in timm's and transformers' names
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """``evaluate.finetune``."""

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ijepa.probes import Candidates, Features, Result, cross_validate
-from ijepa.strict import integer, real
+from ijepa.strict import integer, once, real
 
 NEEDS = "pooled"
 
 _ROWS = 1024  # queries compared at once: bounds the memory, does not change the result
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """``evaluate.knn``."""

@@ -35,7 +35,7 @@ from ijepa.probes import (
     cosine_decay,
     cross_validate,
 )
-from ijepa.strict import integer, reals
+from ijepa.strict import integer, once, reals
 
 NEEDS = "pooled"
 
@@ -49,6 +49,7 @@ def _norms(values: tuple[str, ...]) -> bool:
     return bool(values) and set(values) <= {"batch", "none"}
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """``evaluate.linear``."""

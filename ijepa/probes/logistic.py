@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from ijepa import seeds
 from ijepa.probes import Features, Result, Settings, _draws, _multinomial, choose
 from ijepa.probes._multinomial import Models
-from ijepa.strict import integer, real, reals
+from ijepa.strict import integer, once, real, reals
 
 NEEDS = "pooled"
 
 
+@once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """``evaluate.logistic``."""

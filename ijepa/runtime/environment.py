@@ -4,6 +4,8 @@
 """
 
 import contextlib
+import ctypes
+import functools
 import os
 import re
 from dataclasses import dataclass
@@ -84,26 +86,40 @@ def hardware() -> Hardware:
     Raises:
         ValueError: a variable holds something that cannot be.
     """
-    import torch  # heavy, and most commands do not need it
-
     device = text("IJEPA_DEVICE")
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"IJEPA_DEVICE: {device!r} is not one of auto, cpu, cuda")
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
+        device = "cuda" if _gpus() else "cpu"
+    if device == "cuda" and not _gpus():
         raise ValueError("IJEPA_DEVICE: 'cuda', but torch sees no GPU here")
     precision = text("IJEPA_PRECISION")
     if precision not in ("auto", "bf16", "fp32"):
         raise ValueError(f"IJEPA_PRECISION: {precision!r} is not one of auto, bf16, fp32")
     if precision == "auto":
         precision = "bf16" if _fast_bf16(device) else "fp32"
-    gpus = torch.cuda.device_count() if device == "cuda" else 1
+    gpus = _gpus() if device == "cuda" else 1
     processes = number("IJEPA_PROCESSES") or gpus
     if device == "cuda" and processes > gpus:
         raise ValueError(f"IJEPA_PROCESSES: {processes} is more than the {gpus} visible GPUs")
     threads = number("IJEPA_THREADS") or max(1, cores() // processes)
     return Hardware(device, precision, processes, threads)
+
+
+@functools.cache
+def _gpus() -> int:
+    """The GPUs that torch sees; it is not loaded, for seconds, where no driver could show it one.
+
+    NVIDIA's driver is a library, AMD's a device file.
+    """
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        if not Path("/dev/kfd").exists():
+            return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def cores() -> int:
@@ -148,17 +164,23 @@ def device_name(device: str, index: int | None = None) -> str:
         import torch
 
         return torch.cuda.get_device_name(index)
-    with contextlib.suppress(OSError):
-        if line := re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text()):
-            return line[1].strip()
-    return "CPU"
+    return _cpuinfo("model name") or "CPU"
 
 
 def _fast_bf16(device: str) -> bool:
     """Whether the device has bf16 arithmetic; a CPU without it is ten times slower in bf16."""
-    import torch
-
     if device == "cuda":
+        import torch
+
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    cpu = torch.cpu.get_capabilities()
-    return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
+    flags = _cpuinfo("flags").split()  # what torch.cpu.get_capabilities says, without torch
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+@functools.cache
+def _cpuinfo(key: str) -> str:
+    """What Linux says of the first processor; nothing where it does not."""
+    with contextlib.suppress(OSError):
+        if line := re.search(rf"^{key}\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return line[1].strip()
+    return ""

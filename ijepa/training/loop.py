@@ -32,7 +32,8 @@ from ijepa.training.gradients import gradients, micro_batch
 from ijepa.training.health import fixed_images, health, readings
 from ijepa.training.meter import Meter, Spent, energy
 from ijepa.training.outputs import write_outputs
-from ijepa.training.progress import Clock, Progress, Window, emit, line, row_steps
+from ijepa.training.progress import Clock, Progress, Window, line, row_steps
+from ijepa.training.rows import emit
 from ijepa.training.tally import Tally
 
 
@@ -231,6 +232,8 @@ def main() -> int:
             dist.init_process_group("nccl", device_id=device)
         else:
             dist.init_process_group("gloo")
+    if rank == 0:
+        emit({"numerics": environment.numerics()})
     try:
         train(configs.load(), open_store(), device, hardware.precision, rank, world)
     except errors.Failure as failure:

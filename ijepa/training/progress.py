@@ -1,20 +1,11 @@
 """What a run says while it trains: rows of its history, lines of its log."""
 
 import dataclasses
-import json
-import os
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from ijepa.training.meter import peak_memory
-
-METRICS = (
-    "_IJEPA_METRICS"  # variable: the file to which rank 0 appends rows for the stage's parent
-)
 
 
 @dataclasses.dataclass
@@ -76,17 +67,6 @@ def row_steps(steps: int) -> list[int]:
     at most 200 steps apart."""
     interval = max(1, min(steps // 100, 200))
     return sorted({1, *range(interval, steps, interval), steps})
-
-
-def emit(row: Mapping[str, Any]) -> None:
-    """Hand a row to the stage's parent, which records it.
-
-    Either numbers of a step, for the series; or what a run took, ``{"cost": {...}}``
-    (``ijepa.training.meter.Spent``); or why it failed, ``{"failed": ..., "status": ...}``.
-    """
-    if path := os.environ.get(METRICS):
-        with Path(path).open("a") as file:
-            file.write(json.dumps(row) + "\n")
 
 
 def line(row: dict[str, float], steps: int, clock: dict[str, float]) -> str:
