@@ -5,6 +5,7 @@ A command's module is imported when the command is asked for, so that help is in
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -70,12 +71,22 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument(
         "--jobs", type=int, default=0, help="runs at once; default: one for each GPU, else one"
     )
-    ablate.add_argument("--runner", choices=("local", "slurm"), default="local")
+    ablate.add_argument(
+        "--runner", choices=("local", "slurm", "plain"), default="local",
+        help="local: this machine; slurm: an array of jobs; plain: this machine without DVC or"
+        " git, into a file for `ijepa import`",
+    )  # fmt: skip
+    ablate.add_argument(
+        "--seconds", type=float, default=math.inf, metavar="N",
+        help="stop after so many; what has ended is kept, the rest has saved",
+    )  # fmt: skip
     ablate.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
     ablate.add_argument(
         "--until-decided", action="store_true",
         help="add seeds from look to look of the experiment, until its claim is decided",
     )  # fmt: skip
+    brought = add("import", _import, "bring what `ablate --runner plain` ran elsewhere into here")
+    brought.add_argument("file", type=Path, help="the .tar.gz that it wrote")
     vouch = add("vouch", _vouch, "show that today's code gives what older results have, by runs")
     vouch.add_argument("names", nargs="+", help="files of experiments/, without .yaml")
     vouch.add_argument("--scale", required=True, help="a file of experiments/scales/")
@@ -196,14 +207,26 @@ def _ablate(args: argparse.Namespace) -> int:
         raise ValueError("ijepa ablate: name experiments, or say --all; `ls experiments` has them")
     if args.jobs < 0:
         raise ValueError(f"--jobs: {args.jobs} is not a whole number >= 0")
+    if not args.seconds > 0:
+        raise ValueError(f"--seconds: {args.seconds:g} is not a number above 0")
     if args.until_decided:
+        if args.runner == "plain" or args.seconds < math.inf:
+            option = "--runner plain" if args.runner == "plain" else "--seconds"
+            raise ValueError(f"{option}: not with --until-decided, which goes on to a verdict")
         if args.seeds or args.only:
             option = "--seeds" if args.seeds else "--only"
             raise ValueError(f"{option}: not with --until-decided, which runs whole tables")
         return stopping.run(args.names, args.scale, args.jobs, args.runner, args.dry_run)
     return runner.ablate(
-        args.names, args.scale, args.only, args.seeds, args.jobs, args.runner, args.dry_run
-    )
+        args.names, args.scale, args.only, args.seeds, args.jobs, args.runner, args.dry_run,
+        args.seconds,
+    )  # fmt: skip
+
+
+def _import(args: argparse.Namespace) -> int:
+    from ijepa.study import merge
+
+    return merge.merge(args.file)
 
 
 def _vouch(args: argparse.Namespace) -> int:

@@ -194,7 +194,7 @@ def test_a_job_that_is_told_to_stop_waits_until_its_stage_has_saved(
     (tmp_path / "dvc/__main__.py").write_text(FAKE_DVC)
     script = (
         "import signal, sys; from pathlib import Path\n"
-        "from ijepa.runtime import launch; from ijepa.study import job\n"
+        "from ijepa.runtime import launch; from ijepa.study import process\n"
         "with launch.raising(numbers=(signal.SIGTERM, signal.SIGINT)):\n"
         "    plan, one = {'variables': {}}, {'name': 'a', 'target': 'b', 'changes': {}}\n"
         "    path = Path(sys.argv[1])\n"
@@ -289,12 +289,12 @@ def test_a_group_is_gone_where_the_first_process_reaps_no_orphans() -> None:
     inner = (
         "import subprocess\n"
         "from ijepa.runtime import launch\n"
-        "from ijepa.study import job\n"
+        "from ijepa.study import process\n"
         "launch.adopt_orphans()\n"
         "command = ['sh', '-c', 'sleep 600 & echo up; wait']\n"
         "child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)\n"
         "child.stdout.readline()\n"
-        "job.end_group(child.pid, 3600)\n"
+        "process.end_group(child.pid, 3600)\n"
         "print('gone')\n"
     )
     outer = (  # takes all orphans and reaps none

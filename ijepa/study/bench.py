@@ -12,14 +12,37 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from ijepa.runtime import environment
+from ijepa.runtime import environment, files
 from ijepa.study.plan import git
 
 
 def folder() -> Path:
     """Everything of ablations that is not a result: benches, plans, logs, results of runs."""
     return environment.home() / "ablations"
+
+
+def result(name: str) -> Path:
+    """Where what a run computed is, whichever table it is of."""
+    return folder() / "results" / f"{name}.json"
+
+
+def shared(commit: str) -> dict[str, Any]:
+    """Of a plan: what its jobs share; makes the bench.
+
+    Args:
+        commit: whose code runs.
+    """
+    commit, cached = git("rev-parse", commit).strip(), cache()
+    with files.locked((folder() / f"bench-{commit[:12]}").with_suffix(".lock")):
+        path = make(commit, cached)  # waits for jobs of a runner that was killed
+    return {"bench": str(path), "commit": commit, "variables": places()}
+
+
+def places() -> dict[str, str]:
+    """The variables that lead a job in another folder to this checkout's."""
+    return {"IJEPA_HOME": str(environment.home()), "IJEPA_DATA_ROOT": str(environment.data_root())}
 
 
 def cache() -> Path:
@@ -66,6 +89,16 @@ def own(bench: Path, commit: str, name: str) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def keep(path: Path, commit: str, name: str) -> str:
+    """Bring a job's DVC experiment from its clone into this checkout; its commit.
+
+    ``dvc exp show`` and ``git show`` find it here then; it is the record behind the numbers.
+    """
+    reference = f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
+    git("fetch", "--quiet", "--no-tags", str(path), f"+{reference}:{reference}")
+    return git("rev-parse", "--verify", reference).strip()
 
 
 def _clone(source: Path, path: Path, commit: str) -> None:

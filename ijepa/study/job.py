@@ -1,26 +1,23 @@
 """One run of a plan, as its own process: ``python -m ijepa.study.job PLAN INDEX``.
 
 It runs the stages as a DVC experiment in a clone of this checkout at the plan's commit
-(``bench``), so the user's files are never touched, and writes what came out to the job's result
-file. Done work returns at once; interrupted work goes on from its checkpoint. Runners (``local``,
-``slurm``) only start it.
+(``bench``), so the user's files are never touched; or, where the plan has no bench, one after
+another in a folder of their own (``plain``). What came out goes to the job's result file. Done
+work returns at once; interrupted work goes on from its checkpoint. Runners (``local``, ``slurm``,
+``plain``) only start it.
 """
 
 import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ijepa.runtime import errors, files, launch
-from ijepa.study import bench, outcome
-
-_GRACE = 120  # seconds that an interrupted stage has to save its checkpoint
+from ijepa.study import bench, outcome, plain, process
 
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
@@ -29,19 +26,39 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     launch.adopt_orphans()
     plan = files.read_json(Path(arguments[0]))
     job = plan["jobs"][int(arguments[1])]
-    shared, file, log = Path(plan["bench"]), Path(job["result"]), Path(job["log"])
+    file = Path(job["result"])
     with (
         launch.raising(numbers=(signal.SIGTERM, signal.SIGINT)),
-        files.shared(shared.with_suffix(".lock")),  # the runner makes the bench anew, alone
+        _bench_stays(plan),
         files.locked(file.with_suffix(".lock")),  # equal jobs of two plans run one by one
     ):
         result = read(file)
         if result is None or result["status"] != "done":
-            with bench.own(shared, plan["commit"], job["name"]) as path:
-                status = experiment(plan, job, path, log)
-                result = outcome.gather(plan, job, path, status, log)
+            result = _with_dvc(plan, job) if plan["bench"] else _without(plan, job)
             files.write_json(file, result)
     return 0 if result["status"] == "done" else 1
+
+
+def _bench_stays(plan: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
+    """While it is held, no runner makes the bench anew."""
+    if not plan["bench"]:
+        return contextlib.nullcontext()
+    return files.shared(Path(plan["bench"]).with_suffix(".lock"))
+
+
+def _with_dvc(plan: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
+    with bench.own(Path(plan["bench"]), plan["commit"], job["name"]) as path:
+        status = experiment(plan, job, path, Path(job["log"]))
+        result = outcome.gather(plan, job, path, status, Path(job["log"]))
+        if result["metrics"] is not None:
+            result["provenance"]["commit"] = bench.keep(path, plan["commit"], job["name"])
+    return result
+
+
+def _without(plan: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
+    with plain.own(plan, job) as path:
+        status = plain.stages(plan, job, path, Path(job["log"]))
+        return outcome.gather(plan, job, path, status, Path(job["log"]))
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -69,38 +86,10 @@ def experiment(plan: Mapping[str, Any], job: Mapping[str, Any], path: Path, log:
         command += ["-S", f"++{key}={json.dumps(value)}"]
     command += ["--name", job["name"], job["target"]]
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages say `python`
-    variables = {**os.environ, **plan["variables"], "PATH": paths, "DVC_NO_ANALYTICS": "1"}
+    variables = {**plan["variables"], "PATH": paths, "DVC_NO_ANALYTICS": "1"}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        child = subprocess.Popen(
-            command,
-            cwd=path,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=launch.die_with_parent,
-        )
-        try:
-            return child.wait()
-        except SystemExit:
-            end_group(child.pid)
-            raise
-
-
-def end_group(group: int, grace: float = _GRACE) -> None:
-    """SIGTERM to a process group, patience until all of it has gone, then SIGKILL."""
-    deadline = time.monotonic() + grace
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGTERM)
-        while time.monotonic() < deadline:
-            with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-group, os.WNOHANG)[0]:  # a zombie of ours keeps the group alive
-                    pass
-            os.killpg(group, 0)
-            time.sleep(0.1)
-        os.killpg(group, signal.SIGKILL)
+        return process.run(command, path, variables, output)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import copy
 import hashlib
 import itertools
 import json
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -177,12 +178,21 @@ def git(*arguments: str) -> str:
     """The output of a git command.
 
     Raises:
-        ValueError: git refuses, as outside a repository.
+        ValueError: there is no git, or it refuses, as outside a repository.
     """
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise ValueError(f"git {arguments[0]}: there is no git on this machine") from None
     if done.returncode:
         raise ValueError(f"git {arguments[0]}: {done.stderr.strip().splitlines()[0]}")
     return done.stdout
+
+
+def head() -> str | None:
+    """The commit of the working tree; None in a copy of the files that has no ``.git``."""
+    there = Path(".git").exists() and shutil.which("git")
+    return git("rev-parse", "HEAD").strip() if there else None
 
 
 # What runs do not read: results, and what the baseline's own `dvc repro` writes.

@@ -61,13 +61,13 @@ def design(chosen: Experiment, scale: Scale) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def record(chosen: Experiment, scale: Scale, commit: str, known: int) -> dict[str, Any]:
+def record(chosen: Experiment, scale: Scale, commit: str | None, known: int) -> dict[str, Any]:
     """The entry of a lock file.
 
     Args:
         chosen: the experiment.
         scale: its scale.
-        commit: whose experiment file it is.
+        commit: whose experiment file it is; None where there is no git to tell.
         known: runs whose results were there already, from other tables.
     """
     today = design(chosen, scale)

@@ -1,6 +1,7 @@
 """``ijepa ablate``: plan the runs of experiments, run those not known yet, write lock files."""
 
 import importlib
+import math
 import statistics
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -9,10 +10,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ijepa.runtime import environment, errors, files
-from ijepa.study import answers, bench, job, local, lock, plan, registration
+from ijepa import config as configs
+from ijepa.runtime import files
+from ijepa.study import (
+    answers,
+    bench,
+    bundle,
+    job,
+    local,
+    lock,
+    outcome,
+    plain,
+    plan,
+    registration,
+)  # fmt: skip
 from ijepa.study.experiment import Experiment, Scale, cells, load, load_scale, names
 from ijepa.study.plan import Run
+from ijepa.study.watch import TimeIsUp, Watch
 
 Results = dict[tuple[str, str], dict[str, Any]]  # by identity of the run
 Tables = Mapping[str, Sequence[Run]]  # by experiment
@@ -26,6 +40,7 @@ def ablate(
     jobs: int = 0,
     runner: str = "local",
     dry_run: bool = False,
+    seconds: float = math.inf,
 ) -> int:
     """Run experiments and write their lock files.
 
@@ -37,8 +52,9 @@ def ablate(
         only: variants, or ``variant@point``, to run; all when empty.
         seeds: seeds to run, of those that the scale or the lock file has; the scale's when empty.
         jobs: runs at once; 0: one for each GPU, else one.
-        runner: ``local`` or ``slurm``: a file of this package each, with ``run``.
+        runner: ``local``, ``slurm`` or ``plain``: a file of this package each, with ``run``.
         dry_run: print the plan and run nothing.
+        seconds: after which to stop; what has ended is kept, the rest goes on the next time.
 
     Returns:
         0, or 1 when a run failed.
@@ -46,14 +62,15 @@ def ablate(
     Raises:
         ValueError: an experiment file, an argument or the working tree is not fit to run.
     """
-    scale = load_scale(scale_name)
+    until, scale = time.monotonic() + seconds, load_scale(scale_name)
     experiments = [load(name) for name in wanted or names()]
     at_points = {cell for e in experiments for cell, _, _ in cells(e)}
     _check_choice("--only", only, sorted(at_points.union(*(e.variants for e in experiments))))
-    counts = {e.name: _planned(e, scale) for e in experiments}
+    counts = {e.name: planned(e, scale) for e in experiments}
     possible = {str(s) for e in experiments for s in e.seeds[: counts[e.name]]}
     _check_choice("--seeds", [str(seed) for seed in seeds], sorted(possible, key=int))
-    tree = plan.committed_params()
+    # a box without git has but the working tree
+    tree = files.read_yaml(configs.PARAMS) if runner == "plain" else plan.committed_params()
     tables = {
         e.name: plan.resolve(e, replace(scale, seeds=counts[e.name]), tree) for e in experiments
     }
@@ -77,14 +94,14 @@ def ablate(
                 if run in chosen:
                     print(f"  {_state(run, todo, results)}  {name}  {run.key}  {run.name}")
         return 0
-    complete(experiments, tables, chosen, scale, jobs, runner)
+    complete(experiments, tables, chosen, scale, jobs, runner, until)
     return report(chosen, tables, scale)
 
 
-def _planned(experiment: Experiment, scale: Scale) -> int:
-    """Of an experiment's seeds, how many the scale and the lock file have."""
-    locked = lock.read(experiment.name, scale.name)["seeds"]
-    there = [number for number, seed in enumerate(experiment.seeds, 1) if seed in locked]
+def planned(experiment: Experiment, scale: Scale, also: Collection[int] = ()) -> int:
+    """Of an experiment's seeds, how many the scale and the lock file have, or ``also`` has."""
+    wanted = {*lock.read(experiment.name, scale.name)["seeds"], *also}
+    there = [number for number, seed in enumerate(experiment.seeds, 1) if seed in wanted]
     return max([scale.seeds, *there])
 
 
@@ -101,7 +118,7 @@ def announce(experiment: Experiment, scale: Scale) -> None:
 
 def complete(
     experiments: Sequence[Experiment], tables: Tables, chosen: Sequence[Run], scale: Scale,
-    jobs: int, runner: str,
+    jobs: int, runner: str, until: float = math.inf,
 ) -> None:  # fmt: skip
     """Register what was not yet, run what of the chosen runs is not known, write lock files.
 
@@ -111,7 +128,8 @@ def complete(
         chosen: the runs that are wanted.
         scale: of all.
         jobs: runs at once.
-        runner: ``local`` or ``slurm``.
+        runner: ``local``, ``slurm`` or ``plain``, which also bundles what ran.
+        until: when to stop, as ``time.monotonic`` counts.
 
     Raises:
         ValueError: the working tree is not that of a commit.
@@ -120,20 +138,22 @@ def complete(
     results = known_results(once)
     todo = [run for run in once if not known(run, results)]
     fresh = [e for e in experiments if lock.unregistered(e.name, scale.name)]
-    if todo or fresh:
+    commit = plan.head()
+    if commit is not None and (todo or fresh):
         plan.refuse_dirty_tree()
-    commit = plan.git("rev-parse", "HEAD").strip()
     for e in fresh:
         before = known_results(tables[e.name])
         there = sum(known(run, before) for run in tables[e.name])
         lock.register(e.name, scale.name, registration.record(e, scale, commit, there))
+    label = f"{'+'.join(tables) if len(tables) < 4 else 'all'}.{scale.name}"
     try:
-        label = "+".join(tables) if len(tables) < 4 else "all"
         if todo:
-            execute(todo, f"{label}.{scale.name}", jobs, runner)
+            execute(todo, label, jobs, runner, until=until)
     finally:  # what is finished is kept, however this ends
         for name, runs in tables.items():
             lock.write(name, scale.name, runs, known_results(runs))
+        if runner == "plain":
+            print(bundle.write(bench.folder() / f"{label}.tar.gz", tables, scale))
 
 
 def _check_choice(option: str, given: Sequence[str], known: Sequence[str]) -> None:
@@ -142,15 +162,11 @@ def _check_choice(option: str, given: Sequence[str], known: Sequence[str]) -> No
             raise ValueError(f"{option}: {value!r} is not one of {', '.join(known)}")
 
 
-def _result_file(name: str) -> Path:
-    return bench.folder() / "results" / f"{name}.json"
-
-
 def known_results(runs: Sequence[Run]) -> Results:
     """What is known of the runs: results of jobs of this checkout, and of the lock files."""
     results = lock.known()
     for run in runs:
-        result = job.read(_result_file(run.name))
+        result = job.read(bench.result(run.name))
         if result and (result["signature"], result["code"]) == run.identity:
             results.setdefault(run.identity, result)
     return results
@@ -162,95 +178,70 @@ def known(run: Run, results: Results) -> bool:
 
 
 def execute(
-    todo: Sequence[Run], label: str, jobs: int, runner: str = "local", commit: str = "HEAD"
-) -> dict[str, dict[str, Any] | None]:
+    todo: Sequence[Run], label: str, jobs: int, runner: str = "local", commit: str = "HEAD",
+    until: float = math.inf,
+) -> dict[str, dict[str, Any] | None]:  # fmt: skip
     """Prepare each data set once, then run every job; prints a line for each that ends.
 
     Args:
         todo: the runs.
         label: names the files of the plan and its logs.
         jobs: runs at once.
-        runner: ``local`` or ``slurm``.
-        commit: whose code runs.
+        runner: ``local``, ``slurm`` or ``plain``.
+        commit: whose code runs; not with ``plain``, which runs the working tree's.
+        until: when to stop, as ``time.monotonic`` counts.
 
     Returns:
         The runs' names -> what each left; None where it did not run to its end.
     """
     start = importlib.import_module(f"ijepa.study.{runner}").run
-    commit, cached = plan.git("rev-parse", commit).strip(), bench.cache()
-    with files.locked((bench.folder() / f"bench-{commit[:12]}").with_suffix(".lock")):
-        path = bench.make(commit, cached)  # waits for jobs of a runner that was killed
-    shared = {
-        "bench": str(path),
-        "cache": str(cached),
-        "commit": commit,
-        "variables": {
-            "IJEPA_HOME": str(environment.home()),
-            "IJEPA_DATA_ROOT": str(environment.data_root()),
-        },
-    }
+    whole = plain.shared() if runner == "plain" else bench.shared(commit)
+    data, runs = _specs(todo, label, runner)
+    lost: dict[str, str] = {}
+    try:
+        for stage, group in (("prepare", data), ("runs", runs)):
+            watch = Watch(group, {run.name: run.key for run in todo}, until)
+            for one in group:
+                if one["needs"] in lost:
+                    why = f"prepare: {lost[one['needs']]}"
+                    files.write_json(Path(one["result"]), outcome.failed(whole, one, why))
+            going = [one for one in group if one["needs"] not in lost]
+            file = bench.folder() / f"{label}.{stage}.json"
+            files.write_json(file, {**whole, "jobs": going})
+            if going:
+                start(file, len(going), jobs, watch.look)
+            watch.look()
+            lost = watch.failed()
+    except TimeIsUp as stop:
+        print(stop, flush=True)
+    return {run.name: job.read(bench.result(run.name)) for run in todo}
+
+
+def _specs(
+    todo: Sequence[Run], label: str, runner: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The jobs of a plan: those that prepare data, one for each data set, and the runs'."""
     logs, metrics = bench.folder() / f"{label}.logs", answers.asked()
+    first = {run.data: run for run in reversed(todo)}
+    named = {data: f"data-{data[:12]}-{run.code[:4]}" for data, run in first.items()}
 
     def spec(run: Run, name: str, target: str, signature: str, part: str = "") -> dict[str, Any]:
+        # without DVC prepared data lie in the folder of their job, and their result with them
+        beside = runner == "plain" and target == "prepare"
         return {
             "name": name,
             "changes": {k: v for k, v in run.changes.items() if k.startswith(part)},
             "target": target,
+            "needs": None if target == "prepare" else named[run.data],
             "signature": signature,
             "code": run.code,
-            "result": str(_result_file(name)),
+            "result": str(plain.result(name) if beside else bench.result(name)),
             "log": str(logs / f"{name}.log"),
             "right": metrics,
         }
 
-    data = {
-        run.data: spec(run, f"data-{run.data[:12]}-{run.code[:4]}", "prepare", run.data, "data.")
-        for run in reversed(todo)
-    }
-    runs = [spec(run, run.name, "evaluate", run.signature) for run in todo]
-    for stage, group in (("prepare", list(data.values())), ("runs", runs)):
-        file = bench.folder() / f"{label}.{stage}.json"
-        files.write_json(file, {**shared, "jobs": group})
-        watch = _Watch(group, titles={run.name: run.key for run in todo})
-        start(file, len(group), jobs, watch.look)
-        if stage == "prepare":
-            watch.refuse_failure()
-    return {run.name: job.read(_result_file(run.name)) for run in todo}
-
-
-class _Watch:
-    """Prints a line for each job that ends, with what is left."""
-
-    def __init__(self, group: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> None:
-        self.group, self.titles, self.start = group, titles, time.time()
-        self.seen = {spec["name"]: job.written(spec) for spec in group}
-        # data that was prepared before: the job will find it
-        there = {spec["name"]: job.read(Path(spec["result"])) for spec in group}
-        self.ended = {name: r for name, r in there.items() if r and r["status"] == "done"}
-
-    def look(self) -> None:
-        for spec in self.group:
-            name = spec["name"]
-            if name not in self.ended and job.written(spec) != self.seen[name]:
-                result = job.read(Path(spec["result"]))
-                assert result is not None
-                self.ended[name] = result
-                self._line(spec, result)
-
-    def _line(self, spec: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        ended, count = len(self.ended), len(self.group)
-        seconds = (time.time() - self.start) / ended * (count - ended)
-        left = f"; {count - ended} left, about {timedelta(seconds=round(seconds))}"
-        failed = f"FAILED: {result['reason']} ({spec['log']})"
-        words = "done" if result["status"] == "done" else failed
-        title = self.titles.get(spec["name"], spec["name"])
-        print(f"[{ended}/{count}] {title}: {words}{left if seconds else ''}", flush=True)
-
-    def refuse_failure(self) -> None:
-        for spec in self.group:
-            result = self.ended.get(spec["name"])
-            if result and result["status"] != "done":
-                raise errors.Failure(f"prepare: {result['reason']} ({spec['log']})")
+    data = [spec(run, named[run.data], "prepare", run.data, "data.") for run in first.values()]
+    return data, [spec(run, run.name, "evaluate", run.signature) for run in todo]
 
 
 def _summary(

@@ -1,8 +1,11 @@
 """Read the journal: the runs of this checkout, newest first."""
 
+import contextlib
 import dataclasses
 import json
+import shutil
 import socket
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -138,6 +141,51 @@ def heal(folder: Path) -> bool:
     run.update(status="DIED", stop_time=beat)
     files.write_text(folder / "run.json", json.dumps(run, sort_keys=True))
     return True
+
+
+def adopt(source: Path, home: Path) -> dict[int, int]:
+    """Copy runs of another machine's journal into one; what is there already stays.
+
+    Args:
+        source: the folder ``runs`` of the other journal.
+        home: of the journal that gets them.
+
+    Returns:
+        The runs' ids there -> their ids here: another where the journal has a run of that id.
+    """
+    runs, ids = home / "runs", {}
+    here = {_uuid(folder): int(folder.name) for folder in folders(home)}
+    for folder in folders(source.parent):
+        if (uuid := _uuid(folder)) is None:  # it never got as far as its first file
+            continue
+        if uuid not in here:
+            here[uuid] = _copy(folder, runs)
+        ids[int(folder.name)] = here[uuid]
+    for code in (source / "_sources").glob("*"):  # named by their hash
+        if not (runs / "_sources" / code.name).exists():
+            (runs / "_sources").mkdir(exist_ok=True)
+            with files.replacing(runs / "_sources" / code.name) as partial:
+                shutil.copyfile(code, partial)
+    return ids
+
+
+def _uuid(folder: Path) -> str | None:
+    run = read(folder / "run.json")
+    return None if run is None else str(run["meta"]["uuid"])
+
+
+def _copy(folder: Path, runs: Path) -> int:
+    """Copy a run, whole or not at all, to its id or the next free one."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=runs, prefix=".adopted-") as partial:
+        copy = shutil.copytree(folder, Path(partial) / "run")
+        number = int(folder.name)
+        while True:
+            with contextlib.suppress(FileExistsError):
+                (runs / str(number)).mkdir()  # atomic: how an id is claimed
+                copy.rename(runs / str(number))  # onto an empty folder
+                return number
+            number += 1
 
 
 def seconds(start: str, end: str) -> float:
