@@ -194,7 +194,7 @@ def test_a_job_that_is_told_to_stop_waits_until_its_stage_has_saved(
     (tmp_path / "dvc/__main__.py").write_text(FAKE_DVC)
     script = (
         "import signal, sys; from pathlib import Path\n"
-        "from ijepa.runtime import launch; from ijepa.study import process\n"
+        "from ijepa.runtime import launch; from ijepa.study import job\n"
         "with launch.raising(numbers=(signal.SIGTERM, signal.SIGINT)):\n"
         "    plan, one = {'variables': {}}, {'name': 'a', 'target': 'b', 'changes': {}}\n"
         "    path = Path(sys.argv[1])\n"

@@ -44,6 +44,7 @@ def merge(file: Path) -> int:
         experiments = [load(name) for name in content["experiments"]]
         tables, chosen = _checked(content, experiments, scale, file)
         registered = {e.name: _registered(content, e, scale, commit, file) for e in experiments}
+        before = len(journal.folders(environment.home()))
         ids = journal.adopt(folder / "runs", environment.home())
         new = _take(content["results"], chosen, commit, ids, folder / "logs")
     for name, record in registered.items():
@@ -51,7 +52,8 @@ def merge(file: Path) -> int:
             lock.register(name, scale.name, record)
     for name, runs in tables.items():
         lock.write(name, scale.name, runs, runner.known_results(runs))
-    print(f"{file}: {new} results and {len(ids)} runs are taken")
+    there = len(journal.folders(environment.home())) - before
+    print(f"{file}: {new} results are new, and {there} of its {len(ids)} runs")
     _sync(list(ids.values()))
     return runner.report(chosen, tables, scale)
 
