@@ -3,12 +3,8 @@
     python benchmarks/gpu.py OUT.json [--only PRESET ...] [--official FOLDER] [--seconds 300]
     python benchmarks/gpu.py OUT.json --together 1 2 4 --only scale:gpu
 
-A step is forward, backward, AdamW and EMA on images that lie on the GPU: no loader, no health
-readings. Both sides get the same images and the same masks, with the lengths that the whole batch
-of the preset has. ``--official`` names a checkout of github.com/facebookresearch/ijepa (CC BY-NC:
-keep it outside this repository). Its modules get the padded masks, whose padding they take for
-patches: the same tokens and not the same mathematics. Its step is that of its ``train.py``:
-autocast with a gradient scaler, AdamW as torch chooses it, a loop over the parameters for the EMA.
+Both sides get the same images and the same masks (``steps.py``), with the lengths that the whole
+batch of the preset has.
 
 ``mfu`` counts FLOPs without padding, over 989 TFLOP/s, an H100's dense bf16. ``gpu_ms`` is the sum
 of a step's kernels: where it is far below ``ms``, the processor and not the GPU is the limit.
@@ -16,8 +12,6 @@ of a step's kernels: where it is far below ``ms``, the processor and not the GPU
 """
 
 import argparse
-import copy
-import itertools
 import json
 import statistics
 import subprocess
@@ -27,17 +21,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from steps import SHAPES, batches, config, official, ours
 
 from ijepa import config as configs
-from ijepa import presets, seeds, variants
-from ijepa.masks import Keys, Masks
-from ijepa.model import vit
-from ijepa.runtime import files
-from ijepa.training.loop import create_objective, create_optimizer
-from ijepa.views import normalise
+from ijepa import seeds
+from ijepa.training.loop import create_objective
 
 PEAK = 989e12
 GPU = torch.device("cuda")
@@ -50,34 +39,6 @@ CASES = (  # preset or scale, images at once
     ("vit_h14_official", 128),
 )
 STEPS = ("ours", "ours, compiled", "official")
-SHAPES = 8  # batches of different masks
-
-
-def config(name: str) -> configs.Config:
-    """params.yaml with a preset, or with a scale of ``experiments``, on it."""
-    tree = files.read_yaml(configs.PARAMS)
-    if name.startswith("scale:"):
-        scale = files.read_yaml(Path("experiments/scales") / f"{name[6:]}.yaml")
-        presets.apply(tree, presets.load(scale["preset"])[1], name)
-        keys = {key: value for key, value in scale.items() if "." in key}
-        presets.apply(tree, keys, name)
-    else:
-        presets.apply(tree, presets.load(name)[1], name)
-    return configs.parse(tree, name)
-
-
-def batches(setup: configs.Config, micro: int) -> list[tuple[Tensor, Masks]]:
-    """Images as they come from a loader, and masks, on the GPU."""
-    grid, size = configs.grid(setup), setup.train.batch_size
-    sample = variants.load("masks", setup.mask.name).sample
-    side = setup.data.image_size
-    drawn = []
-    for step in range(SHAPES):
-        places = np.arange(step * size, (step + 1) * size)
-        keys = Keys(0, step, np.zeros(size, np.int64), places)
-        masks = sample(keys, grid, setup.mask.options).rows(0, micro)
-        drawn.append((torch.randint(0, 256, (micro, 3, side, side), dtype=torch.uint8), masks))
-    return drawn
 
 
 def milliseconds(step: Callable[[], Any], count: int, warm: int) -> float:
@@ -95,83 +56,6 @@ def milliseconds(step: Callable[[], Any], count: int, warm: int) -> float:
     return statistics.median(times)
 
 
-def ours(
-    setup: configs.Config, drawn: list[tuple[Tensor, Masks]], compiled: bool
-) -> Callable[[], None]:
-    """Our step."""
-    objective = create_objective(setup, GPU)
-    if compiled:
-        vit.compile_blocks(objective)
-    optimizer = create_optimizer(objective, setup)
-    turn = itertools.cycle([(images.to(GPU), masks.to(GPU)) for images, masks in drawn])
-
-    def step() -> None:
-        images, masks = next(turn)
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", torch.bfloat16):
-            loss = objective(normalise(images), masks)
-        loss.backward()
-        optimizer.step()
-        objective.update(0.5)
-
-    return step
-
-
-def official(
-    setup: configs.Config, drawn: list[tuple[Tensor, Masks]], folder: Path
-) -> Callable[[], None]:
-    """The released code's step."""
-    sys.path.insert(0, str(folder))
-    from src.masks.utils import apply_masks  # type: ignore[import-not-found]
-    from src.models.vision_transformer import (  # type: ignore[import-not-found]
-        VisionTransformer,
-        VisionTransformerPredictor,
-    )
-    from src.utils.tensors import repeat_interleave_batch  # type: ignore[import-not-found]
-
-    model, size = setup.model, setup.data.image_size
-    norm = lambda width: nn.LayerNorm(width, eps=1e-6)  # noqa: E731
-    encoder = VisionTransformer(
-        img_size=[size], patch_size=model.patch_size, embed_dim=model.width, depth=model.depth,
-        num_heads=model.heads, mlp_ratio=model.mlp_ratio, qkv_bias=True, norm_layer=norm,
-    ).to(GPU)  # fmt: skip
-    predictor = VisionTransformerPredictor(
-        num_patches=encoder.patch_embed.num_patches, embed_dim=model.width,
-        predictor_embed_dim=model.predictor_width, depth=model.predictor_depth,
-        num_heads=model.predictor_heads, qkv_bias=True, norm_layer=norm,
-    ).to(GPU)  # fmt: skip
-    target = copy.deepcopy(encoder).requires_grad_(False)
-    trained = [p for net in (encoder, predictor) for p in net.parameters() if p.requires_grad]
-    optimizer, scaler = torch.optim.AdamW(trained), torch.amp.GradScaler("cuda")
-    turn = itertools.cycle(
-        [
-            (images.to(GPU), [masks.context.to(GPU)], [t.to(GPU) for t in masks.targets.unbind(1)])
-            for images, masks in drawn
-        ]
-    )
-
-    def step() -> None:
-        raw, contexts, blocks = next(turn)
-        images = normalise(raw)
-        with torch.autocast("cuda", torch.bfloat16):
-            with torch.no_grad():
-                wanted = target(images)
-                wanted = nn.functional.layer_norm(wanted, (wanted.size(-1),))
-                wanted = apply_masks(wanted, blocks)
-                wanted = repeat_interleave_batch(wanted, len(images), repeat=1)
-            predicted = predictor(encoder(images, contexts), contexts, blocks)
-            loss = nn.functional.smooth_l1_loss(predicted, wanted)
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad()
-        with torch.no_grad():
-            for new, old in zip(encoder.parameters(), target.parameters(), strict=True):
-                old.data.mul_(0.996).add_((1.0 - 0.996) * new.detach().data)
-
-    return step
-
-
 def measure(
     setup: configs.Config, micro: int, kind: str, official_code: Path | None
 ) -> dict[str, float]:
@@ -184,10 +68,10 @@ def measure(
     if kind == "official":
         assert official_code is not None
         torch.use_deterministic_algorithms(False)
-        step = official(setup, drawn, official_code)
+        step = official(setup, drawn, GPU, True, official_code)
     else:
         seeds.deterministic()
-        step = ours(setup, drawn, "compiled" in kind)
+        step = ours(setup, drawn, GPU, True, "compiled" in kind)
     begun = time.monotonic()
     step()
     first = time.monotonic() - begun
@@ -219,7 +103,7 @@ def child(name: str, micro: int) -> None:
     seeds.deterministic()
     setup = config(name)
     torch.set_num_threads(1)
-    step = ours(setup, batches(setup, micro), compiled=False)
+    step = ours(setup, batches(setup, micro), GPU, True)
     begun = time.monotonic()
     while time.monotonic() - begun < 10:
         step()
