@@ -86,7 +86,8 @@ def fit_score(
                 )
                 if (shots, draw) == (most, 0):
                     others = np.setdiff1d(others, rows)
-        tested = {key: model.predict(test.choices[choice]) for key, model in models.items()}
+        predicted = _multinomial.predict([*models.values()], test.choices[choice])
+        tested = dict(zip(models, predicted, strict=True))
         if not len(others):
             raise ValueError(
                 f"evaluate.few_shot.shots: {most} of each class of task {task} are all images"
