@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,12 +91,15 @@ class Clone:
             raise
         return runner.returncode, output
 
-    def vouch(self, name: str) -> tuple[int, str]:
+    def ijepa(self, *arguments: str) -> tuple[int, str]:
         done = subprocess.run(
-            [sys.executable, "-m", "ijepa", "vouch", name, "--scale", "smoke"],
+            [sys.executable, "-m", "ijepa", *arguments],
             cwd=self.path, env=self.env, text=True, capture_output=True, timeout=900, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
+
+    def vouch(self, name: str) -> tuple[int, str]:
+        return self.ijepa("vouch", name, "--scale", "smoke")
 
     def replace(self, file: str, old: str, new: str) -> None:
         """Change a line of code, in a commit."""
@@ -173,6 +177,54 @@ def test_tables_share_a_run_and_a_failure_stops_no_other(clone: Clone) -> None:
     assert [stages.count(s) for s in ("prepare", "pretrain", "evaluate", "report")] == [1, 3, 2, 0]
     assert clone.processes() == []
     assert clone.git("status", "--porcelain", "--untracked-files=all") == ""
+
+
+# What of a result's provenance names a clock, a memory's size, a record or DVC's own commit.
+OF_ITS_OWN = ("commit", "runs", "seconds")
+OF_ITS_OWN_COST = ("device_seconds", "wall_seconds", "peak_memory_gib")
+
+
+def same(content: Any) -> str:
+    """A lock file's text without what two equal runs on one machine differ in."""
+    for source in content["provenance"].values():
+        assert {*OF_ITS_OWN} <= source.keys()
+        for key in OF_ITS_OWN:
+            del source[key]
+        for key in OF_ITS_OWN_COST if source["cost"] else ():
+            del source["cost"][key]
+    return json.dumps(content, sort_keys=True, indent=1)
+
+
+def test_without_git_and_dvc_it_comes_home_as_the_same_lock_file(
+    clone: Clone, source: Path
+) -> None:
+    box = Clone(source, source.with_name("box"))
+    shutil.rmtree(box.path / ".git")
+    shutil.rmtree(box.path / ".dvc")
+    (box.path / "blocked/dvc").mkdir(parents=True)
+    (box.path / "blocked/dvc/__init__.py").write_text("raise ImportError('there is no DVC here')")
+    box.env["PYTHONPATH"] = str(box.path / "blocked")
+    status, output = box.ablate("first", "second", "--runner", "plain", "--jobs", "2")
+    assert status == 1, output
+    assert re.search(rf"^failed: wild/0 \(ijepa-\w+-\w+\): {NAN}$", output, re.MULTILINE), output
+    assert not list(box.path.glob(".ijepa/ablations/cells/ijepa-*")), "no copy of a run is left"
+
+    home = Clone(source, source.with_name("home"))
+    bundle = box.path / ".ijepa/ablations/first+second.smoke.tar.gz"
+    status, output = home.ijepa("import", str(bundle))
+    assert status == 1, output
+    for name in ("first", "second"):
+        mine, local = home.lock(name), clone.lock(name)
+        for key, entry in mine["provenance"].items():
+            ids = entry["runs"]
+            assert ids.keys() == local["provenance"][key]["runs"].keys()
+            records = {s: runs.load(home.path / f".ijepa/runs/{n}") for s, n in ids.items()}
+            assert all(record and record.stage == s for s, record in records.items())
+        assert same(mine) == same(local)
+    assert sorted(home.recorded()) == sorted(clone.recorded())
+    assert home.git("status", "--porcelain", "--untracked-files=all") == ""
+    status, output = home.ablate("first")
+    assert (status, "0 to do, 2 known" in output) == (0, True), output
 
 
 def test_a_result_leads_to_its_commit_and_its_runs(clone: Clone) -> None:

@@ -204,7 +204,9 @@ def execute(
             for one in group:
                 if one["needs"] in lost:
                     why = f"prepare: {lost[one['needs']]}"
-                    files.write_json(Path(one["result"]), outcome.failed(whole, one, why))
+                    file = Path(one["result"])
+                    file.parent.mkdir(exist_ok=True)
+                    files.write_json(file, outcome.failed(whole, one, why))
             going = [one for one in group if one["needs"] not in lost]
             file = bench.folder() / f"{label}.{stage}.json"
             files.write_json(file, {**whole, "jobs": going})
