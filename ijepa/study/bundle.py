@@ -42,7 +42,8 @@ def write(file: Path, tables: Mapping[str, Sequence[Run]], scale: Scale) -> Path
             result = job.read(bench.result(run.name))
             if result and (result["signature"], result["code"]) == run.identity:
                 results[run.name], cells[name][run.key] = result, run.name
-                code.setdefault(run.code, reachable(run))
+                if run.code not in code:
+                    code[run.code] = reachable(run)
     content = {
         "format": FORMAT,
         "scale": scale.name,
