@@ -73,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     ablate.add_argument(
         "--runner", choices=("local", "slurm", "plain"), default="local",
-        help="local: this machine; slurm: an array of jobs; plain: this machine without DVC or"
-        " git, into a file for `ijepa import`",
+        help="local: as DVC experiments here; slurm: as an array of jobs; plain: here, without DVC"
+        " and git, and into a file for `ijepa import`",
     )  # fmt: skip
     ablate.add_argument(
         "--seconds", type=float, default=math.inf, metavar="N",
