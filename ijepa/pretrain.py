@@ -15,6 +15,7 @@ from ijepa.store.read import open_store
 from ijepa.tracking import journal
 from ijepa.training import rows
 
+LOOP = "ijepa.training.loop"
 OUTS = (
     Path("out/encoder.safetensors"),
     Path("out/history.csv"),
@@ -23,8 +24,14 @@ OUTS = (
 )
 
 
-def main() -> None:
-    """Check everything that can be checked, then train."""
+def main() -> int:
+    """Check everything that can be checked, then train.
+
+    Of several nodes the first records the run and writes its outputs; the others only train, in
+    the same folder or in a copy of it.
+    """
+    if launch.node():
+        return launch.run(LOOP, environment.hardware(), {}, lambda: None, nodes=True)
     config = configs.load()
     store = open_store()
     hardware = environment.hardware()
@@ -36,15 +43,15 @@ def main() -> None:
         data=store.hash,
         outs=OUTS,
     )
+    return 0
 
 
 def pretrain(config: Config, hardware: environment.Hardware, run: journal.Run) -> float:
     """Train in a child and record every row of the history; returns the final RankMe."""
     with tempfile.TemporaryDirectory() as folder:
         tail = Tail(Path(folder) / "rows.jsonl", run)
-        status = launch.run(
-            "ijepa.training.loop", hardware, {rows.VARIABLE: str(tail.path)}, tail.read
-        )
+        variables = {rows.VARIABLE: str(tail.path)}
+        status = launch.run(LOOP, hardware, variables, tail.read, nodes=True)
     if status:
         reason = tail.failed or f"training ended with status {status}; its output is above"
         raise errors.Failure(reason, tail.status or 1)

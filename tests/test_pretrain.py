@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -220,6 +221,32 @@ def test_shards_give_the_same_bytes_on_any_number_of_processes(
         output = stage.finish(home, IJEPA_PROCESSES=str(after))
         assert f"written with processes {before}, now {after}" in output
         assert {stage.hash()} == expected
+
+
+def test_two_nodes_write_the_bytes_of_two_processes_and_record_once(stage: Stage) -> None:
+    """Two "nodes" of a process each, in one folder, as README's recipe for Slurm starts them."""
+    stage.write(**{"train.shards": 2})
+    stage.finish("one", IJEPA_PROCESSES="2")
+    expected = stage.hash()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"--nnodes=2 --master-addr=127.0.0.1 --master-port={free.getsockname()[1]}"
+    nodes = [
+        stage.start("two", IJEPA_TORCHRUN=f"{place} --node-rank={rank}", IJEPA_PROCESSES="1")
+        for rank in (0, 1)
+    ]
+    outputs = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    assert stage.hash() == expected
+    (record,) = (stage.folder / "two" / "runs").glob("[0-9]*/run.json")
+    assert json.loads(record.read_text())["status"] == "COMPLETED"
+
+
+def test_nodes_without_a_rank_are_refused(stage: Stage) -> None:
+    process = stage.start(IJEPA_TORCHRUN="--nnodes=2 --rdzv-endpoint=127.0.0.1:1")
+    output, _ = process.communicate()
+    assert process.returncode == 2
+    assert output.strip().splitlines()[-1].startswith("error: IJEPA_TORCHRUN: ")
 
 
 def test_a_batch_that_the_processes_do_not_divide_is_refused(stage: Stage) -> None:

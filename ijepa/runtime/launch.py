@@ -1,5 +1,6 @@
 """Start training, hand signals on to it, and leave no orphan behind."""
 
+import argparse
 import contextlib
 import ctypes
 import os
@@ -31,6 +32,7 @@ def run(
     hardware: environment.Hardware,
     variables: Mapping[str, str],
     poll: Callable[[], None],
+    nodes: bool = False,
 ) -> int:
     """Run a module until it ends: under torchrun, or alone where there is one process.
 
@@ -39,12 +41,13 @@ def run(
         hardware: processes and threads to use.
         variables: set for the children, beside this process's own.
         poll: called several times a second and once at the end.
+        nodes: whether all nodes of ``IJEPA_TORCHRUN`` take part, or this one alone.
 
     Returns:
         The exit status. Any exception here, signals included, first stops the children: they get
         SIGTERM and time to save.
     """
-    rendezvous = shlex.split(environment.text("IJEPA_TORCHRUN"))
+    rendezvous = shlex.split(environment.text("IJEPA_TORCHRUN")) if nodes else []
     command = [sys.executable, "-m", module]
     if rendezvous or hardware.processes > 1:
         command[1:1] = [
@@ -67,6 +70,26 @@ def run(
     finally:
         poll()
     return child.returncode
+
+
+def node() -> int:
+    """This machine's rank among the nodes of a run; 0 where there is one.
+
+    Raises:
+        ValueError: ``IJEPA_TORCHRUN`` does not say.
+    """
+    told = shlex.split(environment.text("IJEPA_TORCHRUN"))
+    parser = argparse.ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
+    parser.add_argument("--node-rank", "--node_rank", type=int, default=None if told else 0)
+    try:
+        rank = parser.parse_known_args(told)[0].node_rank
+    except argparse.ArgumentError:
+        rank = None
+    if rank is None:
+        raise ValueError(
+            f"IJEPA_TORCHRUN: {' '.join(told)!r} names no --node-rank (node 0 records)"
+        )
+    return int(rank)
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
