@@ -69,7 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     ablate.add_argument("--seeds", nargs="+", type=int, default=[], metavar="SEED")
     ablate.add_argument(
-        "--jobs", type=int, default=0, help="runs at once; default: one for each GPU, else one"
+        "--jobs",
+        type=int,
+        default=0,
+        help="runs at once; default: the scale's jobs_per_gpu, else one",
     )
     ablate.add_argument(
         "--runner", choices=("local", "slurm", "plain"), default="local",

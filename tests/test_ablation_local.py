@@ -306,3 +306,18 @@ def test_a_group_is_gone_where_the_first_process_reaps_no_orphans() -> None:
         [sys.executable, "-c", outer], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "gone\n"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "per_gpu", "cores", "expected"),
+    [([], "auto", 8, 4, 1), (["0", "1"], "auto", 3, 16, 6), (["0"], "auto", 8, 4, 4),
+     (["0", "1"], "cpu", 3, 16, 1)],
+)  # fmt: skip
+def test_as_many_runs_at_once_as_gpus_take_and_cores_feed(
+    gpus: list[str], device: str, per_gpu: int, cores: int, expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(local, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(local.environment, "cores", lambda: cores)
+    monkeypatch.setenv("IJEPA_DEVICE", device)
+    assert local.jobs(per_gpu) == expected

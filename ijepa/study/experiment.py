@@ -89,6 +89,7 @@ class Scale:
     minutes: float  # of a run, before any was timed
     changes: _Dotted  # the preset's keys included
     preset: str | None = None
+    jobs_per_gpu: int = 1  # runs at once: small models leave most of a GPU idle
 
 
 def names(folder: Path = FOLDER) -> list[str]:
@@ -147,9 +148,9 @@ def load_scale(name: str, folder: Path = FOLDER) -> Scale:
     where, tree = _open(name, folder / "scales", "scale")
     own = {key: tree.pop(key) for key in list(tree) if "." in str(key)}
     kinds = {"about": str, "seeds": int, "minutes": float}
-    got = strict.take(tree, where, kinds, {"preset": str})
-    for key in ("seeds", "minutes"):
-        if got[key] <= 0:
+    got = strict.take(tree, where, kinds, {"preset": str, "jobs_per_gpu": int})
+    for key in ("seeds", "minutes", "jobs_per_gpu"):
+        if got.get(key, 1) <= 0:
             raise ValueError(f"{where}: {key}: {got[key]:g} is not a number above 0")
     keys = _Keys(presets.leaves(files.read_yaml(PARAMS)), folder)
     before = keys.preset(got["preset"], where) if "preset" in got else {}

@@ -66,6 +66,12 @@ def share(slot: int, jobs: int) -> dict[str, str]:
     return variables
 
 
+def jobs(per_gpu: int) -> int:
+    """How many runs at once: so many for each GPU, but no more than cores; one without a GPU."""
+    gpus = visible_gpus() if environment.text("IJEPA_DEVICE") != "cpu" else []
+    return max(1, min(per_gpu * len(gpus), environment.cores()))
+
+
 def visible_gpus() -> list[str]:
     """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
     import torch

@@ -51,7 +51,7 @@ def ablate(
         scale_name: a file of ``experiments/scales``.
         only: variants, or ``variant@point``, to run; all when empty.
         seeds: seeds to run, of those that the scale or the lock file has; the scale's when empty.
-        jobs: runs at once; 0: one for each GPU, else one.
+        jobs: runs at once; 0: what the scale says for each GPU, else one.
         runner: ``local``, ``slurm`` or ``plain``: a file of this package each, with ``run``.
         dry_run: print the plan and run nothing.
         seconds: after which to stop; what has ended is kept, the rest goes on the next time.
@@ -81,7 +81,7 @@ def ablate(
         if not only or {run.variant, run.key.rpartition("/")[0]} & set(only)
         if run.seed in (seeds or e.seeds[: scale.seeds])
     ]
-    jobs = jobs or max(1, len(local.visible_gpus()))
+    jobs = jobs or local.jobs(scale.jobs_per_gpu)
     for e in experiments:
         announce(e, scale)
     once = plan.unique(chosen)
