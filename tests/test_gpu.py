@@ -89,7 +89,7 @@ def test_the_same_bits_twice(name: str) -> None:
 def test_full_precision_is_the_cpus(name: str) -> None:
     config = preset(f"recipe_{name}")
     error = distance(gradient(config, GPU, half=False), gradient(config, CPU, half=False))
-    assert error < 1e-5
+    assert error < 1e-4
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
