@@ -458,3 +458,14 @@ def test_when_the_time_is_up_what_has_ended_is_kept(
     assert jobs.ran[-2:] == [runs[0].name, runs[1].name]
     assert [bool(results[run.name]) for run in runs] == [True, True, False]
     assert "the time is up: 2 of 3 have ended" in capsys.readouterr().out
+
+
+def test_a_result_of_other_code_under_the_name_of_a_run_stays_away(places: Places) -> None:
+    places.run()
+    folder = places.box / ".ijepa/ablations/results"
+    stale = next(f for f in folder.iterdir() if json.loads(f.read_text())["encoder"] == "of b/0")
+    files.write_json(stale, json.loads(stale.read_text()) | {"code": "of before"})
+    lock.path("two", "smoke", places.box / "experiments").unlink()
+    places.run("a")
+    merge.merge(places.bundle)
+    assert lock.read("two", "smoke")["results"].keys() == {"a/0"}
