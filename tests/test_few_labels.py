@@ -56,6 +56,19 @@ def same(first: Result, other: Result) -> bool:
     )
 
 
+def test_classifiers_that_share_their_images_predict_what_each_does_alone() -> None:
+    rng = np.random.default_rng(0)
+    x, tests = rng.normal(size=(80, 6)), rng.normal(size=(500, 6))
+    standard = _multinomial.standard(x, "cpu")
+    every = [
+        _multinomial.fit(x[:count], rng.integers(0, classes, count), grid, standard)
+        for count, classes, grid in ((20, 2, [0.1]), (80, 3, [1.0]), (50, 4, [0.01, 0.1]))
+    ]
+    for models, together in zip(every, _multinomial.predict(every, tests), strict=True):
+        assert together.shape == (len(models.weight), 500)
+        np.testing.assert_array_equal(together, models.predict(tests))
+
+
 @pytest.mark.parametrize(("count", "width", "classes"), [(60, 90, 5), (200, 20, 3)])
 def test_the_minimum_is_sklearns(count: int, width: int, classes: int) -> None:
     rng = np.random.default_rng(0)
