@@ -2,7 +2,7 @@
 
 The paper takes the best of {last layer, last four layers} x {BatchNorm, none} x learning rates x
 weight decays. Here the whole grid is trained at once: every candidate is a head, the heads'
-weights are the columns of one matrix, so a step costs two matrix products however many heads and
+weights are the rows of one matrix, so a step costs two matrix products however many heads and
 tasks there are. The gradient of the cross-entropy is written out. SGD with momentum 0.9; the
 learning rate falls to 0 on a cosine.
 
@@ -137,19 +137,19 @@ def _train(
     """Heads of every task, trained on standardised inputs (n, D).
 
     Returns:
-        task -> weights (D, heads, K) and biases (heads, K).
+        task -> weights (heads, K, D) and biases (heads, K).
     """
     count = len(inputs)
     variance, axes = _principal(inputs)
     rotated, width = inputs @ axes, len(variance)
     classes = [int(y.max()) + 1 for y in labels.values()]
     heads, total = len(candidates), sum(classes)
-    lr = inputs.new_tensor([c["lr"] for c in candidates])[:, None]
-    decay = inputs.new_tensor([c["weight_decay"] for c in candidates])[:, None]
-    # (width, heads, 1): the inverse of the loss's curvature along each axis, up to a constant
-    step_size = 1 / (variance.clamp_min(0)[:, None, None] + decay.clamp_min(_FLOOR))
-    weight = inputs.new_zeros(width, heads, total)
-    bias = inputs.new_zeros(heads, total)
+    lr = inputs.new_tensor([c["lr"] for c in candidates])[:, None, None]
+    decay = inputs.new_tensor([c["weight_decay"] for c in candidates])[:, None, None]
+    # (heads, 1, width): the inverse of the loss's curvature along each axis, up to a constant
+    step_size = 1 / (variance.clamp_min(0) + decay.clamp_min(_FLOOR))
+    weight = inputs.new_zeros(heads, total, width)
+    bias = inputs.new_zeros(heads, total, 1)
     weight_velocity, bias_velocity = torch.zeros_like(weight), torch.zeros_like(bias)
     batch_size = min(options.batch_size, math.ceil(count / _STEPS))
     step, steps = 0, options.epochs * math.ceil(count / batch_size)
@@ -157,18 +157,20 @@ def _train(
         order = torch.randperm(count, generator=seeds.torch_generator(seed, "linear", epoch))
         for rows in torch.split(order.to(inputs.device), batch_size):
             batch = rotated[rows]
-            logits = (batch @ weight.view(width, -1)).view(len(rows), heads, total) + bias
+            logits = (weight.view(-1, width) @ batch.T).view(heads, total, len(rows)) + bias
             error = _error(logits, [y[rows] for y in labels.values()], classes)
-            slope = (batch.T @ error.view(len(rows), -1)).view_as(weight)
+            slope = (error.view(-1, len(rows)) @ batch).view_as(weight)
             slope.addcmul_(weight, decay)
             rate = lr * cosine_decay(step, steps)
             weight_velocity.mul_(_MOMENTUM).add_(slope)
             weight.addcmul_(weight_velocity, rate * step_size, value=-1)
-            bias_velocity.mul_(_MOMENTUM).add_(error.sum(0))
+            bias_velocity.mul_(_MOMENTUM).add_(error.sum(2, keepdim=True))
             bias.addcmul_(bias_velocity, rate, value=-1)
             step += 1
-    weight = (axes @ weight.view(width, -1)).view(-1, heads, total)
-    parts = zip(torch.split(weight, classes, 2), torch.split(bias, classes, 1), strict=True)
+    weight = (weight.view(-1, width) @ axes.T).view(heads, total, -1)
+    parts = zip(
+        torch.split(weight, classes, 1), torch.split(bias[..., 0], classes, 1), strict=True
+    )
     return dict(zip(labels, parts, strict=True))
 
 
@@ -187,27 +189,31 @@ def _principal(inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _error(logits: Tensor, labels: list[Tensor], classes: list[int]) -> Tensor:
-    """Gradient of the mean cross-entropy with respect to the logits (B, heads, all classes)."""
+    """Gradient of the mean cross-entropy with respect to the logits (heads, all classes, B).
+
+    Images are last because torch's softmax of a few classes takes ten times as long over the last
+    axis of an array as over another.
+    """
     parts = []
-    every = torch.arange(len(logits), device=logits.device)
-    for part, label in zip(torch.split(logits, classes, 2), labels, strict=True):
-        probability = part.softmax(2)
-        probability[every, :, label] -= 1
+    every = torch.arange(logits.shape[2], device=logits.device)
+    for part, label in zip(torch.split(logits, classes, 1), labels, strict=True):
+        probability = part.softmax(1)
+        probability[:, label, every] -= 1
         parts.append(probability)
-    return torch.cat(parts, dim=2).div_(len(logits))
+    return torch.cat(parts, dim=1).div_(logits.shape[2])
 
 
 def _classes(
     features: NDArray[np.floating], mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor
 ) -> NDArray[np.int64]:
     """Class that each head predicts, (heads, n); -1 of a head that diverged."""
-    width, heads, _ = weight.shape
+    heads, _, width = weight.shape
     parts = []
     for start in range(0, len(features), _ROWS):
         inputs = (_tensor(features[start : start + _ROWS], mean.device) - mean) / scale
-        logits = (inputs @ weight.reshape(width, -1)).view(len(inputs), *bias.shape) + bias
+        logits = (inputs @ weight.reshape(-1, width).T).view(len(inputs), *bias.shape) + bias
         parts.append(logits.argmax(2))
-    finite = weight.isfinite().all(0).all(1) & bias.isfinite().all(1)
+    finite = weight.isfinite().all(2).all(1) & bias.isfinite().all(1)
     classes = torch.where(finite, torch.cat(parts), -1).T
     predictions: NDArray[np.int64] = classes.cpu().numpy()
     assert predictions.shape == (heads, len(features)), predictions.shape
