@@ -142,6 +142,20 @@ def test_what_a_box_ran_is_the_lock_file_here_and_the_commit_is_this_one(places:
     assert len(journal.listing(places.home / ".ijepa")) == 3
 
 
+def test_a_tree_that_is_no_commits_runs_under_none_and_comes_home(places: Places) -> None:
+    """A copy may have the ``.git`` of another commit; what other runners refuse, plain takes."""
+    shutil.copytree(places.home / ".git", places.box / ".git")
+    (places.box / "README.md").write_text("More than the commit has.")
+    places.monkeypatch.chdir(places.box)
+    assert plan.head() is None
+    with pytest.raises(ValueError, match="not as in HEAD"):
+        runner.ablate(["two"], "smoke", (), runner="local")
+    assert places.run() == 0
+    assert merge.merge(places.bundle) == 0
+    provenance = lock.read("two", "smoke")["provenance"]
+    assert {source["baseline"] for source in provenance.values()} == {plan.head()} != {None}
+
+
 def test_a_run_whose_id_is_taken_here_gets_another_and_its_result_says_so(places: Places) -> None:
     record(places.home / ".ijepa", FIRST_ID + 1, "evaluate", "mine", "mine")
     places.run()

@@ -190,9 +190,13 @@ def git(*arguments: str) -> str:
 
 
 def head() -> str | None:
-    """The commit of the working tree; None in a copy of the files that has no ``.git``."""
+    """The commit that the working tree's files are; None where they are no commit's.
+
+    That is a tree that was changed, or a copy of the files, with a ``.git`` of another commit or
+    without one.
+    """
     there = Path(".git").exists() and shutil.which("git")
-    return git("rev-parse", "HEAD").strip() if there else None
+    return git("rev-parse", "HEAD").strip() if there and not _changed() else None
 
 
 # What runs do not read: results, and what the baseline's own `dvc repro` writes.
@@ -205,16 +209,20 @@ def refuse_dirty_tree() -> None:
     Raises:
         ValueError: something that is not a result differs from HEAD.
     """
-    lines = git(
-        "status", "--porcelain", "--untracked-files=all", "--", ".",
-        *(f":(exclude){path}" for path in _RESULTS),
-    ).splitlines()  # fmt: skip
+    lines = _changed()
     if lines:
         more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
         raise ValueError(
             f"{lines[0][3:]}{more}: not as in HEAD; commit (or remove) it first, since an"
             " experiment runs the committed code"
         )
+
+
+def _changed() -> list[str]:
+    return git(
+        "status", "--porcelain", "--untracked-files=all", "--", ".",
+        *(f":(exclude){path}" for path in _RESULTS),
+    ).splitlines()  # fmt: skip
 
 
 def unique(runs: Sequence[Run]) -> list[Run]:

@@ -132,15 +132,16 @@ def complete(
         until: when to stop, as ``time.monotonic`` counts.
 
     Raises:
-        ValueError: the working tree is not that of a commit.
+        ValueError: the working tree is not that of a commit. ``plain`` runs it all the same, and
+            ``ijepa import`` compares.
     """
     once = plan.unique(chosen)
     results = known_results(once)
     todo = [run for run in once if not known(run, results)]
     fresh = [e for e in experiments if lock.unregistered(e.name, scale.name)]
-    commit = plan.head()
-    if commit is not None and (todo or fresh):
+    if runner != "plain" and (todo or fresh):
         plan.refuse_dirty_tree()
+    commit = plan.head()
     for e in fresh:
         before = known_results(tables[e.name])
         there = sum(known(run, before) for run in tables[e.name])
