@@ -56,5 +56,6 @@ Words
 import os
 
 # OpenMP's threads spin while they wait for each other, unless told otherwise before torch is
-# loaded. Beside a busy process two threads of ours then lose most of their speed.
+# loaded. Beside a busy process two threads of ours then lose most of their speed. Where operations
+# are so short that waking up is dear, ijepa.pretrain takes one thread less.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -3,6 +3,7 @@
 It needs no torch of its own, and does not load it where there is no GPU to count.
 """
 
+import dataclasses
 import json
 import sys
 import tempfile
@@ -10,12 +11,16 @@ from pathlib import Path
 
 from ijepa import config as configs
 from ijepa.config import Config
+from ijepa.model import flops
 from ijepa.runtime import environment, errors, files, launch
 from ijepa.store.read import open_store
 from ijepa.tracking import journal
 from ijepa.training import rows
 
 LOOP = "ijepa.training.loop"
+# FLOPs of a block on a batch of whole images from which on two threads that sleep beat one: 0.6
+# times as fast at 0.13e9, equal at 0.5e9 to 1.1e9, 1.3 times at 1.8e9, 1.9 times at 6e9
+_LONG = 1.2e9
 OUTS = (
     Path("out/encoder.safetensors"),
     Path("out/history.csv"),
@@ -34,7 +39,7 @@ def main() -> int:
         return launch.run(LOOP, environment.hardware(), {}, lambda: None, nodes=True)
     config = configs.load()
     store = open_store()
-    hardware = environment.hardware()
+    hardware = with_threads(config, environment.hardware())
     configs.check_processes(config, hardware.processes)
     journal.record(
         "pretrain",
@@ -46,11 +51,32 @@ def main() -> int:
     return 0
 
 
+def with_threads(config: Config, hardware: environment.Hardware) -> environment.Hardware:
+    """The threads that training computes with on a CPU.
+
+    All cores where an operation is long. Threads sleep while they wait for each other, or one busy
+    process would take most of their speed; but to wake up costs more than a short operation. So a
+    small model leaves a core to its loader and to whatever else runs, and on two cores is as fast
+    beside a busy process as without (benchmarks/results/cpu.md).
+    """
+    if environment.text("IJEPA_THREADS") != "0" or hardware.device != "cpu":
+        return hardware
+    model, images = config.model, config.train.batch_size / hardware.processes
+    rows, columns = configs.grid(config)
+    work = images * flops.block(model.width, model.mlp_ratio, rows * columns)
+    if work > _LONG:
+        return hardware
+    return dataclasses.replace(hardware, threads=max(1, hardware.threads - 1))
+
+
 def pretrain(config: Config, hardware: environment.Hardware, run: journal.Run) -> float:
     """Train in a child and record every row of the history; returns the final RankMe."""
     with tempfile.TemporaryDirectory() as folder:
         tail = Tail(Path(folder) / "rows.jsonl", run)
-        variables = {rows.VARIABLE: str(tail.path)}
+        variables = {
+            rows.VARIABLE: str(tail.path),
+            "IJEPA_THREADS": str(hardware.threads),
+        }
         status = launch.run(LOOP, hardware, variables, tail.read, nodes=True)
     if status:
         reason = tail.failed or f"training ended with status {status}; its output is above"

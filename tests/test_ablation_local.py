@@ -121,7 +121,10 @@ def test_jobs_share_the_hardware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     jobs = Jobs(tmp_path, "")
     jobs.go(0)
     local.run(jobs.file, 1, 1, lambda: None)
-    assert jobs.read(0)["IJEPA_THREADS"] == jobs.read(0)["OMP_NUM_THREADS"] == str(cores)
+    assert jobs.read(0)["IJEPA_THREADS"] is None, "one alone chooses its own"
+    assert local.share(0, 1) == {}
+    share = local.share(0, cores)
+    assert share["IJEPA_THREADS"] == share["OMP_NUM_THREADS"] == "1"
     assert jobs.read(0)["CUDA_VISIBLE_DEVICES"] is None
     assert local.share(0, 2 * cores)["IJEPA_THREADS"] == "1"
     monkeypatch.setenv("IJEPA_THREADS", "7")

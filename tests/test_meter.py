@@ -4,7 +4,7 @@ import csv
 import ctypes
 import json
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -307,8 +307,26 @@ def test_speed_is_of_training_and_the_end_is_on_the_wall_clock(
     monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     clock = progress.Clock(1000, 5000, CPU)
     now[0] = 80
-    reading = clock.reading(2000, 50.0)
+    reading = clock.reading(2000, 50.0, 10.0)
     assert (reading["images_per_second"], reading["eta"]) == (20, 3000 / 1000 * 80)
+    assert reading["waiting"] == 0.2
+
+
+def test_waiting_for_data_is_counted_from_the_second_batch_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+
+    def batches() -> Iterator[Any]:
+        for seconds in (50, 3, 4):
+            now[0] += seconds
+            yield seconds
+
+    waiting = progress.Waiting(batches())
+    for _ in waiting:
+        now[0] += 100  # a step
+    assert waiting.seconds == 7
 
 
 def test_no_result_has_a_clock_in_it(run: Callable[..., Any], tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, params
+from conftest import ROOT, params, tiny
 
 from ijepa import config as configs
-from ijepa import strict, variants
+from ijepa import pretrain, strict, variants
 from ijepa.runtime import environment
 
 VARIANTS = [
@@ -148,3 +148,21 @@ def test_the_processors_bf16_is_what_torch_says(monkeypatch: pytest.MonkeyPatch)
     for flags, fast in (("fpu avx512_bf16 sse", True), ("amx_bf16", True), ("avx512f", False)):
         monkeypatch.setattr(environment, "_cpuinfo", lambda _, flags=flags: flags)
         assert environment._fast_bf16("cpu") == fast
+
+
+@pytest.mark.parametrize(
+    ("device", "told", "cores", "change", "expected"),
+    [
+        ("cpu", "0", 2, {}, 1), ("cpu", "0", 8, {}, 7), ("cpu", "0", 1, {}, 1),
+        ("cpu", "2", 2, {}, 2), ("cuda", "0", 8, {}, 8),
+        # 8 images of 16 patches: 24 * 128 tokens * width**2 FLOPs, and attention's, pass 1.2e9
+        ("cpu", "0", 8, {"model.width": 640}, 8), ("cpu", "0", 8, {"model.width": 576}, 7),
+    ],
+)  # fmt: skip
+def test_short_operations_leave_a_core_free(
+    device: str, told: str, cores: int, change: dict[str, Any], expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("IJEPA_THREADS", told)
+    hardware = environment.Hardware(device, "fp32", 1, int(told) or cores)
+    assert pretrain.with_threads(tiny(**change), hardware).threads == expected

@@ -19,7 +19,10 @@ VARIABLES = {
     "IJEPA_DEVICE": ("auto", "auto, cpu or cuda"),
     "IJEPA_PRECISION": ("auto", "bf16, fp32, or auto: bf16 where the device computes it fast"),
     "IJEPA_PROCESSES": ("0", "training processes; 0: one for each visible GPU, one on CPU"),
-    "IJEPA_THREADS": ("0", "CPU threads of a process; 0: the cores divided by the processes"),
+    "IJEPA_THREADS": (
+        "0",
+        "CPU threads of a process; 0: its cores, for small models but one",
+    ),
     "IJEPA_TORCHRUN": ("", "torchrun's rendezvous options for several nodes; empty: --standalone"),
     "IJEPA_WORKERS": ("", "data-loading workers of a process; none on CPU, up to 8 for a GPU"),
     "IJEPA_MICRO_BATCH": ("0", "images a process takes at once; 0: its share; auto: what fits"),

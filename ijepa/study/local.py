@@ -59,7 +59,8 @@ def share(slot: int, jobs: int) -> dict[str, str]:
     gpus = visible_gpus() if environment.text("IJEPA_DEVICE") != "cpu" else []
     cores = environment.cores()
     threads = environment.number("IJEPA_THREADS") or max(1, cores // jobs)
-    variables |= {"IJEPA_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    if jobs > 1 or environment.number("IJEPA_THREADS"):  # one alone chooses its own
+        variables |= {"IJEPA_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     if gpus and jobs > 1:
         variables["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
         variables["IJEPA_PROCESSES"] = "1"

@@ -32,7 +32,7 @@ from ijepa.training.gradients import gradients, micro_batch
 from ijepa.training.health import fixed_images, health, readings
 from ijepa.training.meter import Meter, Spent, energy
 from ijepa.training.outputs import write_outputs
-from ijepa.training.progress import Clock, Progress, Window, line, row_steps
+from ijepa.training.progress import Clock, Progress, Waiting, Window, line, row_steps
 from ijepa.training.rows import emit
 from ijepa.training.tally import Tally
 
@@ -68,7 +68,8 @@ def train(
             for row in history:
                 emit(row)
 
-        for batch in loader(batches, progress.images, device.type == "cuda"):
+        waiting = Waiting(loader(batches, progress.images, device.type == "cuda"))
+        for batch in waiting:
             meter.start()
             rates = set_rates(optimizer, config, progress.step, steps)
             loss, context = gradients(model, batch, config.train.shards, micro, autocast)
@@ -93,7 +94,7 @@ def train(
                 window = Window()
                 if rank == 0:
                     meter.read()
-                    reading = clock.reading(progress.images, meter.training)
+                    reading = clock.reading(progress.images, meter.training, waiting.seconds)
                     emit(history[-1] | reading)
                     print(line(history[-1], steps, reading), flush=True)
             meter.tick()

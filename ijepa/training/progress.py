@@ -2,9 +2,11 @@
 
 import dataclasses
 import time
+from collections.abc import Iterable, Iterator
 
 import torch
 
+from ijepa.training.batches import Batch
 from ijepa.training.meter import peak_memory
 
 
@@ -36,6 +38,24 @@ class Window:
         return {"loss": self.loss / self.count, "context_ratio": self.context_ratio / self.count}
 
 
+class Waiting:
+    """Batches, and how long nothing was computed for want of one.
+
+    Attributes:
+        seconds: so far; the first batch is the start and does not count.
+    """
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self.batches, self.seconds = batches, 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        begun = None
+        for batch in self.batches:
+            self.seconds += 0.0 if begun is None else time.monotonic() - begun
+            yield batch
+            begun = time.monotonic()
+
+
 class Clock:
     """Speed and memory of this process; kept out of the history, which is reproducible."""
 
@@ -43,22 +63,25 @@ class Clock:
         self.start, self.first, self.total = time.monotonic(), images, total
         self.device = device
 
-    def reading(self, images: int, training: float) -> dict[str, float]:
+    def reading(self, images: int, training: float, waited: float) -> dict[str, float]:
         """How fast it is.
 
         Args:
             images: of the stream that are consumed.
             training: seconds of this process that were training (``Meter.training``).
+            waited: those of them in which there was no batch (``Waiting.seconds``).
 
         Returns:
             Images per second of training; seconds to the end by the clock on the wall, which
-            health and checkpoints take as well; peak memory in GiB.
+            health and checkpoints take as well; peak memory in GiB; the share of training that
+            waited for data.
         """
         consumed = images - self.first
         return {
             "images_per_second": consumed / training,
             "eta": (self.total - images) / consumed * (time.monotonic() - self.start),
             "memory_gib": peak_memory(self.device),
+            "waiting": waited / training,
         }
 
 
@@ -75,9 +98,11 @@ def line(row: dict[str, float], steps: int, clock: dict[str, float]) -> str:
     health = (
         f"std {row['feature_std']:.3f}  rankme {row['rankme']:.1f}  " if "rankme" in row else ""
     )
+    # loading is the limit: IJEPA_WORKERS, a faster disk, smaller pictures
+    waiting = f"  waits for data {clock['waiting']:.0%}" if clock["waiting"] > 0.05 else ""
     return (
         f"step {row['step']:>6}/{steps}  loss {row['loss']:.4g}  lr {row['lr']:.2e}  "
         f"wd {row['weight_decay']:.3f}  {ema}context {row['context_ratio']:.2f}  "
         f"{health}{clock['images_per_second']:.0f} images/s  ETA {clock['eta']:.0f} s  "
-        f"{clock['memory_gib']:.2f} GiB"
+        f"{clock['memory_gib']:.2f} GiB{waiting}"
     )
