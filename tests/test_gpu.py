@@ -1,6 +1,7 @@
 """What must hold on a GPU: ``pytest -m gpu``. All of it is skipped where torch sees none."""
 
 import hashlib
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -249,6 +250,26 @@ def test_micro_batches_are_halved_until_they_fit(
     assert tried == [8, 4, 2]
     assert all(p.grad is None for p in objective.parameters())
     assert micro_batch(objective, batches, 4, autocast) == 2, "of a shard"
+
+
+def test_a_checkpoint_is_the_state_when_it_was_asked_for(tmp_path: Path) -> None:
+    """Though the GPU is behind, and the weights change as soon as Python goes on."""
+    a = torch.randn(8192, 8192, device=GPU) / 91
+    state = torch.zeros(64, 1 << 20, device=GPU)
+    with checkpoint.writer(tmp_path) as writer:
+        for step in (1, 2):
+            for _ in range(20):
+                a = a @ a  # a second of work
+                a /= a.norm()
+            state.fill_(step)
+            writer.save(step, {"state": state})
+            state.fill_(-1)
+        writer.wait()
+    for step in (2, 1):
+        loaded = checkpoint.load(tmp_path, CPU)
+        assert loaded is not None
+        assert (loaded["state"] == step).all()
+        shutil.rmtree(tmp_path / f"step-{step:09d}")
 
 
 def test_energy_is_what_the_card_took() -> None:

@@ -116,7 +116,10 @@ class Writer:
             Failure: the one before could not be written.
         """
         self.wait()
-        self.writing = self.thread.submit(self._write, step, self._copy(state, ""))
+        copy = self._copy(state, "")
+        if any(buffer.is_pinned() for buffer in self.buffers.values()):
+            torch.cuda.synchronize()  # what is copied is computed, and there, before it is written
+        self.writing = self.thread.submit(self._write, step, copy)
 
     def wait(self) -> None:
         """Until what was begun is written.
