@@ -7,8 +7,9 @@ is loaded. Within a round all kinds are measured one after the other, alone and 
 process that computes all the time; what is reported are medians over the rounds and, because a
 machine's speed drifts, the medians of the ratios within a round.
 
-``ours, threads spin`` is ours as torch is by default, without the passive waiting that the package
-sets. What the two sides compute is in ``steps.py``; both in the same precision.
+``ours`` has the threads that ``ijepa.pretrain`` takes; the other two of ours have all of them,
+which sleep while they wait for each other, or spin, as torch's do by default and the released
+code's. What the two sides compute is in ``steps.py``; both in the same precision.
 """
 
 import argparse
@@ -21,27 +22,33 @@ import sys
 import time
 from pathlib import Path
 
-CASES = (("default", 32, "bf16"), ("default", 32, "fp32"), ("vit_s16", 8, "fp32"))
-KINDS = ("ours", "ours, threads spin", "official")
+CASES = (("default", 32, "bf16"), ("default", 32, "fp32"), ("vit_s16", 4, "fp32"))
+KINDS = ("ours", "ours, threads sleep", "ours, threads spin", "official")
 
 
 def child(case: str, images: int, precision: str, kind: str, seconds: float, code: str) -> None:
     """Print images per second."""
     import torch  # before the package, which sets how threads wait; the parent sets it otherwise
-    from steps import SHAPES, batches, config, official, ours
+    from steps import batches, config, official, ours
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    from ijepa import pretrain
+    from ijepa.runtime import environment
+
     setup, cpu, half = config(case), torch.device("cpu"), precision == "bf16"
+    hardware = environment.Hardware("cpu", precision, 1, int(os.environ["OMP_NUM_THREADS"]))
+    if kind == "ours":
+        hardware = pretrain.with_threads(setup, hardware)
+    torch.set_num_threads(hardware.threads)
     drawn = batches(setup, images)
     step = (
         official(setup, drawn, cpu, half, Path(code))
         if kind == "official"
         else ours(setup, drawn, cpu, half)
     )
-    for _ in range(SHAPES):
+    for _ in range(2):
         step()
     begun, count = time.monotonic(), 0
-    while time.monotonic() - begun < seconds or count < SHAPES:
+    while time.monotonic() - begun < seconds or count < 4:
         step()
         count += 1
     print(count * images / (time.monotonic() - begun))
@@ -63,7 +70,7 @@ def measure(arguments: argparse.Namespace, case: tuple[str, int, str], kind: str
     }
     variables = {**os.environ, **allocator, "OMP_NUM_THREADS": str(arguments.threads)}
     variables.pop("OMP_WAIT_POLICY", None)
-    if kind == "ours":
+    if kind in ("ours", "ours, threads sleep"):
         variables["OMP_WAIT_POLICY"] = "PASSIVE"
     command = [sys.executable, __file__, "-", "--child", *told]
     done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True)
@@ -84,7 +91,7 @@ def main() -> None:
         case, images, precision, kind, seconds, code = arguments.child
         child(case, int(images), precision, kind, float(seconds), code)
         return
-    kinds = KINDS if arguments.official else KINDS[:2]
+    kinds = KINDS if arguments.official else KINDS[:3]
     speeds: dict[tuple[object, ...], list[float]] = {}
     for number, case in itertools.product(range(arguments.rounds), CASES):
         for busy in (False, True):
