@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from ijepa.masks.multiblock import sample
 from ijepa.pages import page
 from ijepa.pages import run as pages
 from ijepa.pages.figures import confusion, few_label, masks, probes, training
-from ijepa.pages.text import interval, method, spoken
+from ijepa.pages.text import interval, listed, method, spoken
 from ijepa.results import Results
 from ijepa.results.accuracy import Accuracy, Curve, Point
 from ijepa.results.training import Training
@@ -484,3 +484,14 @@ def test_stage_records_itself_and_says_where_the_report_is(
     monkeypatch.setattr(sys, "argv", ["report", "--lines"])
     with pytest.raises(ValueError, match="'--lines' is not --line"):
         report.main()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [([], ""), ([3], "3"), ([2, 0, 1], "0, 1, 2"), (range(24), "0 to 23"),
+     ([7, 0, 1, 2, 3, 9, 10], "0 to 3, 7, 9, 10")],
+)  # fmt: skip
+def test_many_seeds_are_named_by_the_first_and_the_last(
+    numbers: Sequence[int], words: str
+) -> None:
+    assert listed(numbers) == words

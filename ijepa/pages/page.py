@@ -43,6 +43,6 @@ def _environment() -> Environment:
     environment.globals["nothing"] = text.NOTHING
     environment.filters |= {
         "md": text.markdown, "duration": text.duration, "short": text.short,
-        "number": text.number, "spoken": text.spoken, "count": text.count,
+        "number": text.number, "spoken": text.spoken, "count": text.count, "listed": text.listed,
     }  # fmt: skip
     return environment

@@ -4,6 +4,7 @@
 of its own, ``sd``.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 NAMES = {
@@ -89,6 +90,20 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Whole numbers in words: four or more that follow each other as "0 to 23"."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    return ", ".join(
+        f"{span[0]} to {span[-1]}" if len(span) > 3 else ", ".join(map(str, span))
+        for span in spans
+    )
 
 
 def short(text: str | None, length: int = 10) -> str:
