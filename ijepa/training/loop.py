@@ -63,8 +63,8 @@ def train(
         meter = Meter(device, world, spent, energy(device, world) if rank == 0 else None)
         saved, tally = time.monotonic(), Tally(world, device)
         if rank == 0:
-            print(f"{folder.name}: from step {progress.step} of {steps}", flush=True)
             print(", ".join(f"{name} {value}" for name, value in now.items()), flush=True)
+            print(f"{folder.name}: from step {progress.step} of {steps}", flush=True)
             for row in history:
                 emit(row)
 
