@@ -34,11 +34,13 @@ def test_ranks_see_the_shares_of_one_global_batch(store: Store) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
-def test_workers_change_nothing(store: Store) -> None:
+def test_workers_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     data = Batches(store.splits["train"], tiny(**STEP))
     plain = list(batches.loader(data, 0))
     for workers in (2, 8):
-        loader = batches.loader(data, 0, workers)
+        monkeypatch.setenv("IJEPA_WORKERS", str(workers))
+        loader = batches.loader(data, 0)
+        assert getattr(loader, "num_workers", 0) == workers
         for expected, found in zip(plain, loader, strict=True):
             assert (expected.samples == np.asarray(found.samples)).all()
             assert torch.equal(expected.views[0], found.views[0])
