@@ -1,6 +1,7 @@
 """How many processes load data: as told, or as the cores and /dev/shm allow on a GPU."""
 
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -47,5 +48,8 @@ def test_told_workers_are_taken_or_refused(
     place.free -= 1
     with pytest.raises(ValueError, match=r"^IJEPA_WORKERS: 3 workers .* 2 would fit"):
         workers.options(10 * MIB, [])
+    monkeypatch.setattr(workers, "SHARED", Path("/no/such/folder"))  # not Linux
+    monkeypatch.setenv("IJEPA_WORKERS", "16")
+    assert workers.options(10 * MIB, [])["num_workers"] == 16
     monkeypatch.setenv("IJEPA_WORKERS", "0")
     assert workers.options(10 * MIB, []) == {"num_workers": 0}

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def options(batch_bytes: int, modules: list[str]) -> dict[str, Any]:
     Raises:
         ValueError: the batches of ``IJEPA_WORKERS`` workers have no room.
     """
-    room = shutil.disk_usage(SHARED).free if SHARED.is_dir() else None
-    fit = _MOST if room is None else room // (_AHEAD * max(1, batch_bytes))
+    room = shutil.disk_usage(SHARED).free if SHARED.is_dir() else sys.maxsize
+    fit = room // (_AHEAD * max(1, batch_bytes))
     told = environment.text("IJEPA_WORKERS")
     hardware = environment.hardware()
     if told:
@@ -34,7 +35,7 @@ def options(batch_bytes: int, modules: list[str]) -> dict[str, Any]:
         if count > fit:
             raise ValueError(
                 f"IJEPA_WORKERS: {count} workers keep {_AHEAD} batches of {batch_bytes >> 20} MiB"
-                f" each in {SHARED}, where {(room or 0) >> 20} MiB are free: {fit} would fit"
+                f" each in {SHARED}, where {room >> 20} MiB are free: {fit} would fit"
                 " (Docker: --shm-size)"
             )
     else:
