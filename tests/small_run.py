@@ -22,7 +22,13 @@ RUN = {
     "train.lr": 0.002,
 }  # fmt: skip
 _SCENES = scenes.Options(
-    image_size=32, train_images=3000, test_images=2000, render_seed=0, objects=(3, 8)
+    image_size=32,
+    train_images=3000,
+    test_images=2000,
+    render_seed=0,
+    objects=(3, 8),
+    nuisance_amplitude=0.0,
+    nuisance_length=3.0,
 )
 
 

@@ -7,14 +7,26 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ijepa.datasets import DISTANCES, EDGES, Source, distance_bin, scenes
+from ijepa.datasets import DISTANCES, EDGES, Source, _field, distance_bin, scenes
 
 SIZES = {32: (1, 4), 64: (3, 10), 96: (3, 10)}
 
 
-def options(size: int, objects: tuple[int, int] | None = None, **other: int) -> scenes.Options:
+def options(
+    size: int,
+    objects: tuple[int, int] | None = None,
+    nuisance: tuple[float, float] = (0.0, 3.0),
+    **other: int,
+) -> scenes.Options:
     values = {"train_images": 40, "test_images": 20, "render_seed": 0} | other
-    return scenes.Options(image_size=size, objects=objects or SIZES[size], **values)
+    amplitude, length = nuisance
+    return scenes.Options(
+        image_size=size,
+        objects=objects or SIZES[size],
+        nuisance_amplitude=amplitude,
+        nuisance_length=length,
+        **values,
+    )
 
 
 @functools.cache
@@ -123,3 +135,38 @@ def test_a_linear_probe_on_pixels_cannot_read_the_class() -> None:
     pixels = (images.reshape(6000, -1) / 127.5 - 1)[:, ::2]
     probe = linear.RidgeClassifier(alpha=3000).fit(pixels[:5000], labels["class"][:5000])
     assert probe.score(pixels[5000:], labels["class"][5000:]) < 0.25  # chance: 0.125
+
+
+@pytest.mark.parametrize("length", [0.0, 1.0, 3.0])
+def test_a_nuisance_has_the_variance_and_correlation_that_it_promises(length: float) -> None:
+    """400 fields of 48 x 48: of 400 / (2 length sqrt(pi))² independent values and more."""
+    field = _field.gaussian(0, "datasets/scenes/train/nuisance", np.arange(400), 48, length)
+    assert abs(field.mean()) < 0.02
+    assert field.var() == pytest.approx(1, abs=0.02)
+    for apart in (1, 3, 6):
+        expected = np.exp(-((apart / (2 * length)) ** 2)) if length else 0.0
+        for one, other in [
+            (field[:, apart:], field[:, :-apart]),
+            (field[:, :, apart:], field[:, :, :-apart]),
+        ]:
+            assert (one * other).mean() == pytest.approx(expected, abs=0.03)
+    assert (field[:, :24] ** 2).mean() == pytest.approx((field[:, 24:] ** 2).mean(), abs=0.05)
+
+
+def test_a_nuisance_lies_over_the_same_scene_and_says_nothing_of_it() -> None:
+    samples = np.arange(64)
+    clean, labels, owner = scenes.render(options(32), "train", samples)
+    under, same, shown = scenes.render(options(32, nuisance=(20.0, 3.0)), "train", samples)
+    assert np.array_equal(owner, shown)
+    assert all(np.array_equal(same[task], labels[task]) for task in labels)
+    added = under.astype(int) - clean
+    inside = ((clean > 80) & (clean < 175)).all(3)  # nothing is cut off there
+    assert np.array_equal(added[inside][:, 0], added[inside][:, 2]), "grey"
+    assert added[inside].std() == pytest.approx(20, abs=2)
+    alone, _, _ = scenes.render(options(32, nuisance=(20.0, 3.0)), "train", samples[[5]])
+    assert np.array_equal(alone[0], under[5])
+    other, _, _ = scenes.render(options(32, nuisance=(20.0, 3.0)), "test", samples)
+    fields = _field.gaussian(0, "datasets/scenes/test/nuisance", samples, 32, 3.0)
+    assert not np.array_equal(other, under)
+    twice = fields - _field.gaussian(0, "datasets/scenes/train/nuisance", samples, 32, 3.0)
+    assert twice.std() == pytest.approx(2**0.5, abs=0.1), "train and test are independent"

@@ -13,6 +13,9 @@ cylinders, patterned, lit from one side, near and far, hiding one another. There
 - ``distance``: depth of the closest solid's centre along the camera's axis, in the six bins of
   VTAB's Clevr/Dist. The bins are drawn uniformly.
 
+``nuisance_amplitude`` adds a grey random field that says nothing about any label. It is as
+predictable from one patch to the next as ``nuisance_length`` makes it.
+
 It is a test bench, made to be learnable in minutes; it stands in for no photographs. Image i of a
 split depends on (render_seed, split, i) and the options alone, never on what is rendered with it.
 """
@@ -24,10 +27,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ijepa.datasets import DISTANCES, EDGES, Item, Source, Split, _solids, distance_bin
+from ijepa.datasets import (
+    DISTANCES,
+    EDGES,
+    Item,
+    Source,
+    Split,
+    _field,
+    _solids,
+    distance_bin,
+)
 from ijepa.datasets._solids import F64, I64, SHAPES, Solids
 from ijepa.seeds import uniforms
-from ijepa.strict import integer, interval, once
+from ijepa.strict import integer, interval, once, real
 
 CLASSES = ("row", "ranks", "rising", "falling", "ring", "wedge", "arrow", "columns")
 
@@ -51,6 +63,8 @@ class Options:
     test_images: int = integer(1)
     render_seed: int = integer(0, 2**31 - 1)  # not `seed`: runs differ, their images do not
     objects: tuple[int, int] = interval(0, 16)  # fewest and most solids
+    nuisance_amplitude: float = real(0)  # standard deviation of the field in grey levels of 255
+    nuisance_length: float = real(0)  # pixels: of its kernel, see `_field.gaussian`
 
 
 def load(options: Options, root: Path) -> Source:
@@ -126,7 +140,22 @@ def render(
 
     look = draw("look", _solids.SCENE_NUMBERS + high * _solids.PAINT_NUMBERS)
     labels = {"class": kind, "count": count - low, "distance": distance_bin(closest)}
-    return _solids.shade(scene, depth, owner, look), labels, owner
+    images = _solids.shade(scene, depth, owner, look)
+    if options.nuisance_amplitude:
+        images = _over(images, options, split, samples)
+    return images, labels, owner
+
+
+def _over(
+    images: NDArray[np.uint8], options: Options, split: str, samples: I64
+) -> NDArray[np.uint8]:
+    """The images under their fields, the same in all three colours, cut off at 0 and 255."""
+    field = _field.gaussian(
+        options.render_seed, f"datasets/scenes/{split}/nuisance", samples,
+        options.image_size, options.nuisance_length,
+    )  # fmt: skip
+    lit = images + options.nuisance_amplitude * field[..., None]
+    return np.clip(np.rint(lit), 0, 255).astype(np.uint8)
 
 
 _KINDS = (bool, np.int64, np.float32, np.float32, np.float32, np.float32, np.float32)
