@@ -76,6 +76,7 @@ def write(study: Study, folder: Path) -> Path:
         "accuracies": table,
         "pairs": study_tables.pairs(study),
         "costs": study_tables.costs(study),
+        "reached": study_tables.reached(study),
         "beside": study_tables.beside(study),
         "runs": study_tables.runs(study),
         "settings": study_tables.settings(study),

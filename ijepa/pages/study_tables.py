@@ -185,6 +185,25 @@ def costs(study: Study) -> Table:
     return _by_point(study, columns if known else {})
 
 
+def reached(study: Study) -> Table:
+    """What it takes to reach an accuracy, where the experiment asks for it."""
+    columns = ["variant", "seeds", "there at once", "never there", "useful FLOPs to get there",
+               "to the reference's", "95\u00a0% interval"]  # fmt: skip
+    rows = []
+    for one in study.reached:
+        ratio, limits = one.ratio, text.NOTHING
+        if ratio and ratio.low is not None and ratio.high is not None:
+            limits = f"[{10**ratio.low:.2f}, {10**ratio.high:.2f}]"
+        times = f"{10**ratio.mean:.2f} ×" if ratio and ratio.mean is not None else text.NOTHING
+        is_reference = one.variant == study.claim.reference
+        rows.append(Row([
+            study.label(one.variant), str(len(one.seeds)), str(one.before), str(one.never),
+            text.scaled(one.flops, "FLOP"),
+            *(("reference", "") if is_reference else (times, limits)),
+        ], "reference" if is_reference else ""))  # fmt: skip
+    return Table(columns, rows)
+
+
 def _by_point(study: Study, columns: Mapping[str, Callable[[numbers.Cell], str]]) -> Table:
     """A row for each variant under its point."""
     rows = []

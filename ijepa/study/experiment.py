@@ -76,6 +76,7 @@ class Experiment:
     points: Mapping[str, Point]  # the same; empty when there are none
     claim: Claim
     also: tuple[str, ...] = ()  # further metrics; a data set may lack their tasks
+    reach: float | None = None  # percent: an accuracy whose price in FLOPs is compared
     tuned: str | None = None  # the experiment whose runs are the trials of the variants' recipes
 
 
@@ -113,7 +114,7 @@ def load(name: str, folder: Path = FOLDER) -> Experiment:
         },
         {
             "table": int | None, "source": str, "factor": tuple[str, ...], "base": dict,
-            "at": dict, "points": dict, "also": tuple[str, ...], "tuned": str,
+            "at": dict, "points": dict, "also": tuple[str, ...], "tuned": str, "reach": float,
         },
     )  # fmt: skip
     keys = _Keys(presets.leaves(files.read_yaml(PARAMS)), folder)
@@ -285,6 +286,11 @@ def _check_together(experiment: Experiment, where: str, known: _Dotted) -> None:
         last = claim.looks[-1]
         raise ValueError(f"{where}: claim.looks: {last} is the last, and `seeds` has {count}")
     presets.dotted(dict.fromkeys(factor), f"{where}: factor", known)
+    if experiment.reach is not None and not 0 < experiment.reach < 100:
+        allowed = "a percentage above 0 and below 100"
+        raise ValueError(f"{where}: reach: {experiment.reach:g} is not {allowed}")
+    if experiment.reach is not None and len(experiment.points) < 2:
+        raise ValueError(f"{where}: reach: two points at least are needed, which are budgets")
     for point in experiment.points.values():
         here = f"{where}: points.{point.name}"
         if point.equal_compute is not None:

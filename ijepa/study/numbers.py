@@ -10,6 +10,7 @@ from typing import Any
 
 from ijepa.study.claims import Claim
 from ijepa.study.decision import Design, Test, Verdict
+from ijepa.study.reach import Reach
 from ijepa.study.statistics import Comparison, Spread
 
 BASELINES = ("random_init", "pixels")  # encoders that nothing trained
@@ -178,7 +179,7 @@ class Code:
 class Change:
     """What is not as it was registered before the first run: exploratory."""
 
-    key: str  # metric, also, looks, error, seeds, margin, pair, variant or known
+    key: str  # metric, also, looks, error, seeds, reach, margin, pair, variant or known
     name: str  # of the point, the pair or the variant; else empty
     registered: Any  # None: added later
     today: Any  # None: left out later
@@ -210,6 +211,8 @@ class Study:
     runs: tuple[Run, ...]
     cells: tuple[Cell, ...]
     pairs: tuple[Pair, ...]  # the registered ones first
+    reach: float | None  # percent: the accuracy of `reached`
+    reached: tuple[Reach, ...]  # what it takes to get there; empty unless all runs count FLOPs
     compute: str | None  # what a pair's compute is: flops_useful, flops, patches or images
     baselines: tuple[Baseline, ...]
     strays: tuple[str, ...]  # results of no run of the plan

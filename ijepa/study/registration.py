@@ -16,7 +16,7 @@ from ijepa.study.decision import Design
 from ijepa.study.experiment import Experiment, Scale
 from ijepa.study.numbers import Change
 
-_SINGLE = ("metric", "also", "looks", "error", "seeds")  # of a design: one value each
+_SINGLE = ("metric", "also", "looks", "error", "seeds", "reach")  # of a design: one value each
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ def design(chosen: Experiment, scale: Scale) -> dict[str, Any]:
         "looks": list(chosen.claim.looks),
         "error": chosen.claim.error,
         "seeds": list(chosen.seeds),
+        "reach": chosen.reach,
         "pairs": [[c.better, c.worse, c.point, c.margin] for c in claimed(chosen)],
         "variants": {cell: _hash(experiment.changes(chosen, scale, variant, point, 0))
                      for cell, variant, point in experiment.cells(chosen)},

@@ -6,7 +6,7 @@ from typing import Any
 
 from ijepa.config import PARAMS
 from ijepa.runtime import files
-from ijepa.study import experiment, findings, lock, numbers, registration, statistics
+from ijepa.study import experiment, findings, lock, numbers, reach, registration, statistics
 from ijepa.study.experiment import Experiment, Scale
 from ijepa.study.findings import Place
 from ijepa.study.rows import COUNTED, MEASURED, run_of
@@ -87,7 +87,8 @@ def collect(
             for p in chosen.points.values()),
         rows=tuple(rows), runs=tuple(runs),
         cells=tuple(_cells(chosen, rows, runs, places, samples, by.seeds)),
-        pairs=told.pairs, compute=told.compute,
+        pairs=told.pairs, reach=chosen.reach, reached=tuple(_reached(chosen, rows, runs)),
+        compute=told.compute,
         baselines=tuple(_baselines(chosen, rows, points)),
         strays=tuple(sorted(locked["results"].keys() - {run.key for run in runs})),
         design=by.design, verdict=told.verdict, at_points=told.at_points,
@@ -100,6 +101,26 @@ def _spread(rows: Iterable[numbers.Row], metric: str, encoder: str = "trained") 
     return statistics.spread(
         [row.value for row in rows if (row.metric, row.encoder) == (metric, encoder)]
     )
+
+
+def _reached(
+    chosen: Experiment, rows: Iterable[numbers.Row], runs: Sequence[numbers.Run]
+) -> Iterator[reach.Reach]:
+    """What each variant takes to reach an accuracy; seeds with a result at every budget count."""
+    values = {(row.variant, row.point, row.seed): row.value for row in rows
+              if (row.metric, row.encoder) == (chosen.metric, "trained")}  # fmt: skip
+    spent = {(run.variant, run.point, run.seed): run.cost.flops_useful for run in runs}
+    curves: dict[str, dict[int, Sequence[tuple[float, float]]]] = {}
+    for variant in chosen.variants:
+        seeds = dict.fromkeys(run.seed for run in runs if run.variant == variant)
+        places = {seed: [(variant, point, seed) for point in chosen.points] for seed in seeds}
+        curves[variant] = {
+            seed: [(float(spent[place] or 0), values[place]) for place in at]
+            for seed, at in places.items()
+            if all(place in values and spent[place] for place in at)
+        }
+    if chosen.reach is not None and any(curves.values()):
+        yield from reach.compare(curves, chosen.claim.reference, chosen.reach)
 
 
 def _cells(
