@@ -63,7 +63,7 @@ def test_folders_in_sorted_order(tmp_path: Path) -> None:
         "train/n10/c.jpg",
     ]
     assert labels(source, "val", "class") == ["n01", "n02", "n10"]
-    assert items(source, "train")[3].image == png(len("train/n10/c.jpg"))
+    assert items(source, "train")[3].image == tmp_path / "in/train/n10/c.jpg"
     assert str(tmp_path) not in json.dumps(source.origin)
 
 

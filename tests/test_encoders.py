@@ -216,7 +216,7 @@ def test_files_that_are_none_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"vit\.pth\.tar: no file of weights, or damaged"):
             backbones.load(f"meta:{path}#encoder", tiny())
     (tmp_path / "x.safetensors").write_bytes(b"hello")
-    with pytest.raises(ValueError, match=r"x\.safetensors: no file of weights, or damaged"):
+    with pytest.raises(ValueError, match=r"x\.safetensors: not safetensors, or damaged"):
         backbones.load(f"timm:test_vit#{tmp_path / 'x.safetensors'}", tiny())
 
 

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ijepa.datasets import Item, Source, Split
+from ijepa.datasets import Item, Source, Split, folder
 from ijepa.store import pictures
 from ijepa.store.read import Images, Store, open_store
 from ijepa.store.write import write_store
@@ -172,35 +173,169 @@ def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
         write_store(broken, tmp_path / "s")
 
 
-def test_damage_is_found_and_the_file_named(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    train = [pixels(seed) for seed in range(10)]
-    for file, size in (("train/images-00001.bin", 960), ("train/labels.npy", 288)):
-        write_store(source(train, [pixels(0)]), path, shard_bytes=5 * 192)
-        data = bytearray((path / file).read_bytes())
-        assert len(data) == size
-        data[-7] ^= 4
-        assert (path / file).stat().st_mode & 0o222 == 0  # nobody writes here by mistake
-        (path / file).chmod(0o644)
-        (path / file).write_bytes(data)
-        open_store(path)  # sizes alone cannot tell
-        with pytest.raises(ValueError, match=f"{file}: damaged: its SHA-256"):
-            open_store(path, verify=True)
-        (path / file).write_bytes(data[:-1])
-        with pytest.raises(ValueError, match=f"{file}: damaged: {size - 1} bytes, not {size}"):
-            open_store(path)
-        (path / file).unlink()
-        with pytest.raises(ValueError, match=f"{file}: missing"):
-            open_store(path)
-    (path / "manifest.json").chmod(0o644)
-    (path / "manifest.json").write_text('{"format": 0}')
-    with pytest.raises(ValueError, match="format 0, this code reads 1"):
-        open_store(path)
-    (path / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match=r"manifest\.json: damaged"):
-        open_store(path)
+def planted(root: Path, storage: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small store of one kind, whose source is a folder of files."""
+    monkeypatch.setenv("IJEPA_DATA_ROOT", str(root / "raw"))
+    monkeypatch.setenv("IJEPA_STORAGE", "in_place" if storage == "in_place" else "copy")
+    side = 8 if storage == "decoded" else 100
+    for name in ("train/cat/0", "train/cat/1", "train/dog/2", "val/cat/3", "val/dog/4"):
+        file = root / "raw/pets" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(Image.fromarray(pixels(int(name[-1]), side, side) // 32), "PNG"))
+    write_store(folder.load(folder.Options(path="pets"), root / "raw"), root / "s")
+    return root / "s"
+
+
+def everything(path: Path) -> list[object]:
+    """All that a store gives to whoever reads it."""
+    store = open_store(path)
+    return [
+        store.hash,
+        *(
+            [images[index].tobytes() for index in range(len(images))]
+            + [(task, labels.tolist()) for task, labels in images.labels.items()]
+            for images in store.splits.values()
+        ),
+    ]
+
+
+@pytest.mark.parametrize("storage", ["decoded", "encoded", "in_place"])
+def test_no_flipped_bit_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str
+) -> None:
+    """In any file, of the source too where the images stay there; the file is named."""
+    path, rng = planted(tmp_path, storage, monkeypatch), np.random.default_rng(0)
+    record = open_store(path).manifest["splits"]["train"]
+    assert record["stored"] == storage
+    assert bool(record["paths"]) is not bool(record["shards"])
+    files = [file for file in path.rglob("*") if file.is_file()]
+    if storage == "in_place":
+        files += [file for file in (tmp_path / "raw").rglob("*") if file.is_file()]
+    everything(path)
+    for file in files:
+        whole = file.read_bytes()
+        file.chmod(0o644)
+        for bit in rng.choice(len(whole) * 8, min(60, len(whole) * 8), replace=False).tolist():
+            flipped = bytearray(whole)
+            flipped[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(flipped)
+            with pytest.raises(ValueError, match=r"damaged|changed since") as error:
+                everything(path)
+            assert "\n" not in str(error.value)
+            name = "manifest.json" if file.name == "SHA256SUMS" else file.name
+            assert name in str(error.value), "or the sums themselves, which are named beside it"
+        for cut in (whole[:-1], whole[: len(whole) // 2], b""):
+            file.write_bytes(cut)
+            with pytest.raises(ValueError, match=rf"{file.name}.*; "):
+                everything(path)
+        file.unlink()
+        with pytest.raises(ValueError, match=f"{file.name}: (missing|cannot|no such)|no prepared"):
+            everything(path)
+        file.write_bytes(whole)
+    everything(path)
+
+
+@pytest.mark.parametrize("storage", ["decoded", "encoded", "in_place"])
+def test_damage_after_the_first_read_is_found_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str
+) -> None:
+    path = planted(tmp_path, storage, monkeypatch)
+    images = open_store(path).splits["train"]
+    assert images[1].any()
+    file = path / "train/images-00000.bin"
+    if storage == "in_place":
+        file = tmp_path / "raw/pets/train/cat/1.png"
+    file.chmod(0o644)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1  # in the middle one of three images
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"{file.name}: (damaged: image 1 of train|changed)"):
+        images[1]
+    if storage != "in_place":
+        images[0], images[2]  # the others are as they were
+
+
+def test_an_older_store_says_so(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"format": 1}')
+    with pytest.raises(ValueError, match="format 1, this code reads 2; `dvc repro -f prepare`"):
+        open_store(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"format": 2}')
+    with pytest.raises(ValueError, match="SHA256SUMS: no such file"):
+        open_store(tmp_path)
+    for text in ("[" * 100_000, "[]", "{"):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(ValueError, match=r"manifest\.json: not"):
+            open_store(tmp_path)
     with pytest.raises(ValueError, match="no prepared data set"):
         open_store(tmp_path / "nowhere")
+
+
+def test_images_in_place_are_the_copied_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same pixels, labels, order and content hash, and no image is written."""
+    copied, there = (
+        open_store(planted(tmp_path / kind, kind, monkeypatch)) for kind in ("encoded", "in_place")
+    )
+    monkeypatch.setenv("IJEPA_DATA_ROOT", str(tmp_path / "in_place/raw"))
+    for name, images in open_store(tmp_path / "in_place/s", verify=True).splits.items():
+        for index, image in enumerate(images[i] for i in range(len(images))):
+            assert np.array_equal(image, copied.splits[name][index])
+        assert images.labels["class"].tolist() == copied.splits[name].labels["class"].tolist()
+        one, other = (store.manifest["splits"][name] for store in (copied, there))
+        for key in ("sha256", "bytes", "count", "class_counts", "modes"):
+            assert one[key] == other[key], key
+    assert not list((tmp_path / "in_place/s").rglob("images-*"))
+    assert str(tmp_path) not in (tmp_path / "in_place/s/manifest.json").read_text()
+    image = tmp_path / "in_place/raw/pets/train/cat/1.png"
+    image.rename(image.with_name("moved.png"))
+    with pytest.raises(ValueError, match=r"cat/1\.png: cannot be read: No such .* put the file"):
+        open_store(tmp_path / "in_place/s").splits["train"][1]
+
+
+def test_only_files_of_single_images_stay_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IJEPA_STORAGE", "in_place")
+    for images in ([jpeg(0)], [pixels(0)]):
+        with pytest.raises(ValueError, match="IJEPA_STORAGE: in_place needs a file for each"):
+            write_store(source(images, images), tmp_path / "s")
+    monkeypatch.setenv("IJEPA_STORAGE", "link")
+    with pytest.raises(ValueError, match="IJEPA_STORAGE: 'link' is not one of copy, in_place"):
+        write_store(source([jpeg(0)], [jpeg(0)]), tmp_path / "s")
+
+
+def test_too_little_disk_is_said_before_an_image_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the sizes of files, or of an image where all are alike."""
+    path = planted(tmp_path, "encoded", monkeypatch)
+    before = tree(path)
+    size = sum(file.stat().st_size for file in (tmp_path / "raw").rglob("*.png"))
+    usage = shutil.disk_usage(tmp_path)
+    pets = folder.load(folder.Options(path="pets"), tmp_path / "raw")
+    alike = source([pixels(0)] * 50, [pixels(0)])
+    for data, need in ((pets, size), (alike, 51 * 192)):
+        for free in (need, need - 1):
+            monkeypatch.setattr(shutil, "disk_usage", lambda _, f=free: usage._replace(free=f))
+            if free < need:
+                with pytest.raises(ValueError, match=r"will be written, .* free; IJEPA_STORAGE"):
+                    write_store(data, path)
+                assert tree(path) == before
+            else:
+                write_store(data, tmp_path / "fits")
+
+
+def test_labels_take_the_bytes_that_their_classes_need(tmp_path: Path) -> None:
+    for classes, kind in ((256, "u1"), (257, "u2")):
+        items = [Item(pixels(0), {"class": label}, "") for label in (0, classes - 1)]
+        both = Split(2, lambda items=items: iter(items))  # type: ignore[misc]
+        names = tuple(map(str, range(classes)))
+        write_store(Source({"train": both, "test": both}, {"class": names}, {}), tmp_path / "s")
+        assert np.load(tmp_path / "s/train/labels.npy").dtype == kind
+        labels = open_store(tmp_path / "s").splits["train"].labels["class"]
+        assert labels.dtype == np.int64
+        assert labels.tolist() == [0, classes - 1]
 
 
 def test_equal_sources_give_equal_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,9 +350,10 @@ def test_equal_sources_give_equal_bytes(tmp_path: Path, monkeypatch: pytest.Monk
     other = source([*train[:-1], jpeg(999)], [pixels(1)])
     write_store(other, tmp_path / "other")
     assert open_store(tmp_path / "other").hash != open_store(tmp_path / "1").hash
-    for shard in json.loads(manifest)["splits"]["train"]["shards"]:
-        data = (tmp_path / "1/train" / shard["file"]).read_bytes()
-        assert [len(data), hashlib.sha256(data).hexdigest()] == [shard["bytes"], shard["sha256"]]
+    record = json.loads(manifest)["splits"]["train"]
+    assert record["sha256"] == hashlib.sha256(b"".join(train)).hexdigest()
+    for shard in record["shards"]:
+        assert (tmp_path / "1/train" / shard["file"]).stat().st_size == shard["bytes"]
 
 
 def total(images: Images) -> int:

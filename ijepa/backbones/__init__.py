@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ijepa import variants
 from ijepa.config import Config
-from ijepa.runtime import environment
+from ijepa.runtime import environment, weights
 
 ENCODERS = ("trained", "random_init", "pixels")  # what is compared, the one of interest first
 
@@ -166,6 +166,8 @@ def read(path: Path) -> Any:
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file, and nothing is downloaded")
+    if path.suffix == ".safetensors":
+        weights.metadata(path)  # says what is wrong: what `ijepa export` writes has a checksum
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

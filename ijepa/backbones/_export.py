@@ -4,19 +4,16 @@ Every folder holds the weights, with where they come from in the file's metadata
 its reader needs, and a model card. Nothing of transformers is needed to write its layout.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from safetensors.torch import save_file
-from torch import Tensor
 
 from ijepa import backbones
 from ijepa.backbones import IMAGENET, Backbone, huggingface, meta
 from ijepa.config import Config
 from ijepa.model import vit
 from ijepa.model.vit import Encoder
+from ijepa.runtime import weights
 from ijepa.runtime.files import write_json
 from ijepa.tracking import provenance
 
@@ -100,13 +97,13 @@ def export(spec: str, form: str, folder: Path, config: Config) -> list[Path]:
     if form == "safetensors":
         vit.save(network, folder / "encoder.safetensors", about)
     elif form == "timm":
-        _save(network.state_dict(), folder / "model.safetensors", about)
+        weights.save(network.state_dict(), folder / "model.safetensors", about)
         write_json(folder / "config.json", timm_config(network, backbone))
     else:
         names = huggingface.layout(network.depth)
         tensors = huggingface.split(network.state_dict(), names)
         # transformers 4 reads no file that does not say whose tensors it holds
-        _save(tensors, folder / "model.safetensors", about | {"format": "pt"})
+        weights.save(tensors, folder / "model.safetensors", about | {"format": "pt"})
         write_json(folder / "config.json", hf_config(network))
         write_json(folder / "preprocessor_config.json", hf_processor(backbone))
     (folder / "README.md").write_text(card(form, backbone, about))
@@ -215,20 +212,3 @@ def card(form: str, backbone: Backbone, about: Mapping[str, str]) -> str:
         mean=mean,
         std=std,
     )
-
-
-def _save(tensors: Mapping[str, Tensor], path: Path, about: dict[str, str]) -> None:
-    """Write safetensors; equal tensors and metadata are equal bytes.
-
-    The library writes metadata in an order that changes from call to call, so the header is
-    sorted afterwards: the same letters, hence as long as before.
-    """
-    save_file({n: t.detach().cpu().clone().contiguous() for n, t in tensors.items()}, path, about)
-    with path.open("r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(about.items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(text) <= size, path
-        file.seek(8)
-        file.write(text.ljust(size))

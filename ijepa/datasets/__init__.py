@@ -25,12 +25,13 @@ class Item:
     """One labelled image.
 
     Attributes:
-        image: decoded pixels (H, W, 3) uint8 RGB, or the bytes of an encoded file.
+        image: decoded pixels (H, W, 3) uint8 RGB, the bytes of an encoded file, or the path of
+            one that holds this image alone: it is then read in parallel, and may stay in place.
         labels: class index for each task of the source.
         origin: file and index, for error messages.
     """
 
-    image: NDArray[np.uint8] | bytes
+    image: NDArray[np.uint8] | bytes | Path
     labels: Mapping[str, int]
     origin: str
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from timm.layers.attention import Attention
 from timm.layers.patch_embed import PatchEmbed
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
@@ -23,6 +22,7 @@ from ijepa import seeds
 from ijepa.config import Model
 from ijepa.model import packed
 from ijepa.model.packed import Layout, Queries
+from ijepa.runtime import weights
 
 
 def positions(grid: tuple[int, int], width: int) -> Tensor:
@@ -236,13 +236,11 @@ def compile_blocks(module: nn.Module) -> None:
 def save(encoder: Encoder, path: Path, metadata: dict[str, str]) -> None:
     """Write the weights as safetensors; the metadata also holds what ``load`` needs.
 
-    The metadata is one JSON text: safetensors writes several keys in an order that changes from
-    call to call, and equal encoders must be equal bytes.
+    ``metadata`` is one JSON text; equal encoders are equal bytes.
     """
     model = {name: getattr(encoder.model, name) for name in Model.__slots__}
     about = {**metadata, "image_size": encoder.image_size, "model": model}
-    tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
-    save_file(tensors, path, metadata={"ijepa": json.dumps(about, sort_keys=True)})
+    weights.save(encoder.state_dict(), path, {"ijepa": json.dumps(about, sort_keys=True)})
 
 
 def load(path: Path) -> Encoder:
@@ -262,15 +260,11 @@ def metadata(path: Path) -> dict[str, Any]:
     """What ``save`` wrote beside the weights: ``image_size``, ``model``, and what it was given.
 
     Raises:
-        ValueError: no such file, not safetensors, or not an encoder of ours.
+        ValueError: no such file, not safetensors, damaged, or not an encoder of ours.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; `dvc repro pretrain` makes it")
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("ijepa", "null"))
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not safetensors, or damaged ({error})") from None
-    if about is None:
+    texts = weights.metadata(path)
+    if "ijepa" not in texts:
         raise ValueError(f"{path}: holds no ijepa encoder")
-    return dict(about)
+    return dict(json.loads(texts["ijepa"]))

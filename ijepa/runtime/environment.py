@@ -15,6 +15,7 @@ from typing import Any
 # name -> (default, meaning); an empty default is worked out when it is asked for
 VARIABLES = {
     "IJEPA_DATA_ROOT": ("data/raw", "folder that holds the raw data sets"),
+    "IJEPA_STORAGE": ("copy", "copy, or in_place: prepare leaves files of images where they are"),
     "IJEPA_HOME": ("", "journal, checkpoints, database, caches; .ijepa in the main checkout"),
     "IJEPA_DEVICE": ("auto", "auto, cpu or cuda"),
     "IJEPA_PRECISION": ("auto", "bf16, fp32, or auto: bf16 where the device computes it fast"),
@@ -62,6 +63,18 @@ def home() -> Path:
 def data_root() -> Path:
     """The folder of the raw data."""
     return _checkout() / text("IJEPA_DATA_ROOT")
+
+
+def storage() -> str:
+    """Whether prepare copies images, or indexes them where they are: ``copy`` or ``in_place``.
+
+    Raises:
+        ValueError: the variable holds something else.
+    """
+    value = text("IJEPA_STORAGE")
+    if value not in ("copy", "in_place"):
+        raise ValueError(f"IJEPA_STORAGE: {value!r} is not one of copy, in_place")
+    return value
 
 
 def _checkout() -> Path:

@@ -1,9 +1,15 @@
 """What a user sees when something goes wrong: one line, and an exit status that says so."""
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
+
+_MACHINE = (  # the disk refuses: full, over its quota or a file's limit, read-only, broken
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.ENOTDIR, errno.EMFILE, errno.ENAMETOOLONG,
+)  # fmt: skip
 
 
 class Failure(RuntimeError):
@@ -25,7 +31,8 @@ def run(main: Callable[[], int | None]) -> int:
 
     Returns:
         ``main``'s status; 2 for bad input (``ValueError``), 130 for Ctrl-C, 141 for a closed pipe,
-        else the failure's own. Anything else is a fault of ours and keeps its traceback.
+        1 for a disk that refuses, else the failure's own. Anything else is a fault of ours and
+        keeps its traceback.
     """
     try:
         return main() or 0
@@ -38,6 +45,12 @@ def run(main: Callable[[], int | None]) -> int:
     except BrokenPipeError:  # `ijepa ... | head` has read enough; Python would flush once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in _MACHINE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         return 130

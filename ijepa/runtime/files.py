@@ -1,6 +1,8 @@
 """Files: written whole or not at all, locked, hashed and read, with one line where one is bad.
 
-Equal results are equal files: what is written here has stable bytes.
+Equal results are equal files: what is written here has stable bytes. What is read again later is
+checked first: a stage's outputs against the ``SHA256SUMS`` beside them (``write_sums``), a file of
+a cache against the digest at its own end (``seal``).
 """
 
 import copy
@@ -9,8 +11,11 @@ import fcntl
 import functools
 import hashlib
 import json
+import os
+import platform
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,19 +27,71 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
+SUMS = "SHA256SUMS"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside ``path`` to write to; at the end it becomes ``path``, or else it is removed.
 
-    Of several processes that write the same file, the last one's stays.
+    Of several processes that write the same file, the last one's stays. It has its name once its
+    bytes are on the disk, so that a power cut leaves the old file or the new one.
+
+    Raises:
+        OSError: it cannot be written (a full disk, a read-only one); names the file.
     """
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+    partial = temporary(path)
     try:
         yield partial
+        sync(partial)
         partial.replace(path)
+    except OSError as error:
+        raise named(error, path) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def named(error: OSError, path: Path) -> OSError:
+    """The same error with the file that it is about: a failed write does not say which."""
+    if error.errno is None or error.filename is not None:
+        return error
+    return OSError(error.errno, error.strerror, str(path))
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk, so that a rename is not ahead of the data."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temporary(path: Path) -> Path:
+    """A new name beside ``path`` that says whose it is: see ``remove_leftovers``."""
+    own = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(8)}"
+    return path.with_name(f"{path.name}.{own}.tmp")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes of this machine that were killed had begun to write in a folder."""
+    for path in folder.glob(f"*.{platform.node()}-*.tmp"):
+        owner = re.search(r"-(\d+)-[0-9a-f]{16}\.tmp$", path.name)
+        if owner and not _runs(int(owner[1])):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)  # another process may do the same
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -94,6 +151,71 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sums(folder: Path, names: Sequence[str]) -> None:
+    """Write ``SHA256SUMS`` of files, by their paths from its folder; `sha256sum -c` reads it."""
+    write_text(folder / SUMS, "".join(f"{sha256(folder / n)}  {n}\n" for n in names))
+
+
+def check_sums(folder: Path, names: Sequence[str], again: str) -> None:
+    """Compare files with the ``SHA256SUMS`` that ``write_sums`` wrote of them.
+
+    Args:
+        folder: of ``SHA256SUMS``.
+        names: all files that it lists.
+        again: what writes them again, for the message.
+
+    Raises:
+        ValueError: a file is missing, or is not what was written; one line that names it.
+    """
+    for name in (SUMS, *names):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name}: no such file; {again} makes it")
+    lines = (folder / SUMS).read_bytes().split(b"\n")
+    if len(lines) != len(names) + 1 or lines.pop():
+        raise ValueError(f"{folder / SUMS}: damaged: not the sums of {', '.join(names)}; {again}")
+    for name, line in zip(names, lines, strict=True):
+        if line != f"{sha256(folder / name)}  {name}".encode():
+            raise ValueError(
+                f"{folder / name}: damaged: its SHA-256 is not that of {folder / SUMS}; {again}"
+            )
+
+
+def seal(path: Path) -> None:
+    """Append the SHA-256 of a file's bytes to it, as 32 bytes."""
+    digest = bytes.fromhex(sha256(path))
+    with path.open("ab") as file:
+        file.write(digest)
+
+
+def whole(path: Path) -> bool:
+    """Whether a sealed file is there and as it was sealed; a damaged one is named and removed.
+
+    For files of a cache, which are computed again. A file is hashed once in a process.
+    """
+    try:
+        stat = path.stat()
+        if _sealed(path, stat.st_mtime_ns, stat.st_size):
+            return True
+    except FileNotFoundError:
+        return False
+    except OSError as error:  # a disk that cannot read it any more
+        print(f"{path}: cannot be read ({error.strerror}): computed again", flush=True)
+    else:
+        print(f"{path}: damaged: computed again", flush=True)
+    path.unlink(missing_ok=True)
+    return False
+
+
+@functools.lru_cache(maxsize=1024)
+def _sealed(path: Path, _changed: int, size: int) -> bool:
+    hashing, left = hashlib.sha256(), size - hashlib.sha256().digest_size
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(left, 2**20))):
+            hashing.update(block)
+            left -= len(block)
+        return left == 0 and file.read() == hashing.digest()
 
 
 def read_json(path: Path) -> Any:

@@ -1,15 +1,21 @@
-"""Pack a source into the files of a store: check every image, decide how to keep it, write."""
+"""Pack a source into the files of a store: check every image, decide how to keep it, write.
+
+Files of single images are read by many threads, a few ahead and in order: over a network a file
+takes its time, whoever waits for it.
+"""
 
 import hashlib
 import itertools
+import os
 import shutil
+import zlib
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +24,29 @@ from tqdm import tqdm
 from ijepa.datasets import Item, Source, Split
 from ijepa.runtime import environment, files
 from ijepa.store import pictures
-from ijepa.store.read import FORMAT, PREPARED, SPLITS
+from ijepa.store.read import FORMAT, PREPARED, ROW, SPLITS
 
 SHARD_BYTES = 2**29  # 512 MiB: small enough to hash and copy one by one, big enough to be few
 SMALL = 96  # pixels: the longest side of an image that is stored decoded (STL-10's size)
-_CHUNK = 16  # images that a thread checks at once: keeps what is in memory to tens of megabytes
+_CHUNK = 4  # images that a thread reads or checks at once
+_READERS = 16  # threads that read files: what is in memory is up to twice as many chunks
+_SAMPLE = 1000  # files whose sizes stand for those of all
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a bad image does, and the most bytes of images in one file."""
+    """What a bad image does, the most bytes of images in one file, and what images stay.
+
+    ``root`` is the folder below which images are stored in place, or None to copy them.
+    """
 
     skip: bool
     max_bad_fraction: float
     shard_bytes: int
+    root: Path | None
 
 
 class _Unequal(Exception):
@@ -50,7 +65,7 @@ def write_split(
     if split.count == 0:
         raise ValueError(f"the split {name} has no images")
     try:
-        return _pack(name, split, tasks, folder, policy, decoded=True)
+        return _pack(name, split, tasks, folder, policy, decoded=policy.root is None)
     except _Unequal:
         shutil.rmtree(folder)
         return _pack(name, split, tasks, folder, policy, decoded=False)
@@ -66,10 +81,10 @@ def _pack(
     decoded: bool,
 ) -> dict[str, Any]:
     folder.mkdir(parents=True)
-    labels, modes, shape = array("q"), Counter[str](), None
+    labels, modes, shape = array("i"), Counter[str](), None
     skipped = _Skipped(name, split.count, policy)
     with _Shards(folder, policy.shard_bytes) as shards:
-        for index, (item, seen) in enumerate(_examined(name, split)):
+        for index, (item, data, seen) in enumerate(_examined(name, split)):
             if isinstance(seen, str):
                 skipped.add(index, item.origin, seen)
                 continue
@@ -80,27 +95,35 @@ def _pack(
                 if seen.pixels is None or seen.pixels.shape != shape:
                     raise _Unequal
                 shards.add(seen.pixels.tobytes())
+                continue
+            assert isinstance(data, bytes), f"{item.origin}: arrays need one shape"
+            if policy.root is None:
+                shards.add(data)
             else:
-                assert isinstance(item.image, bytes), f"{item.origin}: arrays need one shape"
-                shards.add(item.image)
-    if not shards.records:
+                assert isinstance(item.image, Path), item.origin  # write_store has looked
+                shards.point(item.image.relative_to(policy.root), data)
+    if not shards.count:
         raise ValueError(f"the split {name} has no good image")
-    columns = np.frombuffer(labels, dtype=np.int64).reshape(-1, len(tasks)).T
+    columns = np.frombuffer(labels, dtype=np.int32).reshape(-1, len(tasks)).T
     counts = {
         task: np.bincount(column, minlength=len(names)).tolist()
         for (task, names), column in zip(tasks.items(), columns, strict=True)
     }
-    offsets = np.cumsum([0, *shards.lengths], dtype=np.int64)
+    smallest = np.min_scalar_type(max(map(len, tasks.values())) - 1)
+    np.save(folder / "labels.npy", np.ascontiguousarray(columns, dtype=smallest))
     return {
-        "count": len(shards.lengths),
-        "stored": "decoded" if decoded else "encoded",
+        "count": shards.count,
+        "stored": "decoded" if decoded else "encoded" if policy.root is None else "in_place",
         "shape": shape,
         "modes": dict(sorted(modes.items())),
         "class_counts": counts,
         "skipped": {"count": len(skipped.images), "images": skipped.images},
+        "bytes": shards.bytes,
+        "sha256": shards.content.hexdigest(),  # of all images, one after another
         "shards": shards.records,
-        "offsets": None if decoded else _save(folder / "offsets.npy", offsets),
-        "labels": _save(folder / "labels.npy", np.ascontiguousarray(columns)),
+        "paths": _entry(folder / "paths.bin") if policy.root else None,
+        "index": _entry(folder / "index.bin"),
+        "labels": _entry(folder / "labels.npy"),
     }
 
 
@@ -135,8 +158,7 @@ def _labels(item: Item, tasks: Mapping[str, tuple[str, ...]]) -> list[int]:
     return [item.labels[task] for task in tasks]
 
 
-def _save(path: Path, values: NDArray[np.int64]) -> dict[str, Any]:
-    np.save(path, values)
+def _entry(path: Path) -> dict[str, Any]:
     return {
         "file": path.name,
         "bytes": path.stat().st_size,
@@ -144,68 +166,108 @@ def _save(path: Path, values: NDArray[np.int64]) -> dict[str, Any]:
     }
 
 
-def _examined(name: str, split: Split) -> Iterator[tuple[Item, pictures.Picture | str]]:
-    """Items in order, each with what its check found, checked on all cores a few chunks ahead."""
-    threads = environment.cores()
-    waiting: deque[Future[list[tuple[Item, pictures.Picture | str]]]] = deque()
+Encoded = NDArray[np.uint8] | bytes
+Seen = pictures.Picture | str
+
+
+def _examined(name: str, split: Split) -> Iterator[tuple[Item, Encoded, Seen]]:
+    """Items in order, each with its image and what its check found.
+
+    Read by many threads and checked on all cores, a few chunks ahead.
+    """
+    cores = environment.cores()
     items = iter(tqdm(split.items(), total=split.count, desc=name, unit="img", disable=None))
     count = 0
-    with ThreadPoolExecutor(threads) as pool:
-        while chunk := list(itertools.islice(items, _CHUNK)):
+    with ThreadPoolExecutor(_READERS) as readers, ThreadPoolExecutor(cores) as checkers:
+        chunks = iter(lambda: list(itertools.islice(items, _CHUNK)), [])
+        read = _ahead(readers, _read, chunks, _READERS)
+        for chunk in _ahead(checkers, _examine, read, 2 * cores):
             count += len(chunk)
-            waiting.append(pool.submit(_examine, chunk))
-            if len(waiting) > threads:
-                yield from waiting.popleft().result()
-        for future in waiting:
-            yield from future.result()
+            yield from chunk
     assert count == split.count, f"{name}: {count} images, {split.count} promised"
 
 
-def _examine(chunk: list[Item]) -> list[tuple[Item, pictures.Picture | str]]:
-    return [(item, pictures.examine(item.image, SMALL)) for item in chunk]
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], U], values: Iterable[T], most: int
+) -> Iterator[U]:
+    """``map`` in order, with at most so many values begun and not taken."""
+    waiting: deque[Future[U]] = deque()
+    for value in values:
+        waiting.append(pool.submit(function, value))
+        if len(waiting) > most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _read(chunk: list[Item]) -> list[tuple[Item, Encoded]]:
+    return [(item, _image(item)) for item in chunk]
+
+
+def _image(item: Item) -> Encoded:
+    """An item's image; the bytes of its file, where it is one."""
+    if not isinstance(item.image, Path):
+        return item.image
+    try:
+        return item.image.read_bytes()
+    except OSError as error:  # the disk's fault, not a bad image: skipping would hide it
+        raise ValueError(f"{item.image}: cannot be read: {error.strerror}") from None
+
+
+def _examine(chunk: list[tuple[Item, Encoded]]) -> list[tuple[Item, Encoded, Seen]]:
+    return [(item, data, pictures.examine(data, SMALL)) for item, data in chunk]
 
 
 class _Shards:
-    """Writes images one after another into files of a limited size."""
+    """Writes images one after another into files of a limited size, and a row for each."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.records: list[dict[str, Any]] = []
-        self.lengths = array("q")  # bytes of each image
+        self.count = self.bytes = 0  # of all images
+        self.content = hashlib.sha256()
         self._folder, self._limit = folder, limit
-        self._file: BinaryIO | None = None
-        self._count = self._bytes = 0
-        self._hash = hashlib.sha256()
+        self._file: BinaryIO | None = None  # the shard that is being written
+        self._count = self._bytes = 0  # in it
+        self._index = (folder / "index.bin").open("wb")
 
     def __enter__(self) -> "_Shards":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._finish()
+        self._index.close()
 
     def add(self, data: bytes) -> None:
         """Write one image; an image bigger than the limit has a file for itself."""
         if self._file is None or (self._count and self._bytes + len(data) > self._limit):
             self._finish()
             self._file = (self._folder / f"images-{len(self.records):05d}.bin").open("wb")
+        self._row(self._bytes, data)
         self._file.write(data)
-        self._hash.update(data)
-        self.lengths.append(len(data))
         self._count += 1
         self._bytes += len(data)
+
+    def point(self, path: Path, data: bytes) -> None:
+        """Write where an image is, and leave it there."""
+        if self._file is None:
+            self._file = (self._folder / "paths.bin").open("wb")
+        self._row(self._bytes, data)
+        self._bytes += self._file.write(os.fsencode(path) + b"\0")
+
+    def _row(self, start: int, data: bytes) -> None:
+        self._index.write(ROW.pack(start, len(data), zlib.crc32(data)))
+        self.content.update(data)
+        self.count += 1
+        self.bytes += len(data)
 
     def _finish(self) -> None:
         if self._file is None:
             return
         self._file.close()
-        self.records.append(
-            {
-                "file": Path(self._file.name).name,
-                "count": self._count,
-                "bytes": self._bytes,
-                "sha256": self._hash.hexdigest(),
-            }
-        )
-        self._file, self._count, self._bytes, self._hash = None, 0, 0, hashlib.sha256()
+        if self._count:
+            entry = {"count": self._count, "bytes": self._bytes}
+            self.records.append({"file": Path(self._file.name).name, **entry})
+        self._file, self._count, self._bytes = None, 0, 0
 
 
 def write_store(
@@ -226,14 +288,17 @@ def write_store(
         shard_bytes: the most bytes of images in one file.
 
     Raises:
-        ValueError: a bad image (names file and index), too many of them, a label out of range, or
-            a split without images.
+        ValueError: a bad image (names file and index), too many of them, a label out of range, a
+            split without images, too little free disk, or images that cannot stay in place.
+        OSError: the disk refused; names the folder.
     """
     assert "train" in source.splits
     assert {"val", "test"} & set(source.splits)
     partial = path.with_name(f"{path.name}.partial")
-    policy = Policy(bad_images == "skip", max_bad_fraction, shard_bytes)
+    root = environment.data_root() if environment.storage() == "in_place" else None
+    policy = Policy(bad_images == "skip", max_bad_fraction, shard_bytes, root)
     _remove(partial)  # what a killed run left behind
+    _check_room(source, path, policy)
     try:
         splits = {}
         for name, split in source.splits.items():
@@ -242,12 +307,54 @@ def write_store(
         tasks = [{"name": name, "classes": names} for name, names in source.tasks.items()]
         manifest = {"format": FORMAT, "origin": source.origin, "tasks": tasks, "splits": splits}
         files.write_json(partial / "manifest.json", manifest)
-        for file in partial.rglob("*.*"):
+        files.write_sums(partial, ["manifest.json"])
+        for file in (file for file in partial.rglob("*") if file.is_file()):
             file.chmod(0o444)  # DVC deletes and replaces read-only files, an editor does not
         _remove(path)
         partial.rename(path)
+    except OSError as error:
+        raise files.named(error, path) from error
     finally:
         _remove(partial)
+
+
+def _check_room(source: Source, path: Path, policy: Policy) -> None:
+    """Say before hours of packing that the images cannot stay, or that the disk cannot hold them.
+
+    What will be written is known from the sizes of files: of a sample of them, where each holds
+    one image.
+    """
+    first = {name: next(iter(split.items())).image for name, split in source.splits.items()
+             if split.count}  # fmt: skip
+    if policy.root is not None:
+        if not all(isinstance(image, Path) for image in first.values()):
+            raise ValueError(
+                "IJEPA_STORAGE: in_place needs a file for each image; this data set has none"
+                " (parquet compresses images inside its pages): use copy"
+            )
+        return
+    if all(isinstance(image, bytes) for image in first.values()):
+        need = sum(file.stat().st_size for file in source.raw if file.is_file())
+    else:
+        need = sum(_size(source.splits[name], image) for name, image in first.items())
+    there = next(place for place in path.resolve().parents if place.exists())
+    free = shutil.disk_usage(there).free
+    if need > free:
+        raise ValueError(
+            f"{path}: about {need / 1e9:.3g} GB will be written, and {free / 1e9:.3g} GB are free;"
+            " IJEPA_STORAGE=in_place keeps the images of folders where they are"
+        )
+
+
+def _size(split: Split, first: Path | Encoded) -> int:
+    """About how many bytes the images of a split have, from its first or from a sample."""
+    if not isinstance(first, Path):
+        return split.count * (first.nbytes if isinstance(first, np.ndarray) else 0)
+    step = -(-split.count // _SAMPLE)
+    images = [item.image for item in itertools.islice(split.items(), 0, None, step)]
+    sizes = [image.stat().st_size for image in images if isinstance(image, Path)
+             and image.is_file()]  # fmt: skip  # reading will name the one that is not
+    return sum(sizes) * split.count // max(1, len(sizes))
 
 
 def _remove(path: Path) -> None:
