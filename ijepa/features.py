@@ -7,13 +7,15 @@ choices. ``tokens``: the last block's, ``(images, patches, width)``. float16 hol
 and more.
 
 The cache lies under ``environment.home()``, named by everything that the features depend on; a
-file in it is whole or absent. Under torchrun every process computes its share of the batches, and
-the batches are the same as in one process, so the numbers are too.
+file in it is whole or absent, and a damaged one is computed again. Under torchrun every process
+computes its share of the batches, and the batches are the same as in one process, so the numbers
+are too.
 """
 
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -111,7 +113,7 @@ def _array(
     kind: str, backbone: Backbone, last: int, part: Part, progress: bool
 ) -> NDArray[np.float16]:
     path = cache_file(kind, backbone, last, part)
-    if not _everywhere(path.is_file()):
+    if not _everywhere(files.whole(path)):
         bar = f"  {kind} features of {part.split}" if progress else None
         _write(path, functools.partial(_compute, kind, backbone, last), part, bar)
     array: NDArray[np.float16] = np.load(path, mmap_mode="r")
@@ -143,8 +145,10 @@ def _write(path: Path, compute: "functools.partial[Tensor]", part: Part, bar: st
     with files.replacing(path) if rank == 0 else nullcontext(path) as partial:
         if rank == 0:
             path.parent.mkdir(parents=True, exist_ok=True)
+            files.remove_leftovers(path.parent)
             shape = (len(part), *compute(part[0][None].to(device)).shape[1:])
             np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape).flush()
+            _reserve(partial)
         if world > 1:
             named = [partial]
             dist.broadcast_object_list(named)
@@ -157,8 +161,16 @@ def _write(path: Path, compute: "functools.partial[Tensor]", part: Part, bar: st
         array.flush()
         if world > 1:
             dist.barrier()  # every share is there
+        if rank == 0:
+            files.seal(partial)
     if world > 1:
         dist.barrier()  # nobody looks for the file before it has its name
+
+
+def _reserve(path: Path) -> None:
+    """Take a file's blocks now: a disk that is full later kills whoever writes to its mapping."""
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _batches(

@@ -32,6 +32,7 @@ def report() -> None:
 
     def body(run: journal.Run) -> float | None:
         results = page.build(settings, FOLDER)
+        files.write_sums(FOLDER, [path.name for path in OUTS])
         for path in OUTS:
             run.artifact(path)
         for path in sorted((FOLDER / "figures").glob("*.png")):
@@ -45,11 +46,12 @@ def line(folder: Path = FOLDER) -> str:
     """Where the report is, and its headline.
 
     Raises:
-        ValueError: there is no report.
+        ValueError: there is no report, or it is damaged.
     """
     path = folder / "results.json"
     if not path.is_file():
         raise ValueError(f"{path}: no such file; `dvc repro` makes it")
+    files.check_sums(folder, [path.name], "`dvc repro -f report`")
     results = files.read_json(path)  # untyped: the types import torch
     task, probe = results["headline"]
     rows = {r["encoder"]: r for r in results["table"] if (r["task"], r["probe"]) == (task, probe)}

@@ -75,6 +75,8 @@ def make(folder: Path) -> None:
     end |= {"flops": 232 * 5 * 10**9, "flops_per_image": 5e9, "rankme": 32.0}
     end |= {"flops_useful": 232 * 4 * 10**9, "flops_useful_per_image": 4e9}
     files.write_json(out / "pretrain.json", end)
+    files.write_sums(out, ["encoder.safetensors", "history.csv", "pretrain.json"])
+    files.write_sums(out / "evaluation", ["evaluation.json", "predictions.npz"])
 
 
 Labels = Mapping[str, np.ndarray]

@@ -40,6 +40,17 @@ def test_round_trip_newest_first_and_two_kept(tmp_path: Path) -> None:
     assert loaded_value(tmp_path) == 3
 
 
+MANIFESTS = {  # JSON, but no manifest; the sum would be right in some
+    "step is a text": '{"step": "x", "sha256": ""}',
+    "step is no whole number": '{"step": 1.5, "sha256": ""}',
+    "step is true": '{"step": true, "sha256": ""}',
+    "a list": "[]",
+    "null": "null",
+    "too deep": "[" * 100_000,
+    "not UTF-8": "\udcff",
+}
+
+
 def damage(newest: Path, other: Path, kind: str) -> None:
     file = newest / "state.pt"
     data = bytearray(file.read_bytes())
@@ -55,6 +66,8 @@ def damage(newest: Path, other: Path, kind: str) -> None:
         (newest / "manifest.json").unlink()
     elif kind == "torn manifest":
         (newest / "manifest.json").write_text("{")
+    elif kind in MANIFESTS:
+        (newest / "manifest.json").write_text(MANIFESTS[kind], errors="surrogateescape")
     elif kind == "another's":
         file.write_bytes((other / "state.pt").read_bytes())
     else:
@@ -65,8 +78,11 @@ def damage(newest: Path, other: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["empty", "half", "short", "no state", "no manifest", "torn manifest", "another's"]
-    + [f"bit {i}" for i in range(20)],
+    [
+        *("empty", "half", "short", "no state", "no manifest", "torn manifest", "another's"),
+        *MANIFESTS,
+        *(f"bit {i}" for i in range(20)),
+    ],
 )
 def test_a_damaged_one_is_named_and_the_one_before_is_used(
     tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
@@ -148,3 +164,28 @@ def test_listing_and_collect(tmp_path: Path) -> None:
 def test_manifest_holds_the_hash(tmp_path: Path) -> None:
     (only,) = saved(tmp_path, 1)
     assert len(json.loads((only / "manifest.json").read_text())["sha256"]) == 64
+
+
+def test_a_damaged_one_of_the_same_step_is_written_again(tmp_path: Path) -> None:
+    """Else a run whose last checkpoint is damaged computes its last step at every start."""
+    old, new = saved(tmp_path, 1, 2)
+    for kind in ("half", "torn manifest", "no state"):
+        damage(new, old, kind)
+        with checkpoint.locked(tmp_path):
+            checkpoint.save(tmp_path, 2, state(2))
+        assert loaded_value(tmp_path) == 2
+        assert sorted(p.name for p in tmp_path.glob("*-*")) == [old.name, new.name]
+    stamp = (new / "state.pt").stat().st_mtime_ns
+    saved(tmp_path, 2)
+    assert (new / "state.pt").stat().st_mtime_ns == stamp, "a good one stays as it is"
+
+
+@pytest.mark.parametrize("home", ["a file", "read-only"])
+def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path, home: str) -> None:
+    path = tmp_path / "home" / "checkpoints" / "abc"
+    if home == "a file":
+        (tmp_path / "home").touch()
+    else:  # as any user but root meets it: /proc has no folders for anybody
+        path = Path("/proc/checkpoints/abc")
+    with pytest.raises(Failure, match=f"IJEPA_HOME: cannot write to {path}: "):
+        saved(path, 1)

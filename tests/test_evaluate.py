@@ -178,18 +178,52 @@ def test_verify_recomputes_every_number(workspace: Path, store_path: Path) -> No
             where = where[key]
         where[keys[-1]] += 0.01
         path.write_text(json.dumps(tree))
-        (line,) = scores.verify(evaluate.FOLDER, Path("none"))
+        file, line = scores.verify(evaluate.FOLDER, Path("none"))
+        assert file.startswith("out/evaluation/evaluation.json: damaged: its SHA-256 is not that")
         assert all(str(key) in line for key in keys), (keys, line)
     path.write_text(text)
     metrics = json.loads(evaluate.METRICS.read_text())
     metrics["class"]["knn"]["trained"] += 1
     metrics["class"]["linear"]["held_out"] -= 1
     evaluate.METRICS.write_text(json.dumps(metrics))
-    first, second = sorted(scores.verify(evaluate.FOLDER, evaluate.METRICS))
+    file, first, second = scores.verify(evaluate.FOLDER, evaluate.METRICS)
+    assert file.startswith("out/evaluation/../metrics.json: damaged")
     assert first.startswith("metrics.json: class: knn: trained: ")
     assert second.startswith("metrics.json: class: linear: held_out: ")
     (evaluate.FOLDER / "predictions.npz").unlink()
     with pytest.raises(ValueError, match=r"predictions.npz: no such file"):
+        scores.verify(evaluate.FOLDER, evaluate.METRICS)
+
+
+def test_verify_names_the_file_that_a_flipped_bit_or_a_cut_is_in(
+    workspace: Path, store_path: Path
+) -> None:
+    """Whatever is read of it: a zip that is none, JSON that is none, a key that is missing."""
+    evaluate._stage(job(store_path), Run())  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    names = ("evaluation/evaluation.json", "evaluation/predictions.npz", "metrics.json")
+    for path in (Path("out", name) for name in names):
+        whole = path.read_bytes()
+        for bit in rng.choice(len(whole) * 8, 40, replace=False).tolist():
+            flipped = bytearray(whole)
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
+            lines = scores.verify(evaluate.FOLDER, evaluate.METRICS)
+            assert f"{path.name}: damaged: its SHA-256" in lines[0]
+        for cut in (whole[: len(whole) // 2], b""):
+            path.write_bytes(cut)
+            (line,) = scores.verify(evaluate.FOLDER, evaluate.METRICS)
+            assert f"{path.name}: damaged" in line
+        path.write_bytes(whole)
+    sums = evaluate.FOLDER / "SHA256SUMS"
+    whole = sums.read_bytes()
+    for place in rng.choice(len(whole), 40, replace=False).tolist():
+        sums.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert "SHA256SUMS" in scores.verify(evaluate.FOLDER, evaluate.METRICS)[0]
+    sums.unlink()  # of an older version: the numbers alone
+    assert scores.verify(evaluate.FOLDER, evaluate.METRICS) == []
+    (evaluate.FOLDER / "predictions.npz").write_bytes(b"PK no zip")
+    with pytest.raises(ValueError, match=r"predictions\.npz: damaged: "):
         scores.verify(evaluate.FOLDER, evaluate.METRICS)
 
 
@@ -446,3 +480,33 @@ def test_several_processes_give_the_numbers_of_one(
         assert outputs() == alone
         again = (environment.home() / "features").iterdir()
         assert {p.name: p.read_bytes() for p in again} == features
+
+
+def test_a_damaged_set_of_the_cache_is_prepared_again(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where its index says so; a damaged image is named where it is read, with what to do."""
+    monkeypatch.setenv("IJEPA_DATA_ROOT", "raw")
+    for split in ("train", "val"):
+        Path(f"raw/in/{split}/cat").mkdir(parents=True)
+        Image.new("RGB", (120, 124)).save(f"raw/in/{split}/cat/0.png")
+    data = tiny(**{"data.name": "folder", "data.path": "in"}).data
+    place = cache.prepared(data)
+    for name in ("manifest.json", "SHA256SUMS", "train/index.bin", "val/labels.npy"):
+        whole = (place / name).read_bytes()
+        (place / name).chmod(0o644)
+        (place / name).write_bytes(whole[:9] + bytes([whole[9] ^ 1]) + whole[10:])
+        capsys.readouterr()
+        assert cache.prepared(data) == place
+        first, second, *_ = capsys.readouterr().out.splitlines()
+        assert first.endswith(": prepared again")
+        assert f"{place}/" in first
+        assert second == f"preparing folder in {place}"
+        assert (place / name).read_bytes() == whole
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
+    image = place / "train/images-00000.bin"
+    image.chmod(0o644)
+    image.write_bytes(bytes(image.stat().st_size))
+    images = open_store(cache.prepared(data)).splits["train"]
+    with pytest.raises(ValueError, match=f"bin: damaged: image 0 of train; remove {place}: it is"):
+        images[0]

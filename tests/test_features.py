@@ -1,4 +1,9 @@
 import dataclasses
+import os
+import platform
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ from ijepa.config import Config
 from ijepa.datasets import Item, Source, Split
 from ijepa.features import Part
 from ijepa.model import vit
+from ijepa.runtime import files
 from ijepa.store.read import Store, open_store
 from ijepa.store.write import write_store
 from tests.conftest import tiny
@@ -189,3 +195,54 @@ def test_workers_change_nothing(
     assert np.allclose(
         extract("trained", tiny(), weights, store, "train")["last2"], alone, atol=2e-3
     )
+
+
+def test_damaged_features_are_named_and_computed_again(
+    store: Store, weights: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = np.array(extract("trained", tiny(), weights, store)["last2"])
+    (path,) = (home / "features").iterdir()
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    flips = rng.choice(len(whole) * 8, 30, replace=False).tolist()
+    for number, bit in enumerate([*flips, None, None]):
+        data = bytearray(whole)
+        if bit is None:  # cut: in the features, and nothing left
+            data = data[: len(data) // 2 * (number - len(flips))]
+        else:
+            data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        os.utime(path, ns=(number, number))  # damage while the clock stood still is not looked for
+        assert (extract("trained", tiny(), weights, store)["last2"] == first).all()
+        assert capsys.readouterr().out == f"{path}: damaged: computed again\n"
+        assert path.read_bytes() == whole
+    extract("trained", tiny(), weights, store)
+    assert not capsys.readouterr().out
+
+
+def test_what_killed_processes_left_is_removed(store: Store, weights: Path, home: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    own = files.temporary(home / "features" / "a.npy")
+    dead = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{child.pid}-"))
+    another = own.with_name(own.name.replace(f"{platform.node()}-", "node17-"))
+    own.parent.mkdir(parents=True)
+    for path in (own, dead, another):
+        path.touch()
+    extract("trained", tiny(), weights, store)
+    assert own.exists(), "it is being written"
+    assert another.exists(), "nobody here knows"
+    assert not dead.exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    store: Store, weights: Path, home: Path
+) -> None:
+    """Not SIGBUS, which a mapping of a file without blocks would get."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*features/\w+\.npy'"):
+            extract("trained", tiny(), weights, store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((home / "features").iterdir()) == []

@@ -1,6 +1,7 @@
 """Files are whole or absent, and a lock holds as long as the process that took it."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ijepa.runtime import files, launch
+from ijepa.runtime import errors, files, launch
 from ijepa.runtime.errors import Failure
+from ijepa.training import rows
 
 ROOT = Path(__file__).parents[1]
 BUSY = Failure("busy")
@@ -154,3 +156,74 @@ def test_yaml_that_was_read_may_be_changed(tmp_path: Path) -> None:
     path.write_text("a: [1e-3]\n")
     files.read_yaml(path)["a"].append(2)
     assert files.read_yaml(path) == {"a": [0.001]}
+
+
+SUMMED = {"a.json": b"{}", "b.npz": b"PK", "../c.json": b"[]"}
+
+
+def test_files_are_compared_with_the_sums_beside_them(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, data in SUMMED.items():
+        (folder / name).write_bytes(data)
+    files.write_sums(folder, list(SUMMED))
+    assert list(files.differing(folder, SUMMED)) == []
+    done = subprocess.run(["sha256sum", "-c", files.SUMS], cwd=folder, capture_output=True)
+    assert done.returncode == 0, "anybody's tool reads it"
+    for name, data in SUMMED.items():
+        (folder / name).write_bytes(data + b" ")
+        (line,) = files.differing(folder, SUMMED)
+        assert (
+            line == f"{folder / name}: damaged: its SHA-256 is not that of {folder / files.SUMS}"
+        )
+        with pytest.raises(ValueError, match=r"damaged: .*; `x` writes it again$"):
+            files.check_sums(folder, [name], "`x`")
+        files.check_sums(folder, [other for other in SUMMED if other != name], "`x`")
+        (folder / name).unlink()
+        with pytest.raises(ValueError, match=f"{name}: no such file; "):
+            files.check_sums(folder, [name], "`x`")
+        (folder / name).write_bytes(data)
+    (folder / "d").touch()
+    with pytest.raises(ValueError, match="SHA256SUMS: damaged: it does not list d"):
+        files.check_sums(folder, ["d"], "`x`")
+    (folder / files.SUMS).unlink()
+    with pytest.raises(ValueError, match="SHA256SUMS: no such file"):
+        files.check_sums(folder, ["a.json"], "`x`")
+
+
+def test_a_disk_that_refuses_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Full, or not for us; a file that is not there is a fault of ours and keeps its traceback."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        assert errors.run(lambda: files.write_text(tmp_path / "a", 1000 * "x")) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert capsys.readouterr().err == f"error: {tmp_path / 'a'}: File too large\n"
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a").touch()
+    assert errors.run(lambda: (tmp_path / "a/b").mkdir()) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / 'a/b'}: Not a directory\n"
+    with pytest.raises(FileNotFoundError):
+        errors.run(lambda: (tmp_path / "b/c").mkdir())
+
+
+def test_a_row_that_has_no_room_is_lost_whole_and_the_next_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows"
+    path.touch()
+    monkeypatch.setenv(rows.VARIABLE, str(path))
+    rows.emit({"step": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (15, path.stat().st_size):  # in the middle of a line, and before it
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            rows.emit({"step": 2})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert "note: a row of the record is lost" in capsys.readouterr().out
+    rows.emit({"step": 3})
+    assert path.read_text() == '{"step": 1}\n{"step": 3}\n'

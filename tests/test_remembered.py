@@ -1,3 +1,4 @@
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,3 +40,26 @@ def test_a_result_is_computed_once_and_read_back_exactly(
     monkeypatch.setenv("IJEPA_THREADS", "3")  # other sums
     cache.result(["a", 1], "knn", compute)
     assert len(calls) == 4
+
+
+def test_a_damaged_result_is_named_and_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IJEPA_HOME", str(tmp_path / "home"))
+    truth, calls, rng = np.array([0, 1]), [], np.random.default_rng(0)
+
+    def compute() -> Mapping[str, Result]:
+        calls.append(1)
+        return {"a": choose(({"lr": 0.1},), truth[None], truth, np.array([[2, 0, 1]]))}
+
+    cache.result([1], "knn", compute)
+    (path,) = (tmp_path / "home" / "probes").iterdir()
+    whole = path.read_bytes()
+    for number, bit in enumerate(rng.choice(len(whole) * 8, 40, replace=False).tolist()):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data if number else b"")
+        os.utime(path, ns=(number, number))  # damage while the clock stood still is not looked for
+        assert cache.result([1], "knn", compute)["a"].test.tolist() == [[2, 0, 1]]
+        assert capsys.readouterr().out == f"{path}: damaged: computed again\n"
+        assert len(calls) == number + 2

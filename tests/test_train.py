@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import resource
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from torch import nn
 from ijepa import schedule
 from ijepa.model import vit
 from ijepa.objectives import ijepa as ijepa_objective
-from ijepa.runtime import errors
+from ijepa.runtime import errors, weights
 from ijepa.store.read import Store
 from ijepa.training import checkpoint, loop
 from ijepa.training.batches import Batches
@@ -349,3 +351,33 @@ def test_the_gradient_is_scaled_to_the_largest_norm_allowed(
     layer.weight.grad = torch.tensor([[3.0, -4.0]])
     assert loop.clip(layer, most).item() == 5.0
     torch.testing.assert_close(layer.weight.grad, torch.tensor([[0.6, -0.8]]) * expected)
+
+
+@pytest.mark.parametrize("refuses", ["a file in place of out", "a full disk"])
+def test_outputs_that_cannot_be_written_are_one_line_and_nothing_is_lost(
+    run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    undisturbed = run("elsewhere")
+    shutil.rmtree(tmp_path / "out")
+    real = weights.save_file
+    if refuses == "a full disk":
+
+        def save_file(*arguments: Any) -> None:
+            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+            try:
+                real(*arguments)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+        monkeypatch.setattr(weights, "save_file", save_file)
+        reason = r"out/encoder\.safetensors: File too large; the last step is saved"
+    else:
+        (tmp_path / "out").touch()
+        reason = "out: File exists; the last step is saved"
+    with pytest.raises(errors.Failure, match=f"^{reason}"):
+        run()
+    monkeypatch.setattr(weights, "save_file", real)
+    if (tmp_path / "out").is_file():
+        (tmp_path / "out").unlink()
+    assert run() == undisturbed

@@ -1,11 +1,12 @@
 """Probe results kept on disk: an ablation asks for the baselines' in every run of a seed.
 
 A result is named by everything it is a function of: features, labels, settings, the code of the
-probe and of the protocol around it, and what computes. A file is whole or absent, and what is read
-back is exactly what was computed.
+probe and of the protocol around it, and what computes. A file is whole or absent, a damaged one is
+computed again, and what is read back is exactly what was computed.
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,10 +35,11 @@ def result(
     text = json.dumps([*parts, probe, *made_by], sort_keys=True)
     folder = environment.home() / "probes"
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
-    if path.is_file():
+    if files.whole(path):
         return _read(path)
     results = compute()
     folder.mkdir(parents=True, exist_ok=True)
+    files.remove_leftovers(folder)
     _write(path, results)
     return results
 
@@ -57,12 +59,14 @@ def _write(path: Path, results: Mapping[str, Result]) -> None:
             f"{number} curve": np.array([draw.predictions for draw in result.curve], np.int64),
         }
     text = {"about": np.array(json.dumps(about))}
-    with files.replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **text, **arrays)  # type: ignore[arg-type]
+    with files.replacing(path) as partial:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **text, **arrays)  # type: ignore[arg-type]
+        files.seal(partial)
 
 
 def _read(path: Path) -> Mapping[str, Result]:
-    with np.load(path) as arrays:
+    with np.load(io.BytesIO(files.unsealed(path))) as arrays:
         return {
             task: choose(
                 tuple(saved["candidates"]),

@@ -10,11 +10,11 @@ from ijepa.backbones import pixels
 from ijepa.evaluation import probing, scores
 from ijepa.evaluation.probing import Job
 from ijepa.runtime import environment
-from ijepa.runtime.files import write_json
+from ijepa.runtime.files import write_json, write_sums
 
 
 def evaluate(job: Job, folder: Path, metrics: Path, progress: bool = False) -> dict[str, Any]:
-    """Probe and write ``evaluation.json``, ``predictions.npz`` and the metrics.
+    """Probe and write ``evaluation.json``, ``predictions.npz``, the metrics, and their sums.
 
     Returns:
         The content of ``evaluation.json``.
@@ -34,6 +34,7 @@ def evaluate(job: Job, folder: Path, metrics: Path, progress: bool = False) -> d
     scores.write_predictions(folder / "predictions.npz", outcomes)
     write_json(folder / "evaluation.json", evaluation)
     write_json(metrics, scores.headline(evaluation))
+    write_sums(folder, scores.files_of(folder, metrics))
     print(table(evaluation))
     return evaluation
 

@@ -4,7 +4,11 @@
 a number that was edited, or that other predictions gave, does not survive the round trip.
 """
 
+import io
 import json
+import os
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +157,11 @@ def headline(evaluation: Mapping[str, Any]) -> dict[str, dict[str, dict[str, flo
     }
 
 
+def files_of(folder: Path, metrics: Path) -> list[str]:
+    """The files of an evaluation, as the ``SHA256SUMS`` in its folder names them."""
+    return ["evaluation.json", "predictions.npz", os.path.relpath(metrics, folder)]
+
+
 def write_predictions(path: Path, outcomes: list[Outcome]) -> None:
     """Labels and predictions as int32 arrays, readable by ``numpy.load``.
 
@@ -230,22 +239,48 @@ def verify(folder: Path, metrics: Path) -> list[str]:
         metrics: the metrics file; not compared where there is none.
 
     Returns:
-        A line for every number that is not what the predictions give.
+        A line for every file that is not as it was written, and for every number that is not what
+        the predictions give.
 
     Raises:
-        ValueError: a file is missing, or they do not belong together.
+        ValueError: a file is missing, is damaged, or they do not belong together.
     """
     for name in ("evaluation.json", "predictions.npz"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name}: no such file; `dvc repro evaluate` makes it")
+    names = [n for n in files_of(folder, metrics) if (folder / n).is_file()]
+    there = (folder / files.SUMS).is_file()  # of an older version: the numbers must do
+    damaged = list(files.differing(folder, names)) if there else []
+    try:
+        return damaged + _recomputed(folder, metrics)
+    except Exception:  # of a damaged file anything may be read
+        if damaged:
+            return damaged
+        raise
+
+
+def _recomputed(folder: Path, metrics: Path) -> list[str]:
     evaluation = files.read_json(folder / "evaluation.json")
-    with np.load(folder / "predictions.npz") as arrays:
-        again = summarise(*restore(evaluation, dict(arrays)))
+    again = summarise(*restore(evaluation, read_predictions(folder / "predictions.npz")))
     wrong = list(_differences("evaluation.json", evaluation, json.loads(json.dumps(again))))
     if metrics.is_file():
         written = files.read_json(metrics)
         wrong += _differences("metrics.json", written, headline(again))
     return wrong
+
+
+def read_predictions(path: Path) -> dict[str, NDArray[np.int64]]:
+    """The arrays that ``write_predictions`` wrote.
+
+    Raises:
+        ValueError: the file is damaged; one line that names it.
+    """
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as arrays:
+            return dict(arrays)
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, KeyError, EOFError,
+            NotImplementedError, RuntimeError) as error:  # fmt: skip  # as the bit would have it
+        raise ValueError(f"{path}: damaged: {' '.join(str(error).split())}") from None
 
 
 def _differences(where: str, written: Any, computed: Any) -> list[str]:

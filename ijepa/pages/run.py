@@ -62,6 +62,7 @@ def build(settings: Config, folder: Path) -> Results:
     Raises:
         ValueError: there is no evaluation, or a result is damaged.
     """
+    numbers.check()
     data = open_store() if (PREPARED / "manifest.json").is_file() else None
     encoder = numbers.ENCODER
     seen = representation.look(settings, data, encoder) if data and encoder.is_file() else None

@@ -4,7 +4,6 @@
 ``results.json``. What is missing there is None or empty; only the evaluation must be there.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from ijepa.results.masks import Shares
 from ijepa.results.provenance import Provenance
 from ijepa.results.representation import Representation, Views
 from ijepa.results.training import History, Training
-from ijepa.runtime.files import write_json
+from ijepa.runtime.files import check_sums, read_json, write_json
 from ijepa.runtime.records import plain, restore
 from ijepa.store.read import PREPARED, Store
 
@@ -69,6 +68,21 @@ class Results:
         """The headline: percent of the images that the trained encoder's probe gets right."""
         row = self.of(*self.headline).get("trained")
         return row.accuracy if row else None
+
+
+def check() -> None:
+    """Compare what the stages left with the sums that they wrote.
+
+    Raises:
+        ValueError: a file is damaged; one line that names it.
+    """
+    trained = ("encoder.safetensors", "history.csv", "pretrain.json")
+    for folder, stage, names in (
+        (OUT, "pretrain", trained),
+        (EVALUATION.parent, "evaluate", (EVALUATION.name, PREDICTIONS.name)),
+    ):
+        if here := [name for name in names if (folder / name).is_file()]:
+            check_sums(folder, here, f"`dvc repro -f {stage}`")
 
 
 def gather(settings: Config, data: Store | None, seen: Views | None) -> Results:
@@ -138,12 +152,7 @@ def _facts(settings: Config, evaluation: Mapping[str, Any], tasks: list[str]) ->
 
 
 def _json(path: Path) -> Any:
-    if not path.is_file():
-        return None
-    try:
-        return plain(json.loads(path.read_text()))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
+    return plain(read_json(path)) if path.is_file() else None
 
 
 def _weights(path: Path) -> int:
@@ -162,6 +171,6 @@ def read(path: Path) -> Results:
     """What ``write`` wrote.
 
     Raises:
-        ValueError: the file is of another version.
+        ValueError: the file is damaged, or of another version.
     """
-    return restore(Results, json.loads(path.read_text()))
+    return restore(Results, read_json(path))

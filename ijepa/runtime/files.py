@@ -17,7 +17,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
 SUMS = "SHA256SUMS"
+_DIGEST = 32  # bytes of a SHA-256
 
 
 @contextmanager
@@ -75,8 +76,8 @@ def temporary(path: Path) -> Path:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what processes of this machine that were killed had begun to write in a folder."""
-    for path in folder.glob(f"*.{platform.node()}-*.tmp"):
-        owner = re.search(r"-(\d+)-[0-9a-f]{16}\.tmp$", path.name)
+    for path in folder.glob(f"*.{platform.node()}-*.tmp*"):
+        owner = re.search(r"-(\d+)-[0-9a-f]{16}\.tmp(\.partial)?$", path.name)
         if owner and not _runs(int(owner[1])):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)  # another process may do the same
@@ -158,28 +159,39 @@ def write_sums(folder: Path, names: Sequence[str]) -> None:
     write_text(folder / SUMS, "".join(f"{sha256(folder / n)}  {n}\n" for n in names))
 
 
-def check_sums(folder: Path, names: Sequence[str], again: str) -> None:
+def check_sums(folder: Path, names: Iterable[str], again: str) -> None:
     """Compare files with the ``SHA256SUMS`` that ``write_sums`` wrote of them.
 
     Args:
         folder: of ``SHA256SUMS``.
-        names: all files that it lists.
+        names: the files that will be read, as it lists them.
         again: what writes them again, for the message.
 
     Raises:
         ValueError: a file is missing, or is not what was written; one line that names it.
     """
-    for name in (SUMS, *names):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder / name}: no such file; {again} makes it")
+    for line in differing(folder, names):
+        raise ValueError(f"{line}; {again} writes it again")
+
+
+def differing(folder: Path, names: Iterable[str]) -> Iterator[str]:
+    """A line for every file that is not as ``write_sums`` has it; see ``check_sums``."""
+    if not (folder / SUMS).is_file():
+        yield f"{folder / SUMS}: no such file"
+        return
     lines = (folder / SUMS).read_bytes().split(b"\n")
-    if len(lines) != len(names) + 1 or lines.pop():
-        raise ValueError(f"{folder / SUMS}: damaged: not the sums of {', '.join(names)}; {again}")
-    for name, line in zip(names, lines, strict=True):
-        if line != f"{sha256(folder / name)}  {name}".encode():
-            raise ValueError(
-                f"{folder / name}: damaged: its SHA-256 is not that of {folder / SUMS}; {again}"
-            )
+    if lines.pop():
+        yield f"{folder / SUMS}: damaged: its end is missing"
+        return
+    sums = {name: digest for digest, _, name in (line.partition(b"  ") for line in lines)}
+    for name in names:
+        path, expected = folder / name, sums.get(os.fsencode(name))
+        if not path.is_file():
+            yield f"{path}: no such file"
+        elif expected is None:
+            yield f"{folder / SUMS}: damaged: it does not list {name}"
+        elif expected != sha256(path).encode():
+            yield f"{path}: damaged: its SHA-256 is not that of {folder / SUMS}"
 
 
 def seal(path: Path) -> None:
@@ -208,9 +220,14 @@ def whole(path: Path) -> bool:
     return False
 
 
+def unsealed(path: Path) -> bytes:
+    """What a sealed file held before."""
+    return path.read_bytes()[:-_DIGEST]
+
+
 @functools.lru_cache(maxsize=1024)
 def _sealed(path: Path, _changed: int, size: int) -> bool:
-    hashing, left = hashlib.sha256(), size - hashlib.sha256().digest_size
+    hashing, left = hashlib.sha256(), size - _DIGEST
     with path.open("rb") as file:
         while left > 0 and (block := file.read(min(left, 2**20))):
             hashing.update(block)

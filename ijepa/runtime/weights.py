@@ -5,9 +5,12 @@ holds the SHA-256 of the whole file with zeros in that key's own place. Readers 
 of it, timm and transformers among them, see one more text of metadata.
 """
 
+import errno
 import functools
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,8 +35,10 @@ def save(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str])
     with files.replacing(path) as partial:
         try:
             save_file(whole, partial, about)
-        except SafetensorError as error:  # says no more than the system's own words
-            raise ValueError(f"{path}: cannot be written: {error}") from None
+        except SafetensorError as error:  # ends with "(os error 28)"
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code), str(path)) from None
         _sort(partial, about)
         digest, place = _digest(partial)
         with partial.open("r+b") as file:

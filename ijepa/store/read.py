@@ -40,7 +40,6 @@ PREPARED = Path("data/prepared")
 FORMAT = 2
 SPLITS = ("train", "val", "test")
 ROW = struct.Struct("<qII")
-_AGAIN = "`dvc repro -f prepare` writes it again"
 
 
 class Images:
@@ -89,20 +88,22 @@ class Images:
             try:
                 data = path.read_bytes()
             except OSError as error:
-                self._blame()
+                self.check_index()
                 raise ValueError(
                     f"{path}: cannot be read: {error.strerror}; {self._folder.parent} holds an"
-                    " index into IJEPA_DATA_ROOT: put the file back, or `dvc repro -f prepare`"
+                    f" index into IJEPA_DATA_ROOT: put the file back, or {_again(self._folder)}"
                 ) from None
         else:
             shard = bisect.bisect_right(self._first, index) - 1
             path = self._folder / self._files[shard]
             data = self._map(shard)[start : start + size].data
         if len(data) != size or zlib.crc32(data) != checksum:
-            self._blame()
+            self.check_index()
             if self._record["stored"] == "in_place":
-                raise ValueError(f"{path}: changed since it was prepared; `dvc repro -f prepare`")
-            raise ValueError(f"{path}: damaged: image {index} of {self._folder.name}; {_AGAIN}")
+                raise ValueError(f"{path}: changed since it was prepared; {_again(self._folder)}")
+            raise ValueError(
+                f"{path}: damaged: image {index} of {self._folder.name}; {_again(self._folder)}"
+            )
         return data
 
     @functools.cached_property
@@ -121,7 +122,7 @@ class Images:
     @functools.cached_property
     def _index(self) -> int:
         """The open index: its rows are read one by one, and stay the kernel's."""
-        self._blame()
+        self.check_index()
         descriptor = os.open(self._folder / self._record["index"]["file"], os.O_RDONLY)
         weakref.finalize(self, os.close, descriptor)
         return descriptor
@@ -132,8 +133,12 @@ class Images:
             file.seek(start)
             return os.fsdecode(file.read(4096).partition(b"\0")[0])
 
-    def _blame(self) -> None:
-        """Refuse a damaged index, rather than the image that it describes."""
+    def check_index(self) -> None:
+        """Refuse a damaged index, rather than the image that it describes.
+
+        Raises:
+            ValueError: a file of it is damaged.
+        """
         for name in ("index", "paths"):
             if entry := self._record.get(name):
                 _check_file(self._folder / entry["file"], entry, content=True)
@@ -198,27 +203,40 @@ def _manifest(path: Path) -> dict[str, Any]:
     if not text.is_file():
         raise ValueError(f"{path}: no prepared data set here; `dvc repro prepare`")
     if (path / files.SUMS).is_file():
-        files.check_sums(path, [text.name], "`dvc repro -f prepare`")
+        _check_sums(path)
     manifest: dict[str, Any] = files.read_json(text)  # an older format has no sums
     if not isinstance(manifest, dict) or "format" not in manifest:
-        raise ValueError(f"{text}: not a manifest; {_AGAIN}")
+        raise ValueError(f"{text}: not a manifest; {_again(path)}")
     if manifest["format"] != FORMAT:
         raise ValueError(
-            f"{path}: format {manifest['format']}, this code reads {FORMAT};"
-            " `dvc repro -f prepare` writes it"
+            f"{path}: format {manifest['format']}, this code reads {FORMAT}; {_again(path)}"
         )
-    files.check_sums(path, [text.name], "`dvc repro -f prepare`")
+    _check_sums(path)
     return manifest
+
+
+def _check_sums(path: Path) -> None:
+    for line in files.differing(path, ["manifest.json"]):
+        raise ValueError(f"{line}; {_again(path)}")
+
+
+def _again(place: Path) -> str:
+    """What is to be done about a damaged data set: the pipeline's own, or one of the cache."""
+    cache = environment.home() / "datasets"
+    if place.resolve().is_relative_to(cache):
+        name = place.resolve().relative_to(cache).parts[0]
+        return f"remove {cache / name}: it is prepared again"
+    return "`dvc repro -f prepare` writes it again"
 
 
 def _check_file(path: Path, entry: Mapping[str, Any], content: bool = False) -> None:
     if not path.is_file():
-        raise ValueError(f"{path}: missing; {_AGAIN}")
+        raise ValueError(f"{path}: missing; {_again(path)}")
     if path.stat().st_size != entry["bytes"]:
         size = path.stat().st_size
-        raise ValueError(f"{path}: damaged: {size} bytes, not {entry['bytes']}; {_AGAIN}")
+        raise ValueError(f"{path}: damaged: {size} bytes, not {entry['bytes']}; {_again(path)}")
     if content and files.sha256(path) != entry["sha256"]:
-        raise ValueError(f"{path}: damaged: its SHA-256 is not the manifest's; {_AGAIN}")
+        raise ValueError(f"{path}: damaged: its SHA-256 is not the manifest's; {_again(path)}")
 
 
 def _verify(images: Images, folder: Path, record: Mapping[str, Any]) -> None:
@@ -228,4 +246,4 @@ def _verify(images: Images, folder: Path, record: Mapping[str, Any]) -> None:
     for index in range(len(images)):
         content.update(images.stored(index))
     if content.hexdigest() != record["sha256"]:
-        raise ValueError(f"{folder}: damaged: its images are not the manifest's; {_AGAIN}")
+        raise ValueError(f"{folder}: damaged: its images are not the manifest's; {_again(folder)}")

@@ -15,6 +15,10 @@ PREDICTIONS = "out/evaluation/predictions.npz"
 EVALUATION = "out/evaluation/evaluation.json"
 # stage -> an output whose bytes name the run that wrote it
 _WROTE = {"pretrain": ENCODER, "evaluate": METRICS}
+_READ = {  # folder of a stage's sums -> what is read of it
+    "out": ("encoder.safetensors", "history.csv", "pretrain.json"),
+    "out/evaluation": ("evaluation.json", "predictions.npz", "../metrics.json"),
+}
 _COMPUTES = ("torch", "torchvision", "timm", "numpy")  # whose versions a lock file names
 
 
@@ -33,6 +37,11 @@ def gather(
     result = _empty(plan, job)
     if job["target"] == "prepare":
         return result
+    try:
+        for folder, names in _READ.items():
+            files.check_sums(path / folder, names, "the run")
+    except ValueError as damaged:
+        return failed(plan, job, str(damaged))
     hashes = _hashes(path)
     evaluation = files.read_json(path / EVALUATION)
     records = {

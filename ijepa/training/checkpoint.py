@@ -7,6 +7,7 @@ and locked while a process trains in it; it lies outside DVC's outputs, which DV
 stage.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -42,24 +43,28 @@ def locked(path: Path, patience: float = 60) -> Iterator[None]:
         patience: seconds to wait; a process that was told to stop may still be saving.
 
     Raises:
-        Failure: another process trains this run.
+        Failure: another process trains this run, or the folder cannot be written.
     """
     refusal = Failure(f"another process is training this run ({path})")
-    with files.locked(path / "lock", patience, refusal):
-        for leftover in path.glob("tmp-*"):  # of a process that was killed while writing
-            shutil.rmtree(leftover)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(files.locked(path / "lock", patience, refusal))
+            for leftover in path.glob("tmp-*"):  # of a process that was killed while writing
+                shutil.rmtree(leftover)
+        except OSError as error:
+            raise Failure(f"IJEPA_HOME: cannot write to {path}: {error.strerror}") from None
         yield
 
 
 def save(path: Path, step: int, state: dict[str, Any]) -> None:
     """Write ``step-<step>`` so that a kill at any moment leaves the earlier checkpoints as they
-    are.
+    are. One of that step that is damaged is replaced.
 
     Raises:
         Failure: the disk refused; nothing that was good is lost.
     """
-    unfinished, final = path / f"tmp-{os.getpid()}", path / f"step-{step:09d}"
-    if final.exists():
+    unfinished, final = path / f"tmp-{os.getpid()}", path / _name(step)
+    if final.exists() and _damage(final) is None:
         return  # the same step of the same run: the same state
     try:
         unfinished.mkdir()
@@ -69,9 +74,11 @@ def save(path: Path, step: int, state: dict[str, Any]) -> None:
         manifest = {"step": step, "sha256": hashing.sha256.hexdigest()}
         (unfinished / "manifest.json").write_text(json.dumps(manifest))
         for written in unfinished.iterdir():
-            _sync(written)
+            files.sync(written)
+        if final.exists():  # damaged
+            shutil.rmtree(final)
         unfinished.rename(final)
-        _sync(path)
+        files.sync(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         shutil.rmtree(unfinished, ignore_errors=True)
         raise Failure(
@@ -79,6 +86,10 @@ def save(path: Path, step: int, state: dict[str, Any]) -> None:
         ) from error
     for old in sorted(path.glob("step-*"))[:-_KEEP]:
         shutil.rmtree(old)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:09d}"
 
 
 class _Hashing:
@@ -188,13 +199,15 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
 
 def _damage(candidate: Path) -> str | None:
     try:
-        manifest = json.loads((candidate / "manifest.json").read_text())
-        expected, actual = manifest["sha256"], files.sha256(candidate / "state.pt")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        manifest = files.read_json(candidate / "manifest.json")
+        actual = files.sha256(candidate / "state.pt")
+    except (OSError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
-    if candidate.name != f"step-{manifest.get('step', -1):09d}":
+    step = manifest.get("step") if isinstance(manifest, dict) else None
+    if type(step) is not int or candidate.name != _name(step):
         return "its manifest is another checkpoint's"
-    return None if actual == expected else "its SHA-256 differs from the manifest"
+    same = actual == manifest.get("sha256")
+    return None if same else "its SHA-256 differs from the manifest"
 
 
 def listing(home: Path) -> list[tuple[str, int, int]]:
@@ -219,12 +232,3 @@ def collect(home: Path) -> int:
         except Failure:
             print(f"{name}: in use, kept")
     return freed
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or a folder to the disk, so that the rename is not ahead of the data."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,11 +7,13 @@ from ijepa import config as configs
 from ijepa.config import Config
 from ijepa.model import vit
 from ijepa.runtime import files
+from ijepa.runtime.errors import Failure
 from ijepa.store.read import Store
 from ijepa.training.health import verdict
 from ijepa.training.progress import Progress
 
 OUT = Path("out")
+NAMES = ("encoder.safetensors", "context_encoder.safetensors", "history.csv", "pretrain.json")
 
 
 def write_outputs(
@@ -25,8 +27,28 @@ def write_outputs(
     """The encoder, the metrics and the history; no clock in them, equal runs are equal bytes.
 
     ``read`` is the number of images of a health reading.
+
+    Raises:
+        Failure: the disk refused; the checkpoint of the last step is there.
     """
-    OUT.mkdir(exist_ok=True)
+    try:
+        OUT.mkdir(exist_ok=True)
+        _write(config, store, objective, progress, history, read)
+    except OSError as error:
+        raise Failure(
+            f"{error.filename}: {error.strerror}; the last step is saved: make room, and the same"
+            " command goes on from there"
+        ) from None
+
+
+def _write(
+    config: Config,
+    store: Store,
+    objective: Any,
+    progress: Progress,
+    history: list[dict[str, float]],
+    read: int,
+) -> None:
     words = verdict(history[0], history[-1], min(config.model.width, read))
     identity = {"data": store.hash, "signature": configs.signature(config)}
     context = getattr(objective, "context_encoder", objective.encoder)
@@ -49,4 +71,5 @@ def write_outputs(
         "flops_useful_per_image": progress.flops_useful / progress.images,
     }
     files.write_json(OUT / "pretrain.json", metrics)
+    files.write_sums(OUT, NAMES)
     print(words, flush=True)

@@ -19,6 +19,16 @@ def emit(row: Mapping[str, Any]) -> None:
     ``{"numerics": {...}}`` (``environment.numerics``); or what it took, ``{"cost": {...}}``
     (``ijepa.training.meter.Spent``); or why it failed, ``{"failed": ..., "status": ...}``.
     """
-    if path := os.environ.get(VARIABLE):
-        with Path(path).open("a") as file:
-            file.write(json.dumps(row) + "\n")
+    if not (path := os.environ.get(VARIABLE)):
+        return
+    line = json.dumps(row).encode() + b"\n"
+    with Path(path).open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(line) == len(line):
+                return
+            reason = "no room for a whole line"
+        except OSError as error:  # the record is hurt; training is not
+            reason = error.strerror or str(error)
+        file.truncate(before)  # half a line would hurt the next one too
+    print(f"note: a row of the record is lost: {path}: {reason}", flush=True)
