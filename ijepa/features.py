@@ -16,7 +16,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +33,24 @@ from tqdm import tqdm
 from ijepa import variants, views
 from ijepa.backbones import Backbone
 from ijepa.runtime import environment, files, workers
-from ijepa.store.read import Store
+from ijepa.store.read import Images, Store
 
 Choices = Mapping[str, NDArray[np.float16]]
 
 _BATCH = 64  # images; on a CPU larger ones fall out of the cache and are slower
+
+
+@dataclass(frozen=True, slots=True)
+class Views(Dataset[Tensor]):
+    """The images of a split as an encoder sees them, by their index in it: what a worker holds."""
+
+    images: Images
+    view: str
+    size: int
+
+    def __getitem__(self, index: int) -> Tensor:
+        """The evaluation view, (3, size, size) uint8."""
+        return views.VIEWS[self.view](self.images[int(index)], self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +76,12 @@ class Part(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         """The evaluation view, (3, size, size) uint8."""
-        image = self.store.splits[self.split][int(self.rows[index])]
-        return views.VIEWS[self.view](image, self.size)
+        return self.views[self.rows[index]]
+
+    @property
+    def views(self) -> Views:
+        """The images of the whole split, without the rows."""
+        return Views(self.store.splits[self.split], self.view, self.size)
 
     @property
     def identity(self) -> list[object]:
@@ -179,7 +196,7 @@ def _batches(
     """Features of the images in ``share``, a batch at a time, each with its first row."""
     device = environment.hardware().device
     rows = range(share.start, min(share.stop, len(part)))
-    batches = loader(part, rows, _BATCH, device)
+    batches = loader(part.views, part.rows[rows.start : rows.stop].tolist(), _BATCH, device)
     start = rows.start
     with torch.inference_mode():
         for batch in tqdm(batches, bar, unit="batch", leave=False, disable=bar is None):
@@ -188,7 +205,9 @@ def _batches(
             start += len(computed)
 
 
-def loader(data: Dataset[Any], rows: range, batch_size: int, device: str) -> "DataLoader[Any]":
+def loader(
+    data: Dataset[Any], rows: Sequence[int], batch_size: int, device: str
+) -> "DataLoader[Any]":
     """Batches of the rows of a data set, in order."""
     first = data[rows[0]] if rows else torch.empty(0)
     size = batch_size * (first[0] if isinstance(first, tuple) else first).nbytes

@@ -1,3 +1,5 @@
+import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,8 @@ from conftest import tiny
 from torchvision.transforms.v2 import functional as transforms
 
 from ijepa import seeds, variants, views
-from ijepa.store.read import Store
+from ijepa.features import Part
+from ijepa.store.read import Images, Store
 from ijepa.training import augment, batches
 from ijepa.training.batches import Batches
 from ijepa.views import View
@@ -271,3 +274,31 @@ def test_steps(store: Store) -> None:
     assert steps(**{"train.epochs": 3}) == 24
     assert steps(**{"train.epochs": 0.5, "train.warmup_epochs": 0}) == 4
     assert steps(**{"data.train_fraction": 0.5}) == 12
+
+
+def test_a_workers_copy_holds_no_order_and_makes_the_same_batch(store: Store) -> None:
+    data = Batches(store.splits["train"], tiny(**STEP, **{"data.train_fraction": 0.9}))
+    copy = pickle.loads(pickle.dumps(data))
+    assert not hasattr(copy, "subset")
+    for position in (0, 56):  # 56 begins in one epoch of 58 images and ends in the next
+        drawn = data.draw(position)
+        assert drawn.samples.shape == drawn.epochs.shape == (8,)
+        batches.order.cache_clear()
+        made, expected = copy[drawn], data[position]
+        assert (made.samples == expected.samples).all()
+        assert torch.equal(made.views[0], expected.views[0])
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(made.masks[0][:4], expected.masks[0][:4], strict=True)
+        )
+
+
+def test_what_a_worker_is_given_does_not_grow_with_the_set() -> None:
+    """Of a batch, of features, and of labels that it never asks for."""
+    record = {"stored": "encoded", "shards": [{"file": "a", "count": 14_000_000}], "shape": None}
+    images = Images(Path("x"), {**record, "count": 14_000_000}, ("class",), Path("y"))
+    data = Batches(images, tiny(**STEP))
+    assert len(data.subset) == 14_000_000
+    part = Part(Store({}, {}, {"train": images}, ""), "train", data.subset, "crop", 16)
+    for given in (data, data.draw(8 * 10**6), part.views):
+        assert len(pickle.dumps(given)) < 10_000

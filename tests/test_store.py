@@ -222,8 +222,7 @@ def test_no_flipped_bit_is_read(
             with pytest.raises(ValueError, match=r"damaged|changed since") as error:
                 everything(path)
             assert "\n" not in str(error.value)
-            name = "manifest.json" if file.name == "SHA256SUMS" else file.name
-            assert name in str(error.value), "or the sums themselves, which are named beside it"
+            assert file.name in str(error.value)
         for cut in (whole[:-1], whole[: len(whole) // 2], b""):
             file.write_bytes(cut)
             with pytest.raises(ValueError, match=rf"{file.name}.*; "):

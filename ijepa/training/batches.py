@@ -2,19 +2,20 @@
 
 The training stream is epoch after epoch of the training images, each epoch in its own order. The
 batch that starts at position p holds the stream's images p, ..., p + batch_size - 1, so neither
-workers, ranks nor a resumed run can change what is seen.
+workers, ranks nor a resumed run can change what is seen. The order is held by the process that
+trains; a worker is told which images a batch has.
 """
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
@@ -49,7 +50,7 @@ def training_subset(seed: int, fraction: float, count: int) -> NDArray[np.int64]
     return np.sort(chosen[: max(1, round(fraction * count))])
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)  # a batch may begin in one epoch and end in the next
 def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """The order of ``count`` images in an epoch."""
     return seeds.generator(seed, "order", epoch).permutation(count)
@@ -120,8 +121,24 @@ def crops(
     return np.stack([top, left, h, w], 1), flip
 
 
+class Drawn(NamedTuple):
+    """The images of a global batch.
+
+    Attributes:
+        position: in the stream, of the first.
+        epochs: of each image, (global B,).
+        samples: index of each in the data set, (global B,).
+    """
+
+    position: int
+    epochs: NDArray[np.int64]
+    samples: NDArray[np.int64]
+
+
 class Batches(Dataset[Batch]):
     """Batches by the stream position they start at, for one rank.
+
+    A copy in a worker holds no order: it is asked for what is ``Drawn``.
 
     Args:
         images: the training split.
@@ -139,25 +156,32 @@ class Batches(Dataset[Batch]):
         self.views = views(config)
         self.sample_masks = variants.load("masks", config.mask.name).sample
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "subset"}
+
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
         train = self.config.train
         return max(1, int(train.epochs * len(self.subset)) // train.batch_size)
 
-    def __getitem__(self, position: int) -> Batch:
-        """The batch of stream positions ``position`` to ``position + batch_size``."""
-        config, size = self.config, self.config.train.batch_size
-        stream = np.arange(position, position + size)
-        epochs, places = np.divmod(stream, len(self.subset))
+    def draw(self, position: int) -> Drawn:
+        """The images of stream positions ``position`` to ``position + batch_size``."""
+        seed, size = self.config.seeds.order, self.config.train.batch_size
+        epochs, places = np.divmod(np.arange(position, position + size), len(self.subset))
         samples = np.empty(size, np.int64)
         for epoch in np.unique(epochs):
             rows = epochs == epoch
-            samples[rows] = self.subset[
-                order(config.seeds.order, int(epoch), len(self.subset))[places[rows]]
-            ]
+            samples[rows] = self.subset[order(seed, int(epoch), len(self.subset))[places[rows]]]
+        return Drawn(position, epochs, samples)
+
+    def __getitem__(self, drawn: int | Drawn) -> Batch:
+        """The batch that was drawn, or that starts at a position of the stream."""
+        if not isinstance(drawn, Drawn):
+            drawn = self.draw(drawn)
+        step, (_, epochs, samples) = drawn.position // self.config.train.batch_size, drawn
         masks = tuple(
-            self._masks(number, position // size, epochs, samples)
+            self._masks(number, step, epochs, samples)
             for number, view in enumerate(self.views)
             if view.masked
         )
@@ -227,8 +251,22 @@ def loader(batches: Batches, first: int, pin_memory: bool = False) -> Iterable[B
     if not options["num_workers"] and not pin_memory:
         return _ahead(batches, positions)
     return DataLoader(
-        batches, sampler=positions, batch_size=None, pin_memory=pin_memory, **options
-    )
+        batches, sampler=_Draws(batches, positions), batch_size=None, pin_memory=pin_memory,
+        **options,
+    )  # fmt: skip
+
+
+class _Draws(Sampler[Drawn]):
+    """What is drawn at each position, in the process that trains."""
+
+    def __init__(self, batches: Batches, positions: range) -> None:
+        self.batches, self.positions = batches, positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[Drawn]:
+        return map(self.batches.draw, self.positions)
 
 
 def _ahead(batches: Batches, positions: Iterable[int]) -> Iterator[Batch]:
