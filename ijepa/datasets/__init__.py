@@ -45,6 +45,21 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Files or rows of the raw data that are no items.
+
+    Attributes:
+        what: they are, in a few words, and why they are left out.
+        count: of them.
+        examples: names of the first few.
+    """
+
+    what: str
+    count: int
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """A raw data set.
 
@@ -55,12 +70,14 @@ class Source:
             the headline of the report.
         origin: where the data came from (plain JSON, no absolute paths), for the manifest.
         raw: the files that the images are read from, or folders of them; none where they are made.
+        left_out: what was seen under ``raw`` and is not in ``splits``, for the manifest.
     """
 
     splits: Mapping[str, Split]
     tasks: Mapping[str, tuple[str, ...]]
     origin: Mapping[str, Any]
     raw: Sequence[Path] = ()
+    left_out: Sequence[LeftOut] = ()
 
 
 def distance_bin(depth: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from ijepa.store.duplicates import fingerprint
+
 # Pillow's modes that become RGB without a question. 16-bit greyscale (I;16) would be clipped, CMYK
 # needs a colour profile, and float images (F) have no agreed range.
 MODES = frozenset({"RGB", "RGBA", "L", "LA", "1", "P", "PA"})
@@ -27,11 +29,13 @@ class Picture:
     Attributes:
         size: height and width in pixels.
         mode: Pillow's colour mode of the file.
+        fingerprint: of its bytes, see ``duplicates.fingerprint``.
         pixels: (H, W, 3) uint8 RGB where it was wanted.
     """
 
     size: tuple[int, int]
     mode: str
+    fingerprint: int
     pixels: NDArray[np.uint8] | None
 
 
@@ -45,7 +49,7 @@ def examine(image: NDArray[np.uint8] | bytes, small: int) -> Picture | str:
         assert image.dtype == np.uint8
         assert image.ndim == 3
         assert image.shape[2] == 3
-        return Picture(image.shape[:2], "RGB", image)
+        return Picture(image.shape[:2], "RGB", fingerprint(image), image)
     if not image:
         return "empty (0 bytes)"
     try:
@@ -58,12 +62,12 @@ def examine(image: NDArray[np.uint8] | bytes, small: int) -> Picture | str:
             if opened.format == "JPEG" and _ends_in_zeros(image):
                 return "truncated (zeros in place of its end)"
             if max(width, height) <= small:
-                return Picture((height, width), opened.mode, _rgb(opened))
+                return Picture((height, width), opened.mode, fingerprint(image), _rgb(opened))
             mode = opened.mode
             # of a JPEG all bytes are still parsed, but at an eighth of its size: half the time
             opened.draft(None, (1, 1))
             opened.load()
-            return Picture((height, width), mode, None)
+            return Picture((height, width), mode, fingerprint(image), None)
     except UnidentifiedImageError:
         return "not an image that Pillow knows"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

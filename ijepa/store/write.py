@@ -4,6 +4,7 @@ Files of single images are read by many threads, a few ahead and in order: over 
 takes its time, whoever waits for it.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from ijepa.datasets import Item, Source, Split
 from ijepa.runtime import environment, files
-from ijepa.store import pictures
+from ijepa.store import duplicates, pictures
 from ijepa.store.read import FORMAT, PREPARED, ROW, SPLITS
 
 SHARD_BYTES = 2**29  # 512 MiB: small enough to hash and copy one by one, big enough to be few
@@ -54,7 +55,12 @@ class _Unequal(Exception):
 
 
 def write_split(
-    name: str, split: Split, tasks: Mapping[str, tuple[str, ...]], folder: Path, policy: Policy
+    name: str,
+    split: Split,
+    tasks: Mapping[str, tuple[str, ...]],
+    folder: Path,
+    policy: Policy,
+    census: duplicates.Census,
 ) -> dict[str, Any]:
     """Write a split into a new folder and return its record for the manifest.
 
@@ -65,10 +71,12 @@ def write_split(
     if split.count == 0:
         raise ValueError(f"the split {name} has no images")
     try:
-        return _pack(name, split, tasks, folder, policy, decoded=policy.root is None)
+        return _pack(
+            name, split, tasks, folder, policy, census, decoded=policy.root is None
+        )
     except _Unequal:
         shutil.rmtree(folder)
-        return _pack(name, split, tasks, folder, policy, decoded=False)
+        return _pack(name, split, tasks, folder, policy, census, decoded=False)
 
 
 def _pack(
@@ -77,11 +85,12 @@ def _pack(
     tasks: Mapping[str, tuple[str, ...]],
     folder: Path,
     policy: Policy,
+    census: duplicates.Census,
     *,
     decoded: bool,
 ) -> dict[str, Any]:
     folder.mkdir(parents=True)
-    labels, modes, shape = array("i"), Counter[str](), None
+    labels, prints, modes, shape = array("i"), array("Q"), Counter[str](), None
     skipped = _Skipped(name, split.count, policy)
     with _Shards(folder, policy.shard_bytes) as shards:
         for index, (item, data, seen) in enumerate(_examined(name, split)):
@@ -89,6 +98,7 @@ def _pack(
                 skipped.add(index, item.origin, seen)
                 continue
             labels.extend(_labels(item, tasks))
+            prints.append(seen.fingerprint)
             modes[seen.mode] += 1
             if decoded:
                 shape = shape or (*seen.size, 3)
@@ -105,6 +115,7 @@ def _pack(
     if not shards.count:
         raise ValueError(f"the split {name} has no good image")
     columns = np.frombuffer(labels, dtype=np.int32).reshape(-1, len(tasks)).T
+    census.add(name, prints, columns)
     counts = {
         task: np.bincount(column, minlength=len(names)).tolist()
         for (task, names), column in zip(tasks.items(), columns, strict=True)
@@ -276,6 +287,7 @@ def write_store(
     *,
     bad_images: str = "fail",
     max_bad_fraction: float = 0.0,
+    equal_images: str = "report",
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Check every image of a source and pack it; the folder appears complete or not at all.
@@ -285,11 +297,13 @@ def write_store(
         path: the folder to write; a data set there is replaced.
         bad_images: ``fail`` at the first bad image, or ``skip`` them, listed in the manifest.
         max_bad_fraction: with ``skip``, the share of a split above which writing fails.
+        equal_images: in two splits or two classes: ``report`` them in the manifest, or ``refuse``.
         shard_bytes: the most bytes of images in one file.
 
     Raises:
         ValueError: a bad image (names file and index), too many of them, a label out of range, a
-            split without images, too little free disk, or images that cannot stay in place.
+            split without images, too little free disk, images that cannot stay in place, or
+            equal images with ``refuse``.
         OSError: the disk refused; names the folder.
     """
     assert "train" in source.splits
@@ -300,12 +314,17 @@ def write_store(
     _remove(partial)  # what a killed run left behind
     _check_room(source, path, policy)
     try:
-        splits = {}
+        splits, census = {}, duplicates.Census()
         for name, split in source.splits.items():
             assert name in SPLITS
-            splits[name] = write_split(name, split, source.tasks, partial / name, policy)
+            splits[name] = write_split(name, split, source.tasks, partial / name, policy, census)
         tasks = [{"name": name, "classes": names} for name, names in source.tasks.items()]
-        manifest = {"format": FORMAT, "origin": source.origin, "tasks": tasks, "splits": splits}
+        equal = census.count()
+        if equal_images == "refuse":
+            duplicates.refuse(equal)
+        manifest = {"format": FORMAT, "origin": source.origin, "tasks": tasks, "splits": splits,
+                    "left_out": [dataclasses.asdict(entry) for entry in source.left_out],
+                    "duplicates": equal}  # fmt: skip
         files.write_json(partial / "manifest.json", manifest)
         files.write_sums(partial, ["manifest.json"])
         for file in (file for file in partial.rglob("*") if file.is_file()):
