@@ -56,6 +56,7 @@ class Data:
     train_fraction: float = real(0, 1, above=True)  # share of the training images used to pretrain
     bad_images: str = choice("fail", "skip")  # what an unreadable image does
     max_bad_fraction: float = real(0, 1)  # with skip: the share above which preparing fails
+    duplicates: str = choice("report", "refuse")  # equal images in two splits or two classes
     options: Any
 
 
@@ -360,9 +361,14 @@ def as_tree(config: Any) -> Any:
 
 
 def signature(config: Config) -> str:
-    """SHA-256 of the resolved science, so of ``seed`` what ``seeds`` took of it."""
+    """SHA-256 of the resolved science, so of ``seed`` what ``seeds`` took of it.
+
+    ``data.duplicates`` stops a run or does not, and changes no number of one.
+    """
     tree = as_tree(config)
     del tree["seed"]
+    for data in (tree["data"], *tree["evaluate"]["transfer"]):
+        del data["duplicates"]
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 

@@ -18,6 +18,7 @@ LEFT = {
     **{f"seeds.{part}": "the same; of a table's run they are null" for part in seeds.PARTS},
     "data.bad_images": "what is done about broken files of a user's own copy of the data",
     "data.max_bad_fraction": "the same",
+    "data.duplicates": "whether equal images stop a user; no number, and no signature, is of it",
 }
 # Presets that are no setting by themselves
 PARTS = {

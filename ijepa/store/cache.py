@@ -23,7 +23,8 @@ def prepared(data: Data) -> Path:
     root = environment.data_root()
     source = variants.load("datasets", data.name).load(data.options, root)
     # what changes the files: train_fraction does not, and CLEVR's are 18 GB
-    policy = [data.bad_images, data.max_bad_fraction, configs.as_tree(data.options)]
+    policy = [data.bad_images, data.max_bad_fraction, data.duplicates]
+    policy.append(configs.as_tree(data.options))
     entries = "store.write", f"datasets.{data.name}"
     packer = [FORMAT, variants.code(*entries), variants.libraries(*entries)]
     name = json.dumps([_stamps(source.raw), policy, packer], sort_keys=True)
@@ -35,7 +36,11 @@ def prepared(data: Data) -> Path:
         own = files.temporary(path)  # another process may do the same
         print(f"preparing {data.name} in {path}", flush=True)
         write_store(
-            source, own, bad_images=data.bad_images, max_bad_fraction=data.max_bad_fraction
+            source,
+            own,
+            bad_images=data.bad_images,
+            max_bad_fraction=data.max_bad_fraction,
+            equal_images=data.duplicates,
         )
         try:
             own.rename(path)
