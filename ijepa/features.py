@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from ijepa import variants, views
 from ijepa.backbones import Backbone
-from ijepa.runtime import environment, files, workers
+from ijepa.runtime import environment, errors, files, workers
 from ijepa.store.read import Images, Store
 
 Choices = Mapping[str, NDArray[np.float16]]
@@ -45,12 +45,14 @@ class Views(Dataset[Tensor]):
     """The images of a split as an encoder sees them, by their index in it: what a worker holds."""
 
     images: Images
+    split: str
     view: str
     size: int
 
     def __getitem__(self, index: int) -> Tensor:
         """The evaluation view, (3, size, size) uint8."""
-        return views.VIEWS[self.view](self.images[int(index)], self.size)
+        with errors.preparing(self.split, int(index)):
+            return views.VIEWS[self.view](self.images[int(index)], self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Part(Dataset[Tensor]):
     @property
     def views(self) -> Views:
         """The images of the whole split, without the rows."""
-        return Views(self.store.splits[self.split], self.view, self.size)
+        return Views(self.store.splits[self.split], self.split, self.view, self.size)
 
     @property
     def identity(self) -> list[object]:

@@ -48,7 +48,7 @@ def prepare(source: Source, config: Config, run: journal.Run) -> float:
         print(f"{name}: {len(images)} images, {record['stored']}; {skipped} bad ones left out")
         total += len(images)
     for line in remarks(store.manifest):
-        print(line)
+        print(errors.plain(line))
     run.log("seconds", time.monotonic() - start, 0)
     run.info(data=store.hash)
     return float(total)

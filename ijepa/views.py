@@ -14,6 +14,8 @@ from torchvision.transforms.v2 import functional as transforms
 _MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None] * 255
 _STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None] * 255
 
+_LONGEST = 64  # sides: of a longer image the ends are cut off before it is enlarged
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -56,6 +58,9 @@ def centre(image: NDArray[np.uint8], size: int) -> Tensor:
     chw = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     if chw.shape[1:] == (size, size):
         return chw
+    most = _LONGEST * min(chw.shape[1:])
+    if max(chw.shape[1:]) > most:
+        chw = transforms.center_crop(chw, [min(side, most) for side in chw.shape[1:]])
     shorter = round(size * 256 / 224)
     resized = transforms.resize(chw, [shorter], InterpolationMode.BICUBIC, antialias=True)
     cropped: Tensor = transforms.center_crop(resized, [size, size])

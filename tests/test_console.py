@@ -46,3 +46,23 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
         child.stdout.close()
         assert child.stderr.read() == b""
     assert child.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("x\ny.jpg", "x\\ny.jpg"),
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+        ("a\r\tb\x7f\x85\u2028", "a\\r\\tb\\x7f\\x85\\u2028"),
+        ("gpj\u202e.exe", "gpj\\u202e.exe"),  # turns what follows around
+        ("caf\udce9", "caf\\udce9"),  # a name that is not UTF-8
+        ("日本語 猫\u3000\u00a0é 🙂 C:\\x", "日本語 猫\u3000\u00a0é 🙂 C:\\x"),
+    ],
+)
+def test_names_cannot_break_the_line_of_an_error(
+    text: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert errors.plain(text) == shown
+    assert failing(ValueError(f"train/{text}: empty")) == 2
+    assert failing(errors.Failure(text)) == 1
+    assert capsys.readouterr().err == f"error: train/{shown}: empty\nerror: {shown}\n"

@@ -120,7 +120,7 @@ def test_what_is_stored_decoded(tmp_path: Path, sides: list[int], stored: str) -
         (b"", "empty"),
         (b"<html>404</html>", "not an image"),
         (jpeg(0)[:999], "truncated"),
-        (encoded(Image.new("CMYK", (9, 9))), "colour mode CMYK"),
+        (encoded(Image.new("F", (9, 9)), "TIFF"), "colour mode F"),
     ],
 )
 def test_a_bad_image_is_named(tmp_path: Path, data: bytes, reason: str) -> None:

@@ -42,6 +42,7 @@ from ijepa.probes import (
     cosine_decay,
     cross_validate,
 )
+from ijepa.runtime import errors
 from ijepa.strict import integer, interval, once, real, reals
 from ijepa.training import batches
 
@@ -94,11 +95,12 @@ class Views(Dataset[tuple[Tensor, int]]):
         epoch, place = divmod(position, len(self.part))
         index = int(batches.order(self.seed, epoch, len(self.part))[place])
         row = int(self.part.rows[index])
-        image = self.part.store.splits[self.part.split][row]
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global state alone
-            torch.default_generator.manual_seed(seeds.key(self.seed, "view", epoch, row) >> 1)
-            view: Tensor = self.transform(pixels)
+        with errors.preparing(self.part.split, row):
+            image = self.part.store.splits[self.part.split][row]
+            pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+            with torch.random.fork_rng(devices=[]):  # torchvision draws from the global state
+                torch.default_generator.manual_seed(seeds.key(self.seed, "view", epoch, row) >> 1)
+                view: Tensor = self.transform(pixels)
         return view, int(self.labels[index])
 
 

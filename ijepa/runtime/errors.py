@@ -4,7 +4,9 @@ import difflib
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 _MACHINE = (  # the disk refuses: full, over its quota or a file's limit, read-only, broken
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
@@ -18,6 +20,45 @@ class Failure(RuntimeError):
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ImageError(ValueError):
+    """An image that cannot be prepared; one line that names it.
+
+    torch raises an exception of a loader's worker again with the worker's traceback before the
+    message, which is cut off here.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rsplit(f"{type(self).__name__}: ", 1)[-1].rstrip())
+
+
+@contextmanager
+def preparing(split: str, index: int) -> Iterator[None]:
+    """Name the image in whatever goes wrong while it is read, cut or resized.
+
+    Raises:
+        ImageError: for the exceptions that files raise. Others are faults of ours: they keep their
+            class and traceback and have the image as a note.
+    """
+    where = f"image {index} of {split}"
+    try:
+        yield
+    except (ValueError, OSError, SyntaxError) as error:  # the last is Pillow's word for damage
+        raise ImageError(f"{where}: {error}") from error
+    except Exception as error:
+        error.add_note(f"while {where} was prepared")
+        raise
+
+
+def plain(text: str) -> str:
+    """Text for one line of a terminal: line breaks, escapes and what is invisible as ``\\x1b``."""
+    return "".join(
+        char
+        if char.isprintable() or unicodedata.category(char) == "Zs"
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def closest(name: object, known: Iterable[str], most: int = 1) -> str:
@@ -37,10 +78,10 @@ def run(main: Callable[[], int | None]) -> int:
     try:
         return main() or 0
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(plain(f"error: {error}"), file=sys.stderr)
         return 2
     except Failure as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(plain(f"error: {error}"), file=sys.stderr)
         return error.status
     except BrokenPipeError:  # `ijepa ... | head` has read enough; Python would flush once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

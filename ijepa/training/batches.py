@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as transforms
 from ijepa import seeds, variants
 from ijepa.config import Config, grid
 from ijepa.masks import Keys, Masks
-from ijepa.runtime import workers
+from ijepa.runtime import errors, workers
 from ijepa.store.read import Images
 from ijepa.training import augment
 from ijepa.views import View
@@ -186,9 +186,13 @@ class Batches(Dataset[Batch]):
             if view.masked
         )
         mine = epochs[self.share], samples[self.share]
-        pictures = [self.images[int(sample)] for sample in mine[1]]  # decoded once for all views
+        pictures = [self._picture(int(sample)) for sample in mine[1]]  # once for all views
         views = (self._view(number, pictures, *mine) for number in range(len(self.views)))
         return Batch(samples, tuple(views), masks)
+
+    def _picture(self, sample: int) -> NDArray[np.uint8]:
+        with errors.preparing("train", sample):
+            return self.images[sample]
 
     def _masks(
         self, view: int, step: int, epochs: NDArray[np.int64], samples: NDArray[np.int64]
@@ -218,17 +222,19 @@ class Batches(Dataset[Batch]):
         )
         pixels = []
         for row, picture in enumerate(pictures):
-            top, left, height, width = boxes[row].tolist()
-            cut = picture[top : top + height, left : left + width]
-            if flips[row]:
-                cut = cut[:, ::-1]
-            chw: Tensor = transforms.resize(
-                torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1))),
-                [view.size, view.size],
-                InterpolationMode.BILINEAR,
-                antialias=True,
-            )
-            pixels.append(augment.photometric(chw, train, u[row]) if augmented else chw)
+            with errors.preparing("train", int(samples[row])):
+                top, left, height, width = boxes[row].tolist()
+                cut = picture[top : top + height, left : left + width]
+                if flips[row]:
+                    cut = cut[:, ::-1]
+                chw: Tensor = transforms.resize(
+                    # a copy: ascontiguousarray keeps the negative stride of a flipped column
+                    torch.from_numpy(cut.transpose(2, 0, 1).copy()),
+                    [view.size, view.size],
+                    InterpolationMode.BILINEAR,
+                    antialias=True,
+                )
+                pixels.append(augment.photometric(chw, train, u[row]) if augmented else chw)
         return torch.stack(pixels)
 
 

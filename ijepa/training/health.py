@@ -13,6 +13,7 @@ from torch import Tensor
 from ijepa import seeds
 from ijepa.config import Config
 from ijepa.model.vit import Encoder
+from ijepa.runtime import errors
 from ijepa.store.read import Images
 from ijepa.views import centre, normalise
 
@@ -40,7 +41,11 @@ def readings(rows: Sequence[int], seen: int) -> frozenset[int]:
 def fixed_images(images: Images, config: Config) -> Tensor:
     """The training images that are read, (B, 3, H, W) uint8."""
     chosen = seeds.generator(config.seeds.order, "health").permutation(len(images))[:_IMAGES]
-    return torch.stack([centre(images[int(i)], config.data.image_size) for i in sorted(chosen)])
+    shown = []
+    for index in sorted(chosen.tolist()):
+        with errors.preparing("train", index):
+            shown.append(centre(images[index], config.data.image_size))
+    return torch.stack(shown)
 
 
 @torch.no_grad()
