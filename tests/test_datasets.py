@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ijepa import variants
-from ijepa.datasets import Item, Source, folder, parquet
+from ijepa.datasets import Item, LeftOut, Source, folder, parquet
 from ijepa.store.read import open_store
 from ijepa.store.write import write_store
 
@@ -65,6 +65,40 @@ def test_folders_in_sorted_order(tmp_path: Path) -> None:
     assert labels(source, "val", "class") == ["n01", "n02", "n10"]
     assert items(source, "train")[3].image == tmp_path / "in/train/n10/c.jpg"
     assert str(tmp_path) not in json.dumps(source.origin)
+    assert list(source.left_out) == [
+        LeftOut("files ending in .txt", 1, ("train/n01/README.txt",)),
+        LeftOut("hidden files", 2, ("train/.trash/a.png", "train/n01/.hidden.png")),
+        LeftOut("images of test in no class folder", 1, ("test/ILSVRC2012_test_1.JPEG",)),
+    ]
+
+
+def test_what_is_left_out_of_folders_is_counted(tmp_path: Path) -> None:
+    images = [f"{split}/{name}/deep/1.png" for split in ("train", "val") for name in "ab"]
+    odd = (
+        "train/a/.ipynb_checkpoints/1-checkpoint.png", "train/a/deep/.cache/more/2.png",
+        "train/a/._1.png", "val/.DS_Store", "val/b/Thumbs.db", "train/a/1.HEIC", "train/b/2.heic",
+        "train/b/3.heic", "val/b/4.heic", "train/b/5.jpg.part", "train/b/6.npy", "train/b/README",
+        "train/7.png", "valid/a/8.png", "notes.txt",
+    )  # fmt: skip
+    plant(tmp_path / "in", *images, *odd)
+    (tmp_path / "in/train/b/more").symlink_to(tmp_path / "in/train/a")
+    (tmp_path / "in/val/c").symlink_to(tmp_path / "in/val/a")  # a class that is a link is one
+    plant(tmp_path / "in", "train/c/1.png")
+    source = folder.load(folder.Options(path="in"), tmp_path)
+    assert [item.origin for item in items(source, "train")] == [images[0], images[1],
+                                                                "train/c/1.png"]  # fmt: skip
+    assert [item.origin for item in items(source, "val")] == [*images[2:], "val/c/deep/1.png"]
+    assert {entry.what: entry.count for entry in source.left_out} == {
+        "hidden files": 4, "files ending in .db": 1, "files ending in .heic": 4,
+        "files ending in .part": 1, "files ending in .npy": 1, "files without a suffix": 1,
+        "links to folders": 1, "images of train in no class folder": 1,
+        "files and folders beside train, val and test": 2,
+    }  # fmt: skip
+    (heic,) = (entry for entry in source.left_out if "heic" in entry.what)
+    assert heic.examples == ("train/a/1.HEIC", "train/b/2.heic", "train/b/3.heic")
+    write_store(source, tmp_path / "s")
+    told = open_store(tmp_path / "s").manifest["left_out"]
+    assert {"what": heic.what, "count": 4, "examples": list(heic.examples)} in told
 
 
 def test_the_order_of_a_folder_is_not_the_disks(tmp_path: Path) -> None:
@@ -83,6 +117,8 @@ def test_the_order_of_a_folder_is_not_the_disks(tmp_path: Path) -> None:
         (("train/cat/a.png",), "it has classes in train$"),
         (("train/a.png", "val/b.png"), "it has classes in none"),
         (("val/cat/a.png", "test/cat/a.png"), "it has classes in val, test"),
+        (("train/cat/a.png", "val/1.JPEG"), "val has files but no class folders, as ImageNet's"),
+        (("train/cat/.x/a.png", "val/cat/b.png"), "train/cat: a folder without images"),
         (("train/cat/a.png", "val/cat/a.png", "val/dog/b.png"), "'dog' is only in val"),
         (("train/cat/a.png", "train/dog/a.png", "val/cat/b.png"), "'dog' is not in val"),
         (("train/cat/a.png", "train/dog/a.txt", "val/cat/b.png", "val/dog/b.png"),
@@ -147,8 +183,8 @@ def test_parquet_class_names_of_hugging_face(tmp_path: Path) -> None:
     assert labels(source, "train", "label") == ["c", "a"]
     table = table.set_column(1, "label", pa.array([-1]))  # what unlabelled test sets have
     pq.write_table(table, tmp_path / "in/test.parquet")
-    with pytest.raises(ValueError, match=r"in/test\.parquet: row 0: the label label is -1"):
-        items(load_parquet(tmp_path, "label"), "test")
+    with pytest.raises(ValueError, match=r"the split test has no label, .* no validation-\*"):
+        load_parquet(tmp_path, "label")
 
 
 def test_a_parquet_row_without_an_image_is_a_bad_image(tmp_path: Path) -> None:
@@ -187,6 +223,9 @@ def test_wrong_parquet(tmp_path: Path) -> None:
             load_parquet(tmp_path, *columns, image=image)
         assert "\n" not in str(error.value)
     write_parquet(tmp_path / "in/test.parquet", [png(1)], label=pa.array([None], pa.int64()))
+    with pytest.raises(ValueError, match="the split test has no label"):
+        load_parquet(tmp_path, "label")
+    write_parquet(tmp_path / "in/test.parquet", [png(1)] * 2, label=[0, None])
     with pytest.raises(ValueError, match="the split test has empty labels"):
         load_parquet(tmp_path, "label")
     (tmp_path / "in/test.parquet").write_bytes(b"PAR1")

@@ -6,9 +6,10 @@ it needs to count; the images are read when a split is iterated. ``ijepa.store.w
 source into the immutable form that training reads.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,38 @@ class Source:
     origin: Mapping[str, Any]
     raw: Sequence[Path] = ()
     left_out: Sequence[LeftOut] = ()
+
+
+def hidden(path: str) -> bool:
+    """Whether a path below a data set's folder has a part that begins with a dot."""
+    return any(part.startswith(".") for part in path.split("/"))
+
+
+def left_out(files: Iterable[tuple[str, str]], most: int = 3) -> list[LeftOut]:
+    """Files by what they are: pairs of ``LeftOut.what`` and name, the first of a kind as examples.
+
+    ``most`` is of examples.
+    """
+    names: dict[str, list[str]] = {}
+    counts = Counter[str]()
+    for what, name in files:
+        counts[what] += 1
+        if len(shown := names.setdefault(what, [])) < most:
+            shown.append(name)
+    return [LeftOut(what, counts[what], tuple(names[what])) for what in sorted(names)]
+
+
+def unread(path: str) -> str:
+    """What a file that is no image is called: ``hidden files``, ``files ending in .heic``.
+
+    Hidden are ``.DS_Store``, ``._001.jpg`` and all below ``.ipynb_checkpoints``.
+    """
+    if hidden(path):
+        return "hidden files"
+    if path.endswith("/"):
+        return "links to folders"
+    suffix = PurePosixPath(path).suffix.lower()
+    return f"files ending in {suffix}" if suffix else "files without a suffix"
 
 
 def distance_bin(depth: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ijepa.datasets import Item, Source, Split
+from ijepa.datasets import Item, Source, Split, _columns, _shards
 from ijepa.strict import once
 
 CLASSES = (
@@ -68,13 +68,27 @@ def _parquet(folder: Path) -> Source:
     splits, raw = {}, []
     for split in ("train", "test"):
         paths = sorted(folder.glob(f"{split}*.parquet"))
+        _shards.check(paths)
         try:
             count = sum(pq.read_metadata(path).num_rows for path in paths)
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{folder}: {split}: not parquet, or damaged ({error})") from None
+        for path in paths:
+            _check_names(path)
         splits[split] = Split(count, functools.partial(_rows, paths))
         raw += paths
     return Source(splits, {"class": CLASSES}, {"form": "parquet"}, raw)
+
+
+def _check_names(path: Path) -> None:
+    """Refuse a file whose labels have other names, or the same in another order."""
+    if "label" in pq.read_schema(path).names:
+        names = _columns.class_names(path, "label")
+        if names and names != CLASSES:
+            number = next((k for k, two in enumerate(zip(names, CLASSES, strict=False))
+                           if two[0] != two[1]), min(len(names), len(CLASSES)))  # fmt: skip
+            named = repr(names[number]) if number < len(names) else "nothing"
+            raise ValueError(f"{path}: label: class {number} is {named}, not CIFAR-10's")
 
 
 def _rows(paths: Sequence[Path]) -> Iterator[Item]:

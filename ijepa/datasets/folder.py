@@ -1,22 +1,21 @@
 """Folders of image files, one for each class: ImageNet's layout.
 
 Under ``data.path``: ``train/<class>/*.JPEG``, and ``val/<class>/...`` or ``test/<class>/...`` or
-both. Any image format that Pillow reads will do, at any depth below the class. Classes are the
-sorted names of the folders, images come in the sorted order of their paths, and hidden files and
-files that are not images by their names are left alone.
+both, at any depth below the class. Classes are the sorted names of the folders, images come in the
+sorted order of their paths. Files that are hidden, in a hidden folder, or no images by their names
+are left out and counted.
 """
 
 import functools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ijepa.datasets import Item, Source, Split
+from ijepa.datasets import Item, Source, Split, hidden, left_out, unread
 from ijepa.strict import once, text
 
-SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 @once
@@ -36,7 +35,12 @@ def load(options: Options, root: Path) -> Source:
     folder = root / options.path
     if not folder.is_dir():
         raise ValueError(f"data.path: {options.path}: no such folder in IJEPA_DATA_ROOT {root}")
-    trees = {name: _classes(folder / name) for name in ("train", "val", "test")}
+    trees, names = {}, ("train", "val", "test")
+    beside = sorted(place.name for place in folder.iterdir() if place.name not in names)
+    others = [("files and folders beside train, val and test", place) for place in beside]
+    for name in names:
+        trees[name], unpacked = _classes(folder / name)
+        others += [(what, f"{name}/{path}") for what, path in unpacked]
     # ImageNet's test images have no class folders: nothing can be measured on them
     files = {name: classes for name, classes in trees.items() if classes}
     if "train" not in files or len(files) == 1:
@@ -57,25 +61,49 @@ def load(options: Options, root: Path) -> Source:
         for name, classes in files.items()
     }
     return Source(
-        splits, {"class": tuple(train)}, {"form": "folder", "path": options.path}, [folder]
+        splits,
+        {"class": tuple(train)},
+        {"form": "folder", "path": options.path},
+        [folder],
+        left_out(others),
     )
 
 
-def _classes(folder: Path) -> dict[str, list[str]]:
-    """The images of each class folder, as paths below ``folder``; {} where it has no class."""
-    if not folder.is_dir():
-        return {}
-    names = sorted(
-        place.name for place in folder.iterdir() if place.is_dir() and place.name[0] != "."
-    )
-    return {
-        name: sorted(
-            str(path.relative_to(folder))
-            for path in (folder / name).rglob("*")
-            if path.suffix.lower() in SUFFIXES and path.name[0] != "."
-        )
-        for name in names
-    }
+def _classes(folder: Path) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
+    """The images of each class folder, and all other files with what they are.
+
+    Paths are below ``folder``; both are empty where there is none.
+    """
+    classes: dict[str, list[str]] = {}
+    others: list[tuple[str, str]] = []
+    places = sorted(folder.iterdir(), key=lambda place: place.name) if folder.is_dir() else []
+    for place in places:
+        images = []
+        for path in _files(folder, place.name) if place.is_dir() else [place.name]:
+            if hidden(path) or not path.lower().endswith(SUFFIXES):
+                others.append((unread(path), path))
+            elif place.is_dir():
+                images.append(path)
+            else:
+                others.append((f"images of {folder.name} in no class folder", path))
+        if place.is_dir() and not hidden(place.name):
+            classes[place.name] = sorted(images)
+    return classes, others
+
+
+def _files(folder: Path, name: str) -> list[str]:
+    """Every file below ``folder / name`` in a fixed order; links to folders, as ``link/``, too."""
+
+    def fail(error: OSError) -> None:
+        raise ValueError(f"{error.filename}: cannot be read: {error.strerror}")
+
+    paths = []
+    for place, folders, names in os.walk(folder / name, onerror=fail):
+        folders.sort()
+        above = os.path.relpath(place, folder)
+        links = [f"{link}/" for link in folders if Path(place, link).is_symlink()]
+        paths += [f"{above}/{file}" for file in sorted(names + links)]
+    return paths
 
 
 def _what_is_wrong(folder: Path, files: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
@@ -88,7 +116,14 @@ def _what_is_wrong(folder: Path, files: Mapping[str, Mapping[str, Sequence[str]]
             f"{wanted}; it has {', '.join(inside[:5])}; if they are classes, move them into train/"
             " and val/"
         )
-    return f"{wanted}; it has classes in {', '.join(files) or 'none of them'}"
+    flat = [name for name in ("val", "test") if name in inside and name not in files]
+    hint = (
+        f"; {' and '.join(flat)} has files but no class folders, as ImageNet's val is published:"
+        " sort them into class folders"
+        if files and flat
+        else ""
+    )
+    return f"{wanted}; it has classes in {', '.join(files) or 'none of them'}{hint}"
 
 
 def _items(folder: Path, classes: Sequence[Sequence[str]]) -> Iterator[Item]:

@@ -4,22 +4,31 @@
 ``validation-*.parquet`` (or ``val``; ``train.parquet`` does too). The image column holds encoded
 files, as ``{bytes, path}`` or as plain bytes. Each of ``data.label_columns`` is a task: whole
 numbers or texts. Class names come from the Hugging Face schema where it has them, else they are
-the sorted values that occur.
+the sorted values that occur. Of numbered files (``train-00000-of-00003.parquet``) all must be
+there. A test split in which no row has a label (-1 or null) is left out where there is a
+validation split.
 """
 
 import functools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ijepa.datasets import Item, Source, Split
+from ijepa.datasets import (
+    Item,
+    LeftOut,
+    Source,
+    Split,
+    _columns,
+    _shards,
+    hidden,
+    left_out,
+    unread,
+)
 from ijepa.strict import once, text
 
 _SPLITS = {
@@ -43,7 +52,7 @@ class Options:
 
 
 def load(options: Options, root: Path) -> Source:
-    """Open the files of a folder.
+    """Open the files of a folder and read their labels; images are read when a split is iterated.
 
     Raises:
         ValueError: no such folder, files or columns, or labels that cannot be classes.
@@ -55,65 +64,70 @@ def load(options: Options, root: Path) -> Source:
         raise ValueError(
             f"data.label_columns: {list(options.label_columns)}: one or more different columns"
         )
-    files = _find(folder, options.path)
+    files, others = _find(folder, options.path)
     columns = (options.image_column, *options.label_columns)
     counts = {split: sum(_check(path, columns) for path in files[split]) for split in files}
-    first = _open(files["train"][0])[0]
-    tasks, codes = {}, {}
-    for column in options.label_columns:
-        known = _class_names(first.schema_arrow, column)
-        if known:
-            tasks[column], codes[column] = known, {index: index for index in range(len(known))}
-        else:
-            values = _values(files, column)
-            tasks[column] = tuple(str(value) for value in values)
-            codes[column] = {value: index for index, value in enumerate(values)}
+    values = {column: dict(_columns.values(files, column)) for column in options.label_columns}
+    unlabelled = []
+    if "test" in files and _columns.unlabelled(list(values.values()), "test"):
+        if "val" not in files:
+            raise ValueError(
+                f"data.path: {options.path}: the split test has no label, each is -1 or null, and"
+                " there is no validation-*.parquet"
+            )
+        names = tuple(path.name for path in files.pop("test"))
+        what = "rows of the split test, none of which has a label"
+        unlabelled = [LeftOut(what, counts.pop("test"), names[:3])]
+        for column in values.values():
+            del column["test"]
+    classes = {column: _columns.classes(column, of) for column, of in values.items()}
     splits = {
-        split: Split(counts[split], functools.partial(_items, paths, options.image_column, codes))
+        split: Split(
+            counts[split], functools.partial(_items, paths, options.image_column, classes)
+        )
         for split, paths in files.items()
     }
-    names = {split: [path.name for path in paths] for split, paths in files.items()}
+    listed = {split: [path.name for path in paths] for split, paths in files.items()}
     return Source(
-        splits, tasks, {"form": "parquet", "path": options.path, "files": names}, [folder]
+        splits,
+        {column: of.names for column, of in classes.items()},
+        {"form": "parquet", "path": options.path, "files": listed},
+        [folder],
+        [*unlabelled, *left_out(others)],
     )
 
 
-def _find(folder: Path, name: str) -> dict[str, list[Path]]:
-    """The files of each split, train first, each split's in the order of their names."""
+def _find(folder: Path, name: str) -> tuple[dict[str, list[Path]], list[tuple[str, str]]]:
+    """The files of each split, train first, in the order of their names; and all others."""
     splits: dict[str, list[Path]] = {"train": [], "val": [], "test": []}
-    for path in sorted(folder.glob("*.parquet")):
+    others = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        place = path.relative_to(folder).as_posix()
         word = re.split(r"[-_.]", path.name)[0].lower()
-        if word in _SPLITS:
+        if hidden(place) or path.suffix != ".parquet":
+            others.append((unread(place), place))
+        elif path.parent != folder:
+            others.append(("parquet files in folders below", place))
+        elif word in _SPLITS:
             splits[_SPLITS[word]].append(path)
+        else:
+            others.append(("parquet files of no split", place))
     if not splits["train"] or not (splits["val"] or splits["test"]):
-        inside = sorted(
-            {str(path.parent.relative_to(folder)) for path in folder.rglob("*.parquet")}
-        )
-        inside = [place for place in inside if place != "."]
+        below = (place for what, place in others if what == "parquet files in folders below")
+        inside = sorted({str(Path(place).parent) for place in below})
         hint = f"; there are parquet files in its {', '.join(inside[:3])}" if inside else ""
         raise ValueError(
             f"data.path: {name}: {folder} needs train-*.parquet and test-*.parquet or"
             f" validation-*.parquet{hint}"
         )
-    return {split: paths for split, paths in splits.items() if paths}
-
-
-def _open(path: Path) -> tuple[pq.ParquetFile, str]:
-    """An opened file, and the short name that messages use."""
-    short = f"{path.parent.name}/{path.name}"
-    try:
-        return pq.ParquetFile(path), short
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: not a parquet file, or damaged: {_line(error)}") from None
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    for paths in splits.values():
+        _shards.check(paths)
+    return {split: paths for split, paths in splits.items() if paths}, others
 
 
 def _check(path: Path, columns: Sequence[str]) -> int:
     """Check the columns of a file and return its number of rows."""
-    file, short = _open(path)
+    file, short = _columns.opened(path)
     schema = file.schema_arrow
     for column in columns:
         if column not in schema.names:
@@ -121,11 +135,17 @@ def _check(path: Path, columns: Sequence[str]) -> int:
             raise ValueError(f"{key}: {column}: not in {short}; it has {', '.join(schema.names)}")
     kind = schema.field(columns[0]).type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        if _all_null(file, f"{columns[0]}.bytes"):
+            raise ValueError(
+                f"data.image_column: {columns[0]}: in {short} the column holds paths, not images;"
+                " write the images into the file"
+            )
         kind = kind.field("bytes").type
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        hint = "; paths are not read" if _is_text(kind) else ""
         raise ValueError(
             f"data.image_column: {columns[0]}: {kind} in {short}; encoded images as bytes or as"
-            " {bytes, path} are needed"
+            f" {{bytes, path}} are needed{hint}"
         )
     for column in columns[1:]:
         kind = schema.field(column).type
@@ -142,62 +162,42 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _class_names(schema: pa.Schema, column: str) -> tuple[str, ...]:
-    """The names of a Hugging Face ClassLabel, () where the schema has none."""
-    if not pa.types.is_integer(schema.field(column).type):
-        return ()
-    described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    feature = described.get("info", {}).get("features", {}).get(column, {})
-    return tuple(feature.get("names", ())) if isinstance(feature, dict) else ()
-
-
-def _values(files: Mapping[str, Sequence[Path]], column: str) -> list[Any]:
-    """The sorted values of a label column; the training files must have every one of them."""
-    seen: dict[str, set[Any]] = {split: set() for split in files}
-    for split, paths in files.items():
-        for path in paths:
-            file, _ = _open(path)
-            for group in range(file.num_row_groups):
-                chunk = file.read_row_group(group, columns=[column]).column(column)
-                seen[split].update(pc.unique(chunk).to_pylist())
-    for split, values in seen.items():
-        if None in values:
-            raise ValueError(f"data.label_columns: {column}: the split {split} has empty labels")
-        if unknown := values - seen["train"]:
-            raise ValueError(
-                f"data.label_columns: {column}: the split {split} has the class"
-                f" {min(unknown)!r}, which the split train has not"
-            )
-    return sorted(seen["train"])
+def _all_null(file: pq.ParquetFile, leaf: str) -> bool:
+    """Whether a column has no value at all, as the file's statistics have it."""
+    about = file.metadata
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    chunks = [
+        chunk
+        for group in groups
+        for chunk in map(group.column, range(group.num_columns))
+        if chunk.path_in_schema == leaf
+    ]
+    # num_values of a nested column counts its nulls too
+    return bool(chunks) and all(
+        chunk.statistics is not None and chunk.statistics.null_count == chunk.num_values
+        for chunk in chunks
+    )
 
 
 def _items(
-    paths: Sequence[Path], image_column: str, codes: Mapping[str, Mapping[Any, int]]
+    paths: Sequence[Path], image_column: str, classes: Mapping[str, _columns.Classes]
 ) -> Iterator[Item]:
     for path in paths:
-        file, short = _open(path)
+        file, short = _columns.opened(path)
         row = 0
         try:
-            for batch in file.iter_batches(_ROWS, columns=[image_column, *codes]):
+            for batch in file.iter_batches(_ROWS, columns=[image_column, *classes]):
                 images = batch.column(image_column)
                 if pa.types.is_struct(images.type):
                     images = images.field("bytes")
-                labels = {column: batch.column(column).to_pylist() for column in codes}
+                labels = {
+                    column: [of.codes[path][value] for value in batch.column(column).to_pylist()]
+                    for column, of in classes.items()
+                }
                 for index, image in enumerate(images):
-                    origin = f"{short}: row {row}"
-                    values = {
-                        column: _code(codes[column], column, labels[column][index], origin)
-                        for column in codes
-                    }
-                    yield Item(image.as_py() or b"", values, origin)  # null: an empty image
+                    values = {column: labels[column][index] for column in classes}
+                    # null: an empty image
+                    yield Item(image.as_py() or b"", values, f"{short}: row {row}")
                     row += 1
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path}: damaged after row {row}: {_line(error)}") from None
-
-
-def _code(codes: Mapping[Any, int], column: str, value: Any, origin: str) -> int:
-    if value not in codes:
-        raise ValueError(
-            f"{origin}: the label {column} is {value!r}, not a class from 0 to {len(codes) - 1}"
-        )
-    return codes[value]
+            raise ValueError(f"{path}: damaged after row {row}: {_columns.line(error)}") from None
