@@ -90,7 +90,7 @@ def run(main: Callable[[], int | None]) -> int:
         if error.errno not in _MACHINE:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror}", file=sys.stderr)
+        print(plain(f"error: {where}{error.strerror}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)

@@ -35,7 +35,7 @@ class Census:
         self._prints: dict[str, NDArray[np.uint64]] = {}
         self._labels: dict[str, NDArray[np.int32]] = {}
 
-    def add(self, split: str, prints: "array[int]", labels: NDArray[np.int64]) -> None:
+    def add(self, split: str, prints: "array[int]", labels: NDArray[np.int32]) -> None:
         """Take a split.
 
         Args:

@@ -71,9 +71,7 @@ def write_split(
     if split.count == 0:
         raise ValueError(f"the split {name} has no images")
     try:
-        return _pack(
-            name, split, tasks, folder, policy, census, decoded=policy.root is None
-        )
+        return _pack(name, split, tasks, folder, policy, census, decoded=policy.root is None)
     except _Unequal:
         shutil.rmtree(folder)
         return _pack(name, split, tasks, folder, policy, census, decoded=False)
