@@ -13,7 +13,6 @@ from ijepa.datasets import Item, Source, Split
 from ijepa.store import duplicates
 from ijepa.store.read import open_store
 from ijepa.store.write import write_store
-
 from tests.test_store import jpeg, pixels
 
 NOTHING: dict[str, Any] = {"within": {"train": 0, "test": 0}, "across": {"test in train": 0},
