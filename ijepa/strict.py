@@ -5,6 +5,7 @@ mappings of experiment files. ``where`` names the place: ``experiments/mine.yaml
 """
 
 import functools
+import json
 import math
 import re
 import types
@@ -149,8 +150,23 @@ def value(
     """
     converted = convert(kind, raw)
     if converted is WRONG or (allowed and not check(converted)):
-        raise ValueError(f"{place}: {raw!r} is not {allowed or describe(kind)}")
+        hint = _quoted(kind, raw, place, check if allowed else lambda _: True)
+        raise ValueError(f"{place}: {raw!r} is not {allowed or describe(kind)}{hint}")
     return converted
+
+
+def _quoted(kind: Any, raw: Any, place: str, check: Callable[[Any], bool]) -> str:
+    """How YAML and DVC are told that ``2024`` is a text: `-S data.path=2024` writes a number."""
+    items = raw if isinstance(raw, list) else [raw]
+    if not any(isinstance(item, int | float) for item in items):
+        return ""
+    texts = [item if isinstance(item, str) else json.dumps(item) for item in items]
+    intended = convert(kind, texts if isinstance(raw, list) else texts[0])
+    if intended is WRONG or not check(intended):
+        return ""
+    written = json.dumps(texts if isinstance(raw, list) else texts[0], ensure_ascii=False)
+    file, _, key = place.rpartition(": ")
+    return "; as a text: " + (f"-S '{key}={written}'" if file == "params.yaml" else written)
 
 
 def take(

@@ -1,10 +1,11 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import params, tiny
 
-from ijepa import config
+from ijepa import config, strict
 
 
 def test_scalar_and_list_are_one_identity() -> None:
@@ -18,6 +19,31 @@ def test_int_and_float_are_one_identity() -> None:
     assert config.signature(tiny(**{"train.epochs": 3})) == config.signature(
         tiny(**{"train.epochs": 3.0})
     )
+
+
+def test_a_number_where_a_text_belongs_is_offered_in_quotes_where_that_helps() -> None:
+    def said(kind: object, raw: object, place: str = "params.yaml: k", **allowed: Any) -> str:
+        with pytest.raises(ValueError, match="is not") as error:
+            strict.value(kind, raw, place, **allowed)
+        return str(error.value).partition("; ")[2]
+
+    text = dict(strict.text().metadata)
+    assert said(str, True, **text) == "as a text: -S 'k=\"true\"'"
+    assert said(tuple[str, ...], 1.5) == "as a text: -S 'k=\"1.5\"'"
+    assert said(str, 7, "experiments/mine.yaml: title") == 'as a text: "7"'
+    for kind, raw in ((str, ""), (str, None), (str, [1]), (int, "1"), (tuple[int, ...], [1, "a"])):
+        assert said(kind, raw, **text) == ""
+    assert said(str, 3, **strict.choice("a", "b").metadata) == ""
+
+
+def test_what_refuses_equal_images_is_no_part_of_the_identity() -> None:
+    transfer = [{"name": "cifar10", "duplicates": "refuse"}]
+    assert config.signature(tiny(**{"data.duplicates": "refuse"})) == config.signature(tiny())
+    assert config.signature(tiny(**{"evaluate.transfer": transfer})) == config.signature(
+        tiny(**{"evaluate.transfer": [{"name": "cifar10"}]})
+    )
+    refusing = config.parameters(tiny(**{"data.duplicates": "refuse"}), "prepare")
+    assert refusing != config.parameters(tiny(), "prepare")  # or DVC would not look again
 
 
 def test_an_unused_variants_key_is_not_part_of_the_identity() -> None:
@@ -54,6 +80,19 @@ def test_an_unused_variants_key_is_not_part_of_the_identity() -> None:
         ({"evaluate.folds": 0}, "evaluate.folds: 0 is not a whole number >= 1"),
         ({"evaluate.last_layers": 3}, "evaluate.last_layers: 3 is more than model.depth 2"),
         ({"mask": None}, "params.yaml: mask: None is not a mapping"),
+        ({"data.name": 5}, "data.name: 5 is not a text"),
+        (
+            {"data.name": "folder", "data.path": 2024},
+            "params.yaml: data.path: 2024 is not a text that is not empty; as a text:"
+            " -S 'data.path=\"2024\"'",
+        ),
+        (
+            {"data.name": "parquet", "data.label_columns": [2019, "kind"]},
+            "data.label_columns: [2019, 'kind'] is not a list of values, each a text; as a text:"
+            ' -S \'data.label_columns=["2019", "kind"]\'',
+        ),
+        ({"data.bad_images": True}, "data.bad_images: True is not one of fail, skip"),
+        ({"data.duplicates": "drop"}, "data.duplicates: 'drop' is not one of report, refuse"),
     ],
 )
 def test_bad_input_is_one_line_with_file_key_value_and_what_is_allowed(
