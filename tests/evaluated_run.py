@@ -18,7 +18,7 @@ from ijepa.runtime import files
 from ijepa.store.read import open_store
 from ijepa.store.write import write_store
 
-CLASSES = ("a|b", "<b>c</b>", "$d$")  # each breaks a page that does not escape
+CLASSES = ("a|b", "<img src=x onerror=alert(1)>", "$d$")  # each breaks a page that does not escape
 TASKS = {  # the first is not the alphabet's first
     "kind": CLASSES,
     "a<|b": ("3", "4"),
@@ -112,7 +112,7 @@ def predictions(
 
 def elsewhere(rng: np.random.Generator) -> scores.Outcome:
     """Another data set that the encoder is transferred to."""
-    tasks, labels = {"class": ("x", "<i>y</i>")}, {"class": np.arange(40) % 2}
+    tasks, labels = {"class": ("x", "![y](z)")}, {"class": np.arange(40) % 2}
     counts = {"train": 12, "held_out": 4, "test": 40}
     return scores.Outcome("else", "val", counts, tasks, labels, predictions(rng, tasks, labels))
 

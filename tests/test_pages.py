@@ -2,14 +2,16 @@
 
 import csv
 import json
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
 from ijepa import variants
-from ijepa.pages import look, page, run, study
+from ijepa.pages import look, page, run, study, text
 from ijepa.pages.table import Cell, Row, Table, tex
 from ijepa.pages.text import interval, number, plus_minus, points, probability, scaled
 from ijepa.runtime.records import plain, restore
@@ -48,6 +50,23 @@ def test_a_table_escapes_in_every_form() -> None:
     rows = TABLE.latex(NASTY, "l").split("\\midrule")[1]
     assert r"a|b $<$i$>$\& 50 \% of \{x\_1\}\textbackslash{} \#2 \$3" in rows
     assert "<" not in rows.replace("$<$", "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["<img src=x onerror=alert(1)>", "</td>", "<!-- x", "<?php", "[x](http://e.vil)", "![x](y)",
+     "[x][y]", "[x]: http://e.vil", "\\<b>", "\\[x](y)", "[a [b](c)](d)", "&lt;b&gt;"],
+)  # fmt: skip
+def test_a_name_in_markdown_is_no_markup(name: str) -> None:
+    assert text.inert(text.inert(name)) == text.inert(name)
+    for shown in (text.inert(name), f"| {text.markdown(name)} |\n|---|", f"a {text.inert(name)}"):
+        html = MarkdownIt("commonmark").enable("table").render(shown)
+        assert not re.search(r"<(?!/?(p|table|thead|tr|th|tbody)>)", html), html
+
+
+def test_plain_words_of_a_markdown_page_stay_as_they_are() -> None:
+    plain = "p < 0.05, a<=b, [39.1, 41.2], x [y], 5 > 3 & more"
+    assert text.inert(plain) == plain
 
 
 def test_latex_sets_what_ascii_has_not() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from evaluated_run import CLASSES, enter
+from markdown_it import MarkdownIt
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
@@ -209,7 +210,7 @@ def test_pages_show_the_numbers_of_the_json(built: Path, planted: Results) -> No
 def test_names_of_classes_and_data_are_text(built: Path, planted: Results, tmp_path: Path) -> None:
     html = (built / "index.html").read_text()
     assert CLASSES[1] not in html
-    assert "&lt;b&gt;c&lt;/b&gt;" in html
+    assert "&lt;img src=x onerror=alert(1)&gt;" in html
     assert "a<|b" not in html
     assert "a&lt;|b" in html
     data = planted.parameters["data"] | {"name": "<b>d</b>"}
@@ -219,6 +220,16 @@ def test_names_of_classes_and_data_are_text(built: Path, planted: Results, tmp_p
     html = (tmp_path / "index.html").read_text()
     assert "<b>d</b>" not in html
     assert "&lt;b&gt;d&lt;/b&gt;" in html
+    for folder in (built, tmp_path):
+        text = (folder / "report.md").read_text()
+        made = Page(MarkdownIt("commonmark").enable("table").render(text))
+        kinds = {tag for tag, _ in made.tags}
+        assert not kinds & {"b", "i", "a"}
+        figures = [about["src"] for tag, about in made.tags if tag == "img"]
+        assert all(str(source).startswith("figures/") for source in figures)
+        assert len(figures) == len(set(figures)) == 8
+        words = [*made.words, *(str(about.get("alt")) for _, about in made.tags)]
+        assert any(CLASSES[1] in shown for shown in words)  # and shown as it is
 
 
 def test_what_is_missing_is_said(inside: Path, undrawn: None) -> None:

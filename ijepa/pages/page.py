@@ -11,7 +11,8 @@ from ijepa.pages import text
 
 def write(path: Path, template: str, **content: Any) -> Path:
     """Render a template of ``ijepa/pages/templates`` as a file; returns its path."""
-    save(path, _environment().get_template(template).render(content))
+    environment = _environment(inert=template.endswith(".md.j2"))
+    save(path, environment.get_template(template).render(content))
     return path
 
 
@@ -31,7 +32,8 @@ def save(path: Path, content: str) -> None:
     path.write_text(content, encoding="utf-8", newline="\n")
 
 
-def _environment() -> Environment:
+def _environment(inert: bool = False) -> Environment:
+    """Templates; HTML is escaped, and with ``inert`` all that a template of Markdown is given."""
     environment = Environment(
         loader=PackageLoader("ijepa.pages", "templates"),
         undefined=StrictUndefined,
@@ -39,6 +41,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=lambda name: bool(name) and "html" in str(name),
+        finalize=text.inert if inert else None,
     )
     environment.globals["nothing"] = text.NOTHING
     environment.filters |= {

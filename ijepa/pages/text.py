@@ -4,6 +4,7 @@
 of its own, ``sd``.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,6 +112,16 @@ def short(text: str | None, length: int = 10) -> str:
     return text[:length] if text else NOTHING
 
 
+def inert(text: Any) -> str:
+    """Text for a Markdown page, in which no name is a tag, a link or an image; idempotent.
+
+    A character reference is never part of a tag or a link.
+    """
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", str(text))
+    text = re.sub(r"\](?=[(\[])", "&#93;", text)
+    return re.sub(r"(?m)^( *)\[(?=[^\[\]]*\]:)", r"\1&#91;", text)  # a link's definition
+
+
 def markdown(text: Any) -> str:
     """Text for a cell of a Markdown table."""
-    return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+    return inert(str(text).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " "))
