@@ -1,6 +1,7 @@
 """Every published form of CIFAR-10 is read alike; code in pickles and damage are refused."""
 
 import io
+import json
 import pickle
 import tarfile
 from collections.abc import Mapping
@@ -170,6 +171,26 @@ def test_cifar10_as_parquet(tmp_path: Path) -> None:
     store = open_store(tmp_path / "s")
     assert (store.splits["train"][2] == [180, 0, 0]).all()
     assert store.splits["train"][2].shape == (32, 32, 3)
+    table = pq.read_table(tmp_path / "train-00000-of-00001.parquet")
+    for names, fits in (
+        (cifar10.CLASSES, True),
+        (cifar10.CLASSES[::-1], False),
+        (cifar10.CLASSES[:9], False),
+    ):
+        feature = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+        named = table.replace_schema_metadata({b"huggingface": json.dumps(feature).encode()})
+        pq.write_table(named, tmp_path / "train-00000-of-00001.parquet")
+        if fits:
+            cifar10.load(cifar10.Options(), tmp_path)
+        else:
+            wrong = "class 0 is 'truck', not" if len(names) == 10 else "class 9 is nothing, not"
+            with pytest.raises(ValueError, match=f"train-00000-of-00001.parquet: label: {wrong}"):
+                cifar10.load(cifar10.Options(), tmp_path)
+    pq.write_table(table, tmp_path / "train-00001-of-00003.parquet")
+    with pytest.raises(ValueError, match=r"train-.*-of-.*: one of 3 files, and"):
+        cifar10.load(cifar10.Options(), tmp_path)
+    (tmp_path / "train-00001-of-00003.parquet").unlink()
+    pq.write_table(table, tmp_path / "train-00000-of-00001.parquet")
     (tmp_path / "test-00000-of-00001.parquet").write_bytes(b"PAR1junk")
     with pytest.raises(ValueError, match="test: not parquet"):
         cifar10.load(cifar10.Options(), tmp_path)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ijepa.datasets import Source, clevr
+from ijepa.datasets import LeftOut, Source, clevr
 from ijepa.evaluation import run, scores
 from ijepa.evaluation.probing import Job
 from ijepa.store.read import open_store
@@ -96,7 +96,20 @@ def test_images_come_in_the_order_of_the_scenes(tmp_path: Path) -> None:
     tree = json.loads(path.read_text())
     del tree["scenes"][1]  # its image has no label then
     path.write_text(json.dumps(tree | {"scenes": tree["scenes"][::-1]}))
+    images = tmp_path / "CLEVR_v1.0/images"
+    (images / "test").mkdir(exist_ok=True)
+    for file in ("test/CLEVR_test_000000.png", "test/CLEVR_test_000001.png", "val/.DS_Store",
+                 "val/._CLEVR_val_000000.png", "train/notes.txt"):  # fmt: skip
+        (images / file).write_bytes(png(0))
     source = clevr.load(OPTIONS, tmp_path)
+    unlabelled = name("train", 1)
+    assert source.left_out == [
+        LeftOut("files ending in .txt", 1, ("images/train/notes.txt",)),
+        LeftOut("hidden files", 2, ("images/val/.DS_Store", "images/val/._CLEVR_val_000000.png")),
+        LeftOut("images of test without a scene", 2,
+                ("images/test/CLEVR_test_000000.png", "images/test/CLEVR_test_000001.png")),
+        LeftOut("images of train without a scene", 1, (f"images/train/{unlabelled}",)),
+    ]  # fmt: skip
     items = list(source.splits["train"].items())
     assert [item.origin for item in items] == [f"train/{name('train', n)}" for n in (2, 0)]
     assert [item.image.read_bytes() for item in items] == [png(2), png(0)]

@@ -190,5 +190,8 @@ def test_a_record_comes_back_from_its_json() -> None:
     assert restore(Outer, json.loads(json.dumps(plain(outer)))) == outer
     assert plain(Inner(1.23456789)) == {"value": 1.23457, "names": []}
     assert plain(Inner(float("nan"))) == plain(Inner(None))
+    assert restore(Inner, {"value": 1.0}) == Inner(1.0)  # a file from before there were names
+    with pytest.raises(ValueError, match="Inner: not of this version; it differs in value"):
+        restore(Inner, {"names": []})
     with pytest.raises(ValueError, match="Inner: not of this version; it differs in other"):
         restore(Inner, {"value": 1.0, "names": [], "other": 1})

@@ -232,6 +232,21 @@ def test_names_of_classes_and_data_are_text(built: Path, planted: Results, tmp_p
         assert any(CLASSES[1] in shown for shown in words)  # and shown as it is
 
 
+def test_equal_images_are_said(built: Path, planted: Results, tmp_path: Path) -> None:
+    shutil.copytree(built / "figures", tmp_path / "figures")
+    assert planted.provenance.equal_images == {}
+    assert "equal images" not in (built / "index.html").read_text()
+    equal = {"test in train": 1234, "in two classes": 2}
+    told = dataclasses.replace(planted.provenance, equal_images=equal)
+    pages.write(dataclasses.replace(planted, provenance=told), tmp_path)
+    for name in ("index.html", "report.md"):
+        text = " ".join((tmp_path / name).read_text().split())
+        assert "equal images: 1,234 of test in train, 2 in two classes. The accuracies cou" in text
+    told = dataclasses.replace(told, equal_images={"val in train": 3})
+    pages.write(dataclasses.replace(planted, provenance=told), tmp_path)
+    assert "3 of val in train.</p>" in (tmp_path / "index.html").read_text()
+
+
 def test_what_is_missing_is_said(inside: Path, undrawn: None) -> None:
     names = ("history.csv", "pretrain.json", "encoder.safetensors", "evaluation/predictions.npz")
     for name in names:

@@ -135,6 +135,15 @@ def test_what_is_written_is_read_again(inside: Path) -> None:
         results.read(inside / "one.json")
 
 
+def test_equal_images_are_those_of_the_manifest(inside: Path) -> None:
+    data = open_store()
+    assert results.gather(configs.load(), data, None).provenance.equal_images == {}
+    counts = {"across": {"val in train": 0, "test in train": 3}, "classes": 2}
+    leaky = dataclasses.replace(data, manifest=data.manifest | {"duplicates": counts})
+    told = results.gather(configs.load(), leaky, None).provenance.equal_images
+    assert told == {"test in train": 3, "in two classes": 2}
+
+
 def test_learned_numbers_are_those_of_the_network(inside: Path) -> None:
     network = vit.load(results.ENCODER)
     assert gathered().run.weights == sum(p.numel() for p in network.parameters())

@@ -11,19 +11,28 @@ The tasks are those of VTAB (Zhai et al. 2019, 1910.04867) and of the paper's Ta
 - ``distance``: depth of the nearest object, the least ``pixel_coords[2]`` of a scene, in units of
   the renderer and in six bins.
 
-Images come in the order of the scenes; an image without a scene has no label and is left out.
+Images come in the order of the scenes; one without a scene has no label, is left out and counted.
 """
 
 import functools
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ijepa.datasets import DISTANCES, Item, Source, Split, distance_bin
+from ijepa.datasets import (
+    DISTANCES,
+    Item,
+    Source,
+    Split,
+    distance_bin,
+    hidden,
+    left_out,
+    unread,
+)
 from ijepa.runtime import files
 from ijepa.strict import once, text
 
@@ -51,7 +60,8 @@ def load(options: Options, root: Path) -> Source:
     folder = root / options.path
     if not folder.is_dir():
         raise ValueError(f"data.path: {options.path}: no such folder in IJEPA_DATA_ROOT {root}")
-    splits = {}
+    splits: dict[str, Split] = {}
+    others: list[tuple[str, str]] = []
     for name in SPLITS:
         images, path = f"images/{name}", f"scenes/CLEVR_{name}_scenes.json"
         for place, there in ((images, Path.is_dir), (path, Path.is_file)):
@@ -61,11 +71,23 @@ def load(options: Options, root: Path) -> Source:
                 raise ValueError(f"data.path: {options.path}: no {place} in {folder}{hint}")
         scenes = _scenes(folder / path, folder / images)
         splits[name] = Split(len(scenes), functools.partial(_items, folder / images, scenes))
+        others += _others(folder / images, {file for file, _, _ in scenes})
+    others += _others(folder / "images/test", set())
     tasks = {
         "count": tuple(str(count) for count in COUNTS),
         "distance": tuple(f"{name} units" for name in DISTANCES),
     }
-    return Source(splits, tasks, {"form": "clevr", "path": options.path}, [folder])
+    about = {"form": "clevr", "path": options.path}
+    return Source(splits, tasks, about, [folder], left_out(others))
+
+
+def _others(images: Path, labelled: Collection[str]) -> Iterator[tuple[str, str]]:
+    """What else is in a folder of images, each file with what it is."""
+    for name in sorted(place.name for place in images.iterdir()) if images.is_dir() else ():
+        if name not in labelled:
+            image = name.endswith(".png") and not hidden(name)
+            what = f"images of {images.name} without a scene" if image else unread(name)
+            yield what, f"images/{images.name}/{name}"
 
 
 def _scenes(path: Path, images: Path) -> list[_Scene]:

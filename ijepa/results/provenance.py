@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ijepa.store.read import Store
@@ -49,6 +49,7 @@ class Provenance:
     stages: tuple[Stage, ...]  # in the order of the pipeline
     versions: dict[str, str] | None  # of libraries, by the newest run that trained or evaluated
     cost: Spent | None  # what the training took; None where the journal does not have it
+    equal_images: dict[str, int] = field(default_factory=dict)  # where -> how many; none is absent
 
 
 def gather(data: Store | None) -> Provenance:
@@ -66,7 +67,15 @@ def gather(data: Store | None) -> Provenance:
         stages=tuple(Stage(s, _maker(r) if r else None) for s, r in records.items()),
         versions=dict(software.versions) if software and software.versions else None,
         cost=Spent(**trained.cost) if trained and trained.cost else None,
+        equal_images=_equal(data) if data else {},
     )
+
+
+def _equal(data: Store) -> dict[str, int]:
+    """Images in two splits (``test in train``) or two classes, as ``prepare`` counted them."""
+    counts = data.manifest["duplicates"]
+    every = counts["across"] | {"in two classes": counts["classes"]}
+    return {where: count for where, count in every.items() if count}
 
 
 def _sha256(path: Path) -> str:

@@ -25,7 +25,8 @@ def plain(tree: Any) -> Any:
 def restore(kind: type[T], tree: Mapping[str, Any]) -> T:
     """A dataclass from what ``plain`` made of it.
 
-    Fields may be dataclasses, tuples of them, mappings from strings to them, or optional.
+    Fields may be dataclasses, tuples of them, mappings from strings to them, or optional. One with
+    a default is newer than files that lack it.
 
     Raises:
         ValueError: the tree has other keys than the dataclass.
@@ -34,13 +35,20 @@ def restore(kind: type[T], tree: Mapping[str, Any]) -> T:
     return restored
 
 
+def _has_default(field: "dataclasses.Field[Any]") -> bool:
+    defaults = field.default, field.default_factory
+    return any(default is not dataclasses.MISSING for default in defaults)
+
+
 def _restore(kind: Any, tree: Any) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
-        if tree.keys() != hints.keys():
-            other = ", ".join(sorted(tree.keys() ^ hints.keys()))
-            raise ValueError(f"{kind.__name__}: not of this version; it differs in {other}")
-        return kind(**{name: _restore(hint, tree[name]) for name, hint in hints.items()})
+        newer = {f.name for f in dataclasses.fields(kind) if _has_default(f)}
+        other = (tree.keys() ^ hints.keys()) - (newer - tree.keys())
+        if other:
+            names = ", ".join(sorted(other))
+            raise ValueError(f"{kind.__name__}: not of this version; it differs in {names}")
+        return kind(**{n: _restore(hints[n], value) for n, value in tree.items()})
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         if tree is None or any(isinstance(tree, arg) for arg in args if isinstance(arg, type)):
