@@ -110,14 +110,14 @@ def said(counts: Mapping[str, Any]) -> list[str]:
     """A line for everything of ``Census.count`` that is not zero."""
     lines = []
     for pair, count in counts["across"].items():
-        if count:
-            second, first = pair.split(" in ")
-            lines.append(f"{count} images of {second} are in {first} too")
-    if counts["classes"]:
-        lines.append(f"{counts['classes']} images are in two classes or more")
-    lines += [f"{count} images of {name} repeat another of {name}"
-              for name, count in counts["within"].items() if count]  # fmt: skip
-    return lines
+        second, first = pair.split(" in ")
+        lines.append((count, f"of {second} in {first} too"))
+    lines.append((counts["classes"], "in two classes or more"))
+    for name, count in counts["within"].items():
+        lines.append((count, f"of {name} that {name} has already"))
+    return [
+        f"{count} {'image' if count == 1 else 'images'} {place}" for count, place in lines if count
+    ]
 
 
 def refuse(counts: Mapping[str, Any]) -> None:
