@@ -2,16 +2,14 @@
 
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from ijepa import config as configs
 from ijepa import variants
 from ijepa.config import Config
 from ijepa.datasets import Source
 from ijepa.runtime import environment, errors
-from ijepa.store import duplicates
 from ijepa.store.read import PREPARED, open_store
+from ijepa.store.remarks import remarks
 from ijepa.store.write import write_store
 from ijepa.tracking import journal
 
@@ -48,23 +46,10 @@ def prepare(source: Source, config: Config, run: journal.Run) -> float:
         print(f"{name}: {len(images)} images, {record['stored']}; {skipped} bad ones left out")
         total += len(images)
     for line in remarks(store.manifest):
-        print(errors.plain(line))
+        print(line)
     run.log("seconds", time.monotonic() - start, 0)
     run.info(data=store.hash)
     return float(total)
-
-
-def remarks(manifest: Mapping[str, Any]) -> list[str]:
-    """What a user should know of the data set: converted modes, what is left out, equal images."""
-    lines = []
-    for name, record in manifest["splits"].items():
-        modes = [f"{count} {mode}" for mode, count in record["modes"].items() if mode != "RGB"]
-        if modes:
-            lines.append(f"{name}: converted to RGB: {', '.join(modes)}")
-    for entry in manifest["left_out"]:
-        such = f", such as {', '.join(entry['examples'])}" if entry["examples"] else ""
-        lines.append(f"left out: {entry['count']} {entry['what']}{such}")
-    return lines + [f"equal images: {line}" for line in duplicates.said(manifest["duplicates"])]
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ from conftest import ROOT
 from PIL import Image
 
 from ijepa import config as configs
-from ijepa import prepare, presets, variants
+from ijepa import presets, variants
 from ijepa.config import Config
 from ijepa.runtime import files
 from ijepa.store.read import Store, open_store
+from ijepa.store.remarks import remarks
 from ijepa.store.write import write_store
 from ijepa.training.batches import Batches
 from tests.test_pictures import encoded, pixels
@@ -133,9 +134,9 @@ def test_imagenet_is_prepared_as_it_is_published(
     counts = {split: record["class_counts"] for split, record in store.manifest["splits"].items()}
     assert counts == {"train": {task: [4, 4, 4]}, "val": {task: [2, 2, 2]}}
     what = "images of test in no class folder" if form == "folder" else "rows of the split test"
-    (line,) = (line for line in prepare.remarks(store.manifest) if "left out" in line)
+    (line,) = (line for line in remarks(store.manifest) if "left out" in line)
     assert line.startswith(f"left out: 5 {what}")
-    assert "train: converted to RGB: 1 CMYK, 1 L, 1 RGBA" in prepare.remarks(store.manifest)
+    assert "train: converted to RGB: 1 CMYK, 1 L, 1 RGBA" in remarks(store.manifest)
     data = train_images() if form == "folder" else train_images()[::2] + train_images()[1::2]
     for index, (_, label, image) in enumerate(data):
         assert store.splits["train"].labels[task][index] == label

@@ -46,7 +46,8 @@ def plant(place: Path) -> None:
             folder.mkdir(parents=True)
             for number in range(count):
                 file = io.BytesIO()
-                Image.new("RGB", (120, 130), (label, number, 0)).save(file, "PNG")
+                colour = (label, number, 255 * (split == "val"))
+                Image.new("RGB", (120, 130), colour).save(file, "PNG")
                 (folder / f"{number}.png").write_bytes(file.getvalue())
 
 
@@ -72,6 +73,35 @@ def test_prepare_and_what_it_says(place: Path, capfd: pytest.CaptureFixture[str]
 
     assert run(bad_images="skip", max_bad_fraction=0.2) == 0
     assert "train: 7 images, encoded; 1 bad ones left out" in capfd.readouterr().out
+
+
+def test_what_is_left_out_converted_and_equal_is_said(
+    place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plant(place)
+    first = place / "raw/pets/train/cat/0.png"
+    for name in ("val/dog/leak.png", "train/cat/\x1b[31m.heic", "train/cat/.hidden.png"):
+        (place / "raw/pets" / name).write_bytes(first.read_bytes())
+    with Image.open(first) as image:
+        image.convert("CMYK").save(place / "raw/pets/train/dog/cmyk.jpg")
+    assert run() == 0
+    said = capfd.readouterr().out.splitlines()
+    for line in (
+        "train: converted to RGB: 1 CMYK",
+        "left out: 1 files ending in .heic, such as train/cat/\\x1b[31m.heic",
+        "left out: 1 hidden files, such as train/cat/.hidden.png",
+        "equal images: 1 image of val in train too",
+        "equal images: 1 image in two classes or more",
+    ):
+        assert line in said
+    manifest = open_store(place / "data/prepared").manifest
+    assert "train/cat/\x1b[31m.heic" in manifest["left_out"][0]["examples"]  # true there
+    before = (place / "data/prepared/manifest.json").read_bytes()
+    assert run(duplicates="refuse") == 2
+    error = capfd.readouterr().err
+    assert error.startswith("error: data.duplicates: refuse: 1 image of val in train too; ")
+    assert error.count("\n") == 1
+    assert (place / "data/prepared/manifest.json").read_bytes() == before
 
 
 def test_mistakes_are_one_line(place: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from ijepa import variants
 from ijepa.config import Data
 from ijepa.runtime import environment, files
 from ijepa.store.read import FORMAT, open_store
+from ijepa.store.remarks import remarks
 from ijepa.store.write import write_store
 
 
@@ -42,6 +43,8 @@ def prepared(data: Data) -> Path:
             max_bad_fraction=data.max_bad_fraction,
             equal_images=data.duplicates,
         )
+        for line in remarks(open_store(own).manifest):
+            print(f"{data.name}: {line}", flush=True)
         try:
             own.rename(path)
         except OSError:  # it was faster
