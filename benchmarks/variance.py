@@ -30,7 +30,7 @@ from ijepa import config as configs
 from ijepa import features, presets
 from ijepa.backbones import Backbone, pixels, random_init
 from ijepa.config import Config
-from ijepa.evaluation import probing
+from ijepa.evaluation import labelling
 from ijepa.features import Part
 from ijepa.probes import Features, Result, choose, linear
 from ijepa.runtime import environment, files
@@ -174,11 +174,11 @@ def selected(
     settings, options = config.evaluate, config.evaluate.options["linear"]
     device = environment.hardware().device
     if protocol == "after":
-        used, folds = probing.split(
+        used, folds = labelling.split(
             draw, settings.train_fraction, settings.held_out, settings.folds, len(train)
         )
         return linear.fit_score(train.take(used), folds, test, options, draw, device)
-    used, (fold,) = probing.split(
+    used, (fold,) = labelling.split(
         draw, BEFORE["train_fraction"], BEFORE["held_out"], 1, len(train)
     )
     labelled = train.take(used)

@@ -28,6 +28,7 @@ from ijepa.strict import (
     pair,
     real,
     refuse_unknown,
+    texts,
     value,
 )
 
@@ -128,7 +129,7 @@ class Evaluate:
     folds: int = integer(1)  # that select, each by candidates fitted on all other labels
     last_layers: int = integer(1)  # blocks concatenated beside the last one alone (paper: 4)
     transfer: tuple[Data, ...]  # other labelled data sets: what differs from the data section
-    probes: tuple[str, ...]
+    probes: tuple[str, ...] = texts()
     options: Mapping[str, Any]
 
 
@@ -406,10 +407,16 @@ def _without_fraction(data: Mapping[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """The first stage: check params.yaml, and write what each of the others is a function of.
 
+    What is known to fail later, with the data where it is prepared already, is said here.
+
     That is its parameters and all the code that ``variants.closure`` finds for it. DVC runs a
     stage again when its file here changes, so neither is listed by hand.
     """
+    from ijepa import preflight  # it reads configurations, and so imports this file
+
     config = load()
+    for note in preflight.first(config):
+        print(f"note: {note}", flush=True)
     INPUTS.mkdir(parents=True, exist_ok=True)
     for stage in STAGES:
         inputs = {

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from ijepa import config as configs
+from ijepa import preflight
 from ijepa.config import Config
 from ijepa.model import flops
 from ijepa.runtime import environment, errors, files, launch
@@ -41,6 +42,8 @@ def main() -> int:
     store = open_store()
     hardware = with_threads(config, environment.hardware())
     configs.check_processes(config, hardware.processes)
+    for note in preflight.training(config, store):
+        print(f"note: {note}", flush=True)
     journal.record(
         "pretrain",
         config,

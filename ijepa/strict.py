@@ -90,6 +90,13 @@ def text() -> Any:
     return _allowed("a text that is not empty", bool)
 
 
+def texts() -> Any:
+    """A field that takes a list of different texts, at least one."""
+    return _allowed(
+        "a list of different names, at least one", lambda v: bool(v) and len(set(v)) == len(v)
+    )
+
+
 WRONG = object()  # what convert returns for a value of another type
 
 

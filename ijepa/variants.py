@@ -27,9 +27,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
-# The one part that a closure leaves out. It is told of results and hands none back: with a broken
-# recorder a run's bytes are the same (tests/test_tracking_journal.py).
-_TOLD = "ijepa.tracking"
+# What a closure leaves out. The recorder is told of results and hands none back: with a broken one
+# a run's bytes are the same (tests/test_tracking_journal.py). The pre-flight refuses or lets pass.
+_TOLD = ("ijepa.tracking.", "ijepa.preflight.")
 
 
 def names(family: str) -> list[str]:
@@ -202,7 +202,7 @@ def closure(*entries: str) -> list[str]:
     queue = [f"ijepa.{entry}" for entry in entries]
     while queue:
         module = queue.pop()
-        if module not in seen and not f"{module}.".startswith(f"{_TOLD}."):
+        if module not in seen and not f"{module}.".startswith(_TOLD):
             seen.add(module)
             queue += [*_imports(module)[0], *filter(None, [module.rpartition(".")[0]])]
     return sorted(seen)

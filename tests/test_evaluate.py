@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from ijepa import evaluate, variants
 from ijepa.backbones import ENCODERS
-from ijepa.evaluation import probing, run, scores
+from ijepa.evaluation import labelling, probing, run, scores
 from ijepa.evaluation.intervals import paired_difference, wilson
 from ijepa.evaluation.probing import Job
 from ijepa.model import vit
@@ -284,7 +284,7 @@ def test_a_result_is_not_computed_twice(workspace: Path, store_path: Path) -> No
 def test_folds_are_disjoint_of_equal_share_and_leave_something_to_fit(
     share: float, folds: int, count: int, sizes: list[int]
 ) -> None:
-    used, rows = probing.split(0, 1.0, share, folds, count)
+    used, rows = labelling.split(0, 1.0, share, folds, count)
     assert used.tolist() == list(range(count))
     assert [len(fold) for fold in rows] == sizes
     assert max(sizes) < count
@@ -292,29 +292,29 @@ def test_folds_are_disjoint_of_equal_share_and_leave_something_to_fit(
     selecting = np.concatenate(rows)
     assert len(set(selecting)) == len(selecting)
     assert set(selecting) <= set(range(count))
-    again = probing.split(0, 1.0, share, folds, count)[1]
+    again = labelling.split(0, 1.0, share, folds, count)[1]
     assert all((a == b).all() for a, b in zip(rows, again, strict=True))
     # one fold more cuts another part out, and moves none
     if folds > 1:
-        fewer = probing.split(0, 1.0, share, folds - 1, count)[1]
+        fewer = labelling.split(0, 1.0, share, folds - 1, count)[1]
         assert all((a == b).all() for a, b in zip(fewer, rows, strict=False))
 
 
 def test_the_split_follows_its_seed() -> None:
-    first, other = (probing.split(seed, 1.0, 0.1, 1, 1000)[1][0] for seed in (0, 1))
+    first, other = (labelling.split(seed, 1.0, 0.1, 1, 1000)[1][0] for seed in (0, 1))
     assert len(set(first) & set(other)) < 30  # 10 expected
     with pytest.raises(ValueError, match="1 of 1 training images"):
-        probing.split(0, 1.0, 0.1, 1, 1)
+        labelling.split(0, 1.0, 0.1, 1, 1)
     with pytest.raises(ValueError, match=r"4 of 4 training images .* at least 5"):
-        probing.split(0, 1.0, 0.2, 5, 4)
+        labelling.split(0, 1.0, 0.2, 5, 4)
 
 
 def test_a_fraction_of_the_labels_is_used_and_grows_by_adding() -> None:
-    small, large = (set(probing.split(0, f, 0.2, 1, 1000)[0]) for f in (0.01, 0.1))
+    small, large = (set(labelling.split(0, f, 0.2, 1, 1000)[0]) for f in (0.01, 0.1))
     assert (len(small), len(large)) == (10, 100)
     assert small < large
     with pytest.raises(ValueError, match=r"1 of 100 training images with .*train_fraction 0\.01"):
-        probing.split(0, 0.01, 0.1, 1, 100)
+        labelling.split(0, 0.01, 0.1, 1, 100)
 
 
 def test_probes_get_the_features_of_the_images_that_were_chosen(

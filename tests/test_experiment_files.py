@@ -16,7 +16,7 @@ from dvc.utils.hydra import apply_overrides
 from ijepa import config as configs
 from ijepa import masks, presets, seeds, variants
 from ijepa.config import Config
-from ijepa.evaluation import probing
+from ijepa.evaluation import labelling
 from ijepa.masks import Keys
 from ijepa.runtime import files
 from ijepa.study import experiment as experiments
@@ -131,7 +131,7 @@ def test_at_least_two_thousand_labels_select(scale: str, images: int) -> None:
         presets.apply(tree, changes, scale)
         settings = configs.parse(tree, scale).evaluate
         count = images if changes else tree["data"]["train_images"]
-        _, folds = probing.split(
+        _, folds = labelling.split(
             0, settings.train_fraction, settings.held_out, settings.folds, count
         )
         assert sum(map(len, folds)) >= 2000

@@ -278,16 +278,20 @@ def test_few_shot_knows_from_all_images_which_feature_spreads_most() -> None:
     assert np.mean([(point.predictions == truth).mean() for point in curve]) > 0.62
 
 
-def test_few_shot_needs_as_many_images_as_shots() -> None:
+def test_few_shot_leaves_out_the_shots_that_no_class_can_give() -> None:
+    """The rest is what it is without them; a class too small for the least is refused."""
     data = parts(6)
     for part, left in ((data[0], 3), (data[1], 0)):
         labels = part.labels["class"]
         labels[np.flatnonzero(labels == 2)[left:]] = 1
+    cut, whole = few(data, shots=(1, 3, 4, 20)), few(data, shots=(1, 3))
+    assert same(cut, whole)
+    assert [(d.labels, d.draw) for d in cut.curve] == [(d.labels, d.draw) for d in whole.curve]
+    assert cut.selected == {**whole.selected, "shots_asked": 20}
     with pytest.raises(
         ValueError, match=r"evaluate.few_shot.shots: 4 is more than the 3 training .* task class"
     ):
-        few(data, shots=(1, 4))
-    assert len(few(data, shots=(1, 3)).curve) == 6
+        few(data, shots=(4, 20))
 
 
 @pytest.mark.parametrize(

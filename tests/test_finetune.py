@@ -12,7 +12,7 @@ from ijepa import seeds
 from ijepa.backbones import ijepa as ours
 from ijepa.features import Part
 from ijepa.model import vit
-from ijepa.probes import Features, Result, attentive, finetune, linear
+from ijepa.probes import Features, Result, _draws, attentive, finetune, linear
 from ijepa.store.read import Store
 from tests.conftest import joined, tiny
 
@@ -265,16 +265,16 @@ def test_finetuning_a_fraction_looks_at_no_other_label(store: Store) -> None:
     first = finetune.fit_score(every, folds, parts[2], short, 0, "cpu")["class"]
     train = every.labels["class"]
     order = seeds.generator(0, "finetune").permutation(64)
-    later = np.setdiff1d(np.arange(64), finetune._draws.fraction(train, 0.75, order))
+    later = np.setdiff1d(np.arange(64), _draws.fraction(train, 0.75, order))
     changed = train.copy()
     changed[later] = changed[later][::-1]
     assert (changed != train).any()
-    assert (finetune._draws.fraction(changed, 0.25, order)
-            == finetune._draws.fraction(train, 0.25, order)).all()  # fmt: skip
+    assert (_draws.fraction(changed, 0.25, order)
+            == _draws.fraction(train, 0.25, order)).all()  # fmt: skip
     other = Features({}, {"class": changed}, every.backbone, every.images)
     again = finetune.fit_score(other, folds, parts[2], short, 0, "cpu")["class"]
     assert (first.test == again.test).all()
-    inside = np.intersect1d(finetune._draws.fraction(train, 0.25, order), folds[0])
+    inside = np.intersect1d(_draws.fraction(train, 0.25, order), folds[0])
     assert (first.held_out_labels == train[inside]).all()
     with pytest.raises(ValueError, match=r"finetune.fraction: 0\.01 labels 2 of 64 .* a fold"):
         finetune.fit_score(every, folds, parts[2], recipe(fraction=0.01), 0, "cpu")

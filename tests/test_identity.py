@@ -18,7 +18,7 @@ from conftest import ROOT, params, tiny
 
 from ijepa import features, variants
 from ijepa.config import Config
-from ijepa.evaluation import cache, probing, run
+from ijepa.evaluation import cache, labelling, probing, run
 from ijepa.evaluation.probing import Job
 from ijepa.model import vit
 from ijepa.study import vouch
@@ -60,7 +60,7 @@ ALTERING = (
     ("training/batches.py", "place[:, 2] < 0.5", "place[:, 2] > 0.5"),
     ("training/batches.py", '"order", epoch', '"order", 2 * epoch'),
     ("training/health.py", "+ 1e-7", "+ 1e-6"),
-    ("evaluation/probing.py", "order[first:end]", "order[-end - 1 : -first - 1]"),
+    ("evaluation/labelling.py", "order[first:end]", "order[-end - 1 : -first - 1]"),
     ("evaluation/scores.py", "100 *", "99 *"),
     ("probes/linear.py", "_MOMENTUM = 0.9", "_MOMENTUM = 0.8"),
     ("probes/knn.py", "/ options.temperature", "* options.temperature"),
@@ -79,7 +79,7 @@ PRESERVING = (
     ("model/teacher.py", "1 - momentum)", "-(momentum - 1))"),
     ("objectives/__init__.py", "LOSSES = ", "LOSSES: dict[str, object] = "),
     ("training/loop.py", "progress.step == steps", "steps == progress.step"),
-    ("evaluation/probing.py", "min(used, max(fold, ", "min(max(0, used), max(fold, "),
+    ("evaluation/labelling.py", "min(used, max(fold, ", "min(max(0, used), max(fold, "),
     ("probes/knn.py", "_ROWS = 1024", "_ROWS = 2048"),
 )
 
@@ -125,7 +125,7 @@ def test_a_closure_is_what_a_process_has_imported() -> None:
     """Python's own list of modules is the oracle: nothing that a stage loads is missing."""
     program = """
 import importlib, json, sys
-import ijepa.tracking.journal  # and what it loads, which is told of results and alters none
+import ijepa.tracking.journal, ijepa.preflight  # and what they load: they alter no result
 for entries in json.loads(sys.argv[1]):
     for entry in entries:
         importlib.import_module("ijepa." + entry)
@@ -249,10 +249,10 @@ def test_a_changed_split_is_seen_through_the_caches(
     first = evaluated("home")
     assert evaluated("home") == first
     old, new = "order[first:end]", "order[-end - 1 : -first - 1]"
-    copied = changed(tmp_path / "copy", "evaluation/probing.py", old, new)
-    source = (copied / "ijepa/evaluation/probing.py").read_text()
-    exec(compile(source, "probing", "exec"), module := {"__name__": "changed"})
-    monkeypatch.setattr(probing, "split", module["split"])
+    copied = changed(tmp_path / "copy", "evaluation/labelling.py", old, new)
+    source = (copied / "ijepa/evaluation/labelling.py").read_text()
+    exec(compile(source, "labelling", "exec"), module := {"__name__": "changed"})
+    monkeypatch.setattr(labelling, "split", module["split"])
     monkeypatch.setattr(variants, "ROOT", copied)
     forget()
     assert evaluated("home") == evaluated("empty") != first

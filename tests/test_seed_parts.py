@@ -12,7 +12,7 @@ import torch
 
 from ijepa import backbones, config, seeds, variants
 from ijepa.config import STAGES, Config, Seeds, parameters, signature
-from ijepa.evaluation import probing
+from ijepa.evaluation import labelling, probing
 from ijepa.evaluation.probing import Job
 from ijepa.model import vit
 from ijepa.probes import Result, choose, linear
@@ -82,7 +82,7 @@ def evaluation(chosen: Config, store: Store, folder: Path, weights: Path) -> dic
     """What an evaluation draws, of the pixels, which have no initial weights."""
     job = Job(chosen, "pixels", folder)
     evaluate = dataclasses.replace(chosen.evaluate, train_fraction=0.5)
-    used, folds = probing.labelled(dataclasses.replace(chosen, evaluate=evaluate), store)
+    used, folds = labelling.labelled(dataclasses.replace(chosen, evaluate=evaluate), store)
     probed = probing.fit(job, job.backbones()["trained"], store, "linear")["class"]
     look = representation.look(chosen, store, weights, 2)
     return {

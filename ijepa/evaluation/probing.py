@@ -5,7 +5,6 @@ share of the batches and fits its share of the probes into the caches, where the
 all of it. One process computes the same numbers.
 """
 
-import itertools
 import json
 import os
 import sys
@@ -17,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 
 from ijepa import backbones, features, seeds, variants
 from ijepa import config as configs
 from ijepa.backbones import Backbone
 from ijepa.config import Config
-from ijepa.evaluation import cache
+from ijepa.evaluation import cache, labelling
+from ijepa.evaluation.labelling import labelled
 from ijepa.evaluation.scores import Outcome
 from ijepa.features import Part
 from ijepa.probes import Features, Result
@@ -96,6 +95,8 @@ def outcomes(job: Job, report: Callable[[str], None], progress: bool = False) ->
         report(f"{name}: {backbone.name}; {', '.join(f'{c}: {n} features' for c, n in choices)}")
     for data, prepared in job.sets():
         used, folds = labelled(job.config, prepared)
+        for note in labelling.check(job.config, prepared):
+            report(f"note: {data}: {note}" if data else f"note: {note}")
         labels = prepared.splits[prepared.report_split].labels
         results: dict[tuple[str, str], Mapping[str, Result]] = {}
         for probe, name in pairs(job.config, backbones):
@@ -126,49 +127,6 @@ def pairs(config: Config, backbones: Mapping[str, Backbone]) -> Iterator[tuple[s
 def needs(probe: str) -> str:
     """What a probe reads: pooled features, tokens or the network."""
     return str(variants.load("probes", probe).NEEDS)
-
-
-def labelled(config: Config, data: Store) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
-    """The training images whose labels are used, and the rows of them that select."""
-    settings, count = config.evaluate, len(data.splits["train"])
-    return split(
-        config.seeds.labels, settings.train_fraction, settings.held_out, settings.folds, count
-    )
-
-
-def split(
-    seed: int, fraction: float, share: float, folds: int, count: int
-) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
-    """Which of the ``count`` training images are used, and which of them select.
-
-    Args:
-        seed: of the draw.
-        fraction: of all images, how many are used; the paper's ablations use 0.01.
-        share: of the images used, how many are in one fold.
-        folds: how many folds select; ``folds * share`` is at most 1.
-        count: training images.
-
-    Returns:
-        The images used, ascending indices (n,), and for each fold ascending rows of these; folds
-        are disjoint, none is empty and none has all.
-
-    Raises:
-        ValueError: fewer than two images, or fewer than folds.
-    """
-    used = round(fraction * count)
-    if used < max(2, folds):
-        raise ValueError(
-            f"{used} of {count} training images with evaluate.train_fraction"
-            f" {fraction:g}; a probe needs at least {max(2, folds)}"
-        )
-    order = seeds.generator(seed, "held-out").permutation(count).astype(np.int64)[:used]
-    # a fold that would be empty gets one image
-    ends = [min(used, max(fold, round(fold * share * used))) for fold in range(folds + 1)]
-    images = np.sort(order)
-    return images, [
-        np.searchsorted(images, np.sort(order[first:end]))
-        for first, end in itertools.pairwise(ends)
-    ]
 
 
 def fit(

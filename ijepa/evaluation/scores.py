@@ -143,13 +143,17 @@ def headline(evaluation: Mapping[str, Any]) -> dict[str, dict[str, dict[str, flo
     """The content of ``metrics.json``: task -> probe -> encoder -> accuracy in percent.
 
     ``held_out`` beside the encoders is the first one's accuracy on the images that select among
-    the probe's settings: what may choose between recipes, since no test image is in it.
+    the probe's settings: what may choose between recipes, since no test image is in it. Where a
+    class had too few images for the shots that were asked for, ``shots`` and ``shots_asked`` stand
+    beside them.
     """
+    first = evaluation["encoders"][0]
     return {
         task: {
             probe: {
                 **{e: round(cell["accuracy"], 2) for e, cell in summary[probe].items()},
-                "held_out": round(summary[probe][evaluation["encoders"][0]]["held_out"], 2),
+                "held_out": round(summary[probe][first]["held_out"], 2),
+                **_fewer_shots(summary[probe][first]["selected"]),
             }
             for probe in evaluation["probes"]
         }
@@ -160,6 +164,12 @@ def headline(evaluation: Mapping[str, Any]) -> dict[str, dict[str, dict[str, flo
 def files_of(folder: Path, metrics: Path) -> list[str]:
     """The files of an evaluation, as the ``SHA256SUMS`` in its folder names them."""
     return ["evaluation.json", "predictions.npz", os.path.relpath(metrics, folder)]
+
+
+def _fewer_shots(selected: Mapping[str, Any]) -> dict[str, Any]:
+    if "shots_asked" not in selected:
+        return {}
+    return {name: selected[name] for name in ("shots", "shots_asked")}
 
 
 def write_predictions(path: Path, outcomes: list[Outcome]) -> None:

@@ -12,6 +12,14 @@ A probe of few labels selects within those instead. ``test`` chooses nothing: th
 predictions of it are the result; the others' serve to report the maximum over candidates, which
 papers quote, beside it. What is drawn at random is a function of ``seed``; ``device`` is where
 tensors live, and not part of a run's identity.
+
+What can be known from the labels is said before anything is trained. A probe that may refuse them
+has::
+
+    check(options, labels, folds, seed, width) -> [what will be left out, a line each]
+
+``labels`` are those of ``train``, ``width`` is a token's, None where no encoder is known. It
+raises the ValueError that ``fit_score`` would, and imports no torch (``variants.declared``).
 """
 
 import dataclasses

@@ -82,6 +82,23 @@ class Pool(nn.Module):
         return values @ self.weight + self.bias
 
 
+def check(
+    options: Options,
+    labels: Mapping[str, NDArray[np.int64]],
+    folds: Sequence[NDArray[np.int64]],
+    seed: int,
+    width: int | None,
+) -> list[str]:
+    """Refuse heads that do not divide the width of a token: see ``ijepa.probes``."""
+    del labels, folds, seed
+    if width is not None and width % options.heads:
+        raise ValueError(
+            f"evaluate.attentive.heads: {options.heads} does not divide the encoder's width"
+            f" {width}"
+        )
+    return []
+
+
 def fit_score(
     train: Features,
     folds: Sequence[NDArray[np.int64]],
@@ -120,11 +137,7 @@ def _predict(
     """Train all candidates on all tasks, and predict ``others``."""
     tokens = train.tokens()
     width = tokens[0].shape[2]
-    if width % options.heads:
-        raise ValueError(
-            f"evaluate.attentive.heads: {options.heads} does not divide the encoder's width"
-            f" {width}"
-        )
+    check(options, train.labels, (), seed, width)
     mean, scale = (v.float() for v in _multinomial.standard(tokens[0], device, tokens[1]))
     grid = list(product(sorted(options.lr), sorted(options.weight_decay)))
     labels = {task: torch.from_numpy(y).to(device) for task, y in train.labels.items()}

@@ -18,7 +18,7 @@ Dropout is off, as in the paper. What an image looks like is a function of (seed
 import copy
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +38,10 @@ from ijepa.probes import (
     Features,
     Result,
     Settings,
-    _draws,
     cosine_decay,
     cross_validate,
 )
+from ijepa.probes._draws import fraction
 from ijepa.runtime import errors
 from ijepa.strict import integer, interval, once, real, reals
 from ijepa.training import batches
@@ -68,6 +68,44 @@ class Options:
     crop_scale: tuple[float, float] = interval(0, 1)
     flip: bool
     randaugment: int = integer(0, 30)
+
+
+def check(
+    options: Options,
+    labels: Mapping[str, NDArray[np.int64]],
+    folds: Sequence[NDArray[np.int64]],
+    seed: int,
+    width: int | None,
+) -> list[str]:
+    """Refuse too long a warm-up, and folds that cannot select: see ``ijepa.probes``."""
+    del width
+    if options.warmup_epochs >= options.epochs and options.warmup_epochs > 0:
+        raise ValueError(
+            f"evaluate.finetune.warmup_epochs: {options.warmup_epochs:g} is not less than"
+            f" evaluate.finetune.epochs {options.epochs}"
+        )
+    for task, every in labels.items():
+        _draw(task, every, folds, options, seed)
+    return []
+
+
+def _draw(
+    task: str,
+    every: NDArray[np.int64],
+    folds: Sequence[NDArray[np.int64]],
+    options: Options,
+    seed: int,
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """The labelled images, ascending rows (n,), and which of these are in each fold."""
+    order = seeds.generator(seed, "finetune").permutation(len(every))
+    rows = fraction(every, options.fraction, order)
+    labelled = [np.flatnonzero(np.isin(rows, fold)) for fold in folds]
+    if not all(0 < len(fold) < len(rows) for fold in labelled):
+        raise ValueError(
+            f"evaluate.finetune.fraction: {options.fraction:g} labels {len(rows)} of"
+            f" {len(every)} images of task {task}; a fold that selects has none or all of them"
+        )
+    return rows, labelled
 
 
 class Views(Dataset[tuple[Tensor, int]]):
@@ -155,21 +193,10 @@ def fit_score(
         ValueError: warm-up is longer than training, a fold has no labelled image or has them
             all, or the layers cannot be told apart.
     """
-    if options.warmup_epochs >= options.epochs and options.warmup_epochs > 0:
-        raise ValueError(
-            f"evaluate.finetune.warmup_epochs: {options.warmup_epochs:g} is not less than"
-            f" evaluate.finetune.epochs {options.epochs}"
-        )
+    check(options, train.labels, folds, seed, None)
     results: dict[str, Result] = {}
     for task, every in train.labels.items():
-        order = seeds.generator(seed, "finetune").permutation(len(every))
-        rows = _draws.fraction(every, options.fraction, order)
-        labelled = [np.flatnonzero(np.isin(rows, fold)) for fold in folds]
-        if not all(0 < len(fold) < len(rows) for fold in labelled):
-            raise ValueError(
-                f"evaluate.finetune.fraction: {options.fraction:g} labels {len(rows)} of"
-                f" {len(every)} images of task {task}; a fold that selects has none or all of them"
-            )
+        rows, labelled = _draw(task, every, folds, options, seed)
         results |= cross_validate(
             functools.partial(
                 _predict, task=task, classes=int(every.max()) + 1, options=options, seed=seed,

@@ -4,7 +4,7 @@ A neighbour of similarity s votes for its class with weight exp(s / temperature)
 fitted, so the probe shows what the features' own geometry knows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,25 @@ class Options:
 
     k: int = integer(1)
     temperature: float = real(0, above=True)
+
+
+def check(
+    options: Options,
+    labels: Mapping[str, NDArray[np.int64]],
+    folds: Sequence[NDArray[np.int64]],
+    seed: int,
+    width: int | None,
+) -> list[str]:
+    """Refuse more neighbours than vote on the largest fold: see ``ijepa.probes``."""
+    del seed, width
+    voters = len(next(iter(labels.values()))) - max(map(len, folds))
+    _refuse(options.k, voters)
+    return []
+
+
+def _refuse(k: int, voters: int) -> None:
+    if k > voters:
+        raise ValueError(f"evaluate.knn.k: {k} is more than the {voters} images that vote")
 
 
 def fit_score(
@@ -61,10 +80,7 @@ def fit_score(
 
 def predict(bank: Features, queries: Features, options: Options, device: str) -> Candidates:
     """Let ``bank`` vote on ``queries``, with each choice of features."""
-    if options.k > len(bank):
-        raise ValueError(
-            f"evaluate.knn.k: {options.k} is more than the {len(bank)} images that vote"
-        )
+    _refuse(options.k, len(bank))
     votes = [_vote(bank, queries, choice, options, device) for choice in bank.choices]
     return (
         tuple({"features": choice} for choice in bank.choices),

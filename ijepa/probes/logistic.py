@@ -12,7 +12,7 @@ images chooses features and penalty, and ``Result.held_out`` holds what each ima
 the classifier that had not seen it. Then each candidate is fitted to all labelled images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ijepa import seeds
 from ijepa.probes import Features, Result, Settings, _draws, _multinomial, choose
+from ijepa.probes._draws import fraction
 from ijepa.probes._multinomial import Models
 from ijepa.strict import integer, once, real, reals
 
@@ -34,6 +35,30 @@ class Options:
     fraction: float = real(0, 1, above=True)
     l2: tuple[float, ...] = reals(0, above=True)
     folds: int = integer(2)
+
+
+def check(
+    options: Options,
+    labels: Mapping[str, NDArray[np.int64]],
+    folds: Sequence[NDArray[np.int64]],
+    seed: int,
+    width: int | None,
+) -> list[str]:
+    """Refuse fewer than two labelled images: see ``ijepa.probes``."""
+    del folds, seed, width
+    for task, every in labels.items():  # as many in any order
+        _refuse(
+            task, options, len(fraction(every, options.fraction, np.arange(len(every)))), every
+        )
+    return []
+
+
+def _refuse(task: str, options: Options, count: int, every: NDArray[np.int64]) -> None:
+    if count < 2:
+        raise ValueError(
+            f"evaluate.logistic.fraction: {options.fraction:g} labels {count} of"
+            f" {len(every)} images of task {task}; cross-validation needs at least 2"
+        )
 
 
 def fit_score(
@@ -71,12 +96,8 @@ def _task(
 ) -> Result:
     every = train.labels[task]
     order = seeds.generator(seed, "logistic").permutation(len(every))
-    rows = _draws.fraction(every, options.fraction, order)
-    if len(rows) < 2:
-        raise ValueError(
-            f"evaluate.logistic.fraction: {options.fraction:g} labels {len(rows)} of"
-            f" {len(every)} images of task {task}; cross-validation needs at least 2"
-        )
+    rows = fraction(every, options.fraction, order)
+    _refuse(task, options, len(rows), every)
     labels, penalties = every[rows], sorted(options.l2, reverse=True)
     folds = _draws.folds(labels, min(options.folds, len(rows)))
     candidates: list[Settings] = []

@@ -106,14 +106,15 @@ def _row(
     cell = cells[probe].get(encoder) or {}
     against = cells.get("differences", {}).get(probe, {}).get(encoder) or {}
     own = options.get(probe) or {}
-    shots = own.get("shots") if probe == "few_shot" else None
+    asked = max(own.get("shots") or [0]) if probe == "few_shot" else 0
+    shots = (cell.get("selected") or {}).get("shots", asked) if asked else None
     low, high = real(against.get("low")), real(against.get("high"))
     return Accuracy(
         task=task, probe=probe, encoder=encoder,
         data=cells.get("data", ""), split=cells.get("split"),
         images=(cells.get("n") or {}).get("test"), chance=real(cells.get("chance")),
         share=options.get("train_fraction", 1.0) * own.get("fraction", 1.0),
-        shots=max(shots) if shots else None,
+        shots=shots,
         **{name: real(cell.get(name)) for name in ("accuracy", "low", "high", "held_out")},
         max=real(cell.get("max_over_candidates")), selected=cell.get("selected"),
         difference=real(against.get("difference")), difference_low=low, difference_high=high,

@@ -1,0 +1,147 @@
+"""What is known to fail later is said first: before a data set is packed, before training.
+
+Every function refuses with one line or returns what will be left out, and hands nothing to a
+stage: a run that goes on has the bytes that it would have without (``variants`` leaves this file
+out of what a number depends on). What one probe needs, that probe says (``check`` in its file).
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from ijepa import config as configs
+from ijepa import variants
+from ijepa.config import Config
+from ijepa.evaluation import labelling
+from ijepa.runtime import environment, files
+from ijepa.store.read import Store, open_store
+
+_FLOAT = 4  # bytes; weights and the optimiser's two averages are float32
+_COPIES = 3  # of a run's state on the disk: two checkpoints, and the one being written
+
+
+def first(config: Config) -> list[str]:
+    """By params.yaml alone, and by the data where it is prepared as params.yaml says.
+
+    Returns:
+        What will be left out, a line each.
+
+    Raises:
+        ValueError: something cannot work.
+    """
+    memory(config)
+    transfer(config)
+    inputs = configs.INPUTS / "prepare.json"
+    try:
+        known = files.read_json(inputs)["parameters"] == configs.parameters(config, "prepare")
+        store = open_store() if known else None
+    except (ValueError, KeyError, TypeError):  # not prepared yet, or its stage will do it again
+        return []
+    return [] if store is None else counts(config, store)
+
+
+def counts(config: Config, store: Store) -> list[str]:
+    """By the images and labels of the prepared data.
+
+    Returns:
+        What the probes will leave out, a line each.
+
+    Raises:
+        ValueError: a batch is larger than the data, or a probe has too few labels; one line.
+    """
+    batch(config, len(store.splits["train"]))
+    try:
+        return labelling.check(config, store, config.model.width)
+    except ValueError as error:
+        raise ValueError(f"{configs.PARAMS}: {error}") from None
+
+
+def batch(config: Config, images: int) -> None:
+    """Refuse a batch that would hold an image twice.
+
+    Args:
+        config: data.train_fraction and train.batch_size are used.
+        images: of the training split.
+    """
+    used = max(1, round(config.data.train_fraction * images))  # as batches.training_subset
+    if config.train.batch_size > used:
+        raise ValueError(
+            f"{configs.PARAMS}: train.batch_size: {config.train.batch_size} is more than the"
+            f" {used} training images (data.train_fraction {config.data.train_fraction:g} of"
+            f" {images})"
+        )
+
+
+def transfer(config: Config) -> None:
+    """Open the raw data of every set that evaluation is transferred to.
+
+    Raises:
+        ValueError: one of them is missing; one line.
+    """
+    for number, data in enumerate(config.evaluate.transfer):
+        try:
+            variants.load("datasets", data.name).load(data.options, environment.data_root())
+        except ValueError as error:
+            raise ValueError(f"{configs.PARAMS}: evaluate.transfer[{number}]: {error}") from None
+
+
+def state_bytes(config: Config) -> int:
+    """At least so many bytes are the state of a run: the encoder's weights and AdamW's averages.
+
+    The predictor, a teacher and all that is no matrix of a block come on top.
+    """
+    model = config.model
+    block = int((4 + 2 * model.mlp_ratio) * model.width**2)
+    return 3 * _FLOAT * model.depth * block
+
+
+def memory(config: Config) -> None:
+    """Refuse a model whose state is larger than the machine's memory, which holds a copy of it."""
+    needed = state_bytes(config)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise ValueError(
+            f"{configs.PARAMS}: model.width: {config.model.width} with model.depth"
+            f" {config.model.depth}: weights and optimiser take at least {_gib(needed)};"
+            f" this machine has {_gib(there)}"
+        )
+
+
+def disk(config: Config, home: Path) -> list[str]:
+    """Refuse a disk without room for one checkpoint; say if it has none for all that are kept.
+
+    Raises:
+        ValueError: one line that names the folder.
+    """
+    there = next(folder for folder in (home, *home.parents) if folder.is_dir())
+    free, needed = shutil.disk_usage(there).free, state_bytes(config)
+    if needed > free:
+        raise ValueError(
+            f"IJEPA_HOME: {home}: a checkpoint takes at least {_gib(needed)};"
+            f" {_gib(free)} are free"
+        )
+    if _COPIES * needed > free:
+        return [
+            f"{home}: checkpoints take at least {_gib(_COPIES * needed)} with the ones kept;"
+            f" {_gib(free)} are free"
+        ]
+    return []
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"
+
+
+def training(config: Config, store: Store) -> list[str]:
+    """All that is checked before training.
+
+    Returns:
+        What will be left out or may fail, a line each.
+
+    Raises:
+        ValueError: something cannot work; one line.
+    """
+    memory(config)
+    notes = counts(config, store)
+    transfer(config)
+    return [*notes, *disk(config, environment.home())]
