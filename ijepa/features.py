@@ -7,7 +7,7 @@ choices. ``tokens``: the last block's, ``(images, patches, width)``. float16 hol
 and more.
 
 The cache lies under ``environment.home()``, named by everything that the features depend on; a
-file in it is whole or absent, and a damaged one is computed again. Under torchrun every process
+file in it is whole or absent, and a damaged one is computed again. With several processes each
 computes its share of the batches, and the batches are the same as in one process, so the numbers
 are too.
 """

@@ -37,7 +37,7 @@ def main() -> int:
     the same folder or in a copy of it.
     """
     if launch.node():
-        return launch.run(LOOP, environment.hardware(), {}, lambda: None, nodes=True)
+        return launch.run(LOOP, environment.hardware(), {}, lambda: None, nodes=True).status
     config = configs.load()
     store = open_store()
     hardware = with_threads(config, environment.hardware())
@@ -80,9 +80,9 @@ def pretrain(config: Config, hardware: environment.Hardware, run: journal.Run) -
             rows.VARIABLE: str(tail.path),
             "IJEPA_THREADS": str(hardware.threads),
         }
-        status = launch.run(LOOP, hardware, variables, tail.read, nodes=True)
-    if status:
-        reason = tail.failed or f"training ended with status {status}; its output is above"
+        end = launch.run(LOOP, hardware, variables, tail.read, nodes=True)
+    if end.status:
+        reason = tail.failed or f"training: {end}; its output is above"
         raise errors.Failure(reason, tail.status or 1)
     run.artifact(OUTS[1])
     return round(float(files.read_json(OUTS[2])["rankme"]), 2)

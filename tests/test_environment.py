@@ -28,8 +28,18 @@ def test_folders_count_from_the_main_checkout(
     [
         ("IJEPA_DEVICE", "tpu", "IJEPA_DEVICE: 'tpu' is not one of auto, cpu, cuda"),
         ("IJEPA_PRECISION", "fp8", "IJEPA_PRECISION: 'fp8' is not one of auto, bf16, fp32"),
-        ("IJEPA_PROCESSES", "two", "IJEPA_PROCESSES: 'two' is not a whole number >= 0"),
-        ("IJEPA_THREADS", "-1", "IJEPA_THREADS: '-1' is not a whole number >= 0"),
+        ("IJEPA_PROCESSES", "two", "IJEPA_PROCESSES: 'two' is not a whole number from 0 to 1024"),
+        ("IJEPA_THREADS", "-1", "IJEPA_THREADS: '-1' is not a whole number from 0 to 1024"),
+        (
+            "IJEPA_THREADS",
+            "999999",
+            "IJEPA_THREADS: '999999' is not a whole number from 0 to 1024",
+        ),
+        (
+            "IJEPA_PROCESSES",
+            "1025",
+            "IJEPA_PROCESSES: '1025' is not a whole number from 0 to 1024",
+        ),
     ],
 )
 def test_a_bad_variable_is_one_line(

@@ -1,8 +1,8 @@
 """Every probe on every encoder and data set: extract once, then fit.
 
-With several processes (``python -m ijepa.evaluation.probing`` under torchrun) each extracts its
-share of the batches and fits its share of the probes into the caches, where the stage then finds
-all of it. One process computes the same numbers.
+With several processes (``launch.run`` of this module) each extracts its share of the batches and
+fits its share of the probes into the caches, where the stage then finds all of it. One process
+computes the same numbers.
 """
 
 import json
@@ -30,7 +30,7 @@ from ijepa.runtime import environment, errors, launch
 from ijepa.store import cache as copies
 from ijepa.store.read import Store, open_store
 
-_JOB = "IJEPA_EVALUATION"  # names the file that tells a child of torchrun what to evaluate
+_JOB = "IJEPA_EVALUATION"  # names the file that tells a child of several what to evaluate
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +84,9 @@ def outcomes(job: Job, report: Callable[[str], None], progress: bool = False) ->
             path = Path(folder) / "job.json"
             tree = configs.as_tree(job.config)
             path.write_text(json.dumps([tree, job.encoder, str(job.prepared.resolve())]))
-            status = launch.run(
-                "ijepa.evaluation.probing", hardware, {_JOB: str(path)}, lambda: None
-            )
-        if status:
-            raise errors.Failure(f"the probes ended with status {status}", status)
+            end = launch.run("ijepa.evaluation.probing", hardware, {_JOB: str(path)}, lambda: None)
+        if end.status:
+            raise errors.Failure(f"the probes: {end}; their output is above", max(1, end.status))
     outcomes, backbones = [], job.backbones()
     for name, backbone in backbones.items():
         choices = backbone.choices(job.config.evaluate.last_layers).items()
@@ -179,24 +177,23 @@ def _same_bits(hardware: environment.Hardware) -> None:
 
 
 def main() -> int:
-    """One process under torchrun: extract with the others, then fit its own share of probes."""
+    """One process of several: extract with the others, then fit its own share of probes."""
     launch.die_with_parent()
     tree, encoder, prepared = json.loads(Path(os.environ[_JOB]).read_text())
     job = Job(configs.parse(tree, "params.yaml"), encoder, Path(prepared))
-    hardware = environment.hardware()
+    hardware, place = environment.hardware(), launch.place()
     torch.set_num_threads(hardware.threads)
     _same_bits(hardware)
     if hardware.device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if hardware.device == "cuda" else "gloo")
-    rank, world = dist.get_rank(), dist.get_world_size()
+        torch.cuda.set_device(place.local)
+    dist.init_process_group("nccl" if hardware.device == "cuda" else "gloo", **place.meeting())
     backbones, sets = job.backbones(), [data for _, data in job.sets()]
     for data in sets:
         for backbone in backbones.values():
             extract(job.config, backbone, data)
     dist.destroy_process_group()  # from here on everyone works alone
     work = [(data, pair) for data in sets for pair in pairs(job.config, backbones)]
-    for data, (probe, name) in work[rank::world]:
+    for data, (probe, name) in work[place.rank :: place.world]:
         fit(job, backbones[name], data, probe)
     return 0
 

@@ -24,7 +24,7 @@ VARIABLES = {
         "0",
         "CPU threads of a process; 0: its cores, for small models but one",
     ),
-    "IJEPA_TORCHRUN": ("", "torchrun's rendezvous options for several nodes; empty: --standalone"),
+    "IJEPA_TORCHRUN": ("", "torchrun's rendezvous options for several nodes; empty: this one"),
     "IJEPA_WORKERS": ("", "data-loading workers of a process; none on CPU, up to 8 for a GPU"),
     "IJEPA_MICRO_BATCH": ("0", "images a process takes at once; 0: its share; auto: what fits"),
     "IJEPA_COMPILE": ("0", "1: compile transformer blocks; last bits then differ"),
@@ -35,6 +35,7 @@ VARIABLES = {
     "IJEPA_SBATCH": ("", "options of sbatch for ablations on Slurm: partition, time, GPUs"),
 }
 
+_MOST = 1024  # processes, or threads: more than any machine has, fewer than end in a crash
 _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # "200000 100000": microseconds of every so many
 
 
@@ -43,15 +44,16 @@ def text(name: str) -> str:
     return os.environ.get(name) or VARIABLES[name][0]
 
 
-def number(name: str) -> int:
-    """The value of a variable that is a whole number >= 0.
+def number(name: str, most: int | None = None) -> int:
+    """The value of a variable that is a whole number from 0 to ``most``.
 
     Raises:
         ValueError: the variable holds something else.
     """
     value = text(name)
-    if not value.isdecimal():
-        raise ValueError(f"{name}: {value!r} is not a whole number >= 0")
+    if not (value.isascii() and value.isdecimal()) or (most is not None and int(value) > most):
+        allowed = ">= 0" if most is None else f"from 0 to {most}"
+        raise ValueError(f"{name}: {value!r} is not a whole number {allowed}")
     return int(value)
 
 
@@ -115,10 +117,10 @@ def hardware() -> Hardware:
     if precision == "auto":
         precision = "bf16" if _fast_bf16(device) else "fp32"
     gpus = _gpus() if device == "cuda" else 1
-    processes = number("IJEPA_PROCESSES") or gpus
+    processes = number("IJEPA_PROCESSES", _MOST) or gpus
     if device == "cuda" and processes > gpus:
         raise ValueError(f"IJEPA_PROCESSES: {processes} is more than the {gpus} visible GPUs")
-    threads = number("IJEPA_THREADS") or max(1, cores() // processes)
+    threads = number("IJEPA_THREADS", _MOST) or max(1, cores() // processes)
     return Hardware(device, precision, processes, threads)
 
 

@@ -256,9 +256,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ValueError: one line: no such file, not YAML, a key written twice, not a mapping.
     """
     try:
-        tree = parse_yaml(path.read_text())
+        tree = parse_yaml(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run from the repository's root") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not text in UTF-8; save it so") from None
+    except RecursionError:
+        raise ValueError(f"{path}: brackets within brackets, too deep to be parameters") from None
     except DuplicateKeyError as error:
         key = re.search(r'duplicate key "(.*?)" with', str(error.problem))
         where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""

@@ -1,4 +1,9 @@
-"""Start training, hand signals on to it, and leave no orphan behind."""
+"""Start training, hand signals on to it, and leave no orphan behind.
+
+On one node the processes find each other by a file in a folder that nobody else can read, and talk
+over loopback: no port is open to the network, and nothing of the surroundings (RANK, MASTER_ADDR,
+which operators set for every pod) decides who takes part. Several nodes go by torchrun.
+"""
 
 import argparse
 import contextlib
@@ -8,9 +13,13 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from ijepa.runtime import environment
 
@@ -25,6 +34,73 @@ _ALLOCATORS = {
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
 }
 _GRACE = 90  # seconds for the children to save and leave
+_PLACE = "_IJEPA_PLACE"  # tells a child of several its place: "RANK WORLD FILE", or "torchrun"
+# of other launchers, which set them for everything that they start
+_SURROUNDINGS = (
+    "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK", "LOCAL_WORLD_SIZE",
+    "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME",
+)  # fmt: skip
+_PREFIXES = ("TORCHELASTIC_", "PET_")
+_LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How the processes of a job ended.
+
+    Attributes:
+        status: 0, or that of the process that failed first; -9 for SIGKILL.
+        rank: of that process on this node, where several ran.
+    """
+
+    status: int
+    rank: int | None = None
+
+    def __str__(self) -> str:
+        with contextlib.suppress(ValueError):
+            if self.status < 0:
+                return f"{self._who}ended by {signal.Signals(-self.status).name}"
+        return f"{self._who}ended with status {self.status}"
+
+    @property
+    def _who(self) -> str:
+        return "" if self.rank is None else f"rank {self.rank} "
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A process's place among those of its job.
+
+    Attributes:
+        rank: among all of them.
+        world: how many there are.
+        local: rank among those of this node.
+        file: where those of one node meet; None: torchrun's variables say.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+    file: str | None = None
+
+    def meeting(self) -> dict[str, Any]:
+        """What ``torch.distributed.init_process_group`` is to be told."""
+        if self.file is None:
+            return {}
+        method = Path(self.file).as_uri()
+        return {"init_method": method, "rank": self.rank, "world_size": self.world}
+
+
+def place() -> Place:
+    """This process's place; alone unless ``run`` started it among others."""
+    told = os.environ.get(_PLACE)
+    if told is None:
+        return Place()
+    if told == "torchrun":
+        numbers = [int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
+        return Place(numbers[0], numbers[1], numbers[2])
+    rank, world, file = told.split(" ", 2)
+    return Place(int(rank), int(world), int(rank), file)
 
 
 def run(
@@ -33,8 +109,8 @@ def run(
     variables: Mapping[str, str],
     poll: Callable[[], None],
     nodes: bool = False,
-) -> int:
-    """Run a module until it ends: under torchrun, or alone where there is one process.
+) -> End:
+    """Run a module until it ends, in as many processes as the hardware has.
 
     Args:
         module: what each process runs.
@@ -44,32 +120,69 @@ def run(
         nodes: whether all nodes of ``IJEPA_TORCHRUN`` take part, or this one alone.
 
     Returns:
-        The exit status. Any exception here, signals included, first stops the children: they get
-        SIGTERM and time to save.
+        How it ended; where one process fails, the others are stopped. Any exception here, signals
+        included, first stops the children: they get SIGTERM and time to save.
     """
     rendezvous = shlex.split(environment.text("IJEPA_TORCHRUN")) if nodes else []
     command = [sys.executable, "-m", module]
-    if rendezvous or hardware.processes > 1:
-        command[1:1] = [
-            "-m", "torch.distributed.run", *(rendezvous or ["--standalone"]),
-            f"--nproc-per-node={hardware.processes}",
-        ]  # fmt: skip
-    child = subprocess.Popen(
+    shared = {**_surroundings(keep=bool(rendezvous)),
+              "OMP_NUM_THREADS": str(hardware.threads), **variables}  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="ijepa-") as folder:  # its owner's alone
+        if rendezvous:
+            command[1:1] = ["-m", "torch.distributed.run", *rendezvous,
+                            f"--nproc-per-node={hardware.processes}"]  # fmt: skip
+            places = [{_PLACE: "torchrun"}]
+        elif hardware.processes > 1:
+            interfaces = {"GLOO_SOCKET_IFNAME": _LOOPBACK, "NCCL_SOCKET_IFNAME": _LOOPBACK}
+            places = [
+                {_PLACE: f"{rank} {hardware.processes} {folder}/meeting", **interfaces}
+                for rank in range(hardware.processes)
+            ]
+        else:
+            places = [{}]
+        children: list[subprocess.Popen[bytes]] = []
+        try:
+            for own in places:
+                children.append(_start(command, {**shared, **own}))
+            return _until_the_end(children, poll)
+        except BaseException:
+            _stop(children)
+            raise
+        finally:
+            poll()
+
+
+def _surroundings(keep: bool) -> dict[str, str]:
+    """This process's variables, for a child; those of other launchers only if they ``keep``."""
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if keep or not (name in (_PLACE, *_SURROUNDINGS) or name.startswith(_PREFIXES))
+    }
+    return {**_ALLOCATORS, **own}
+
+
+def _start(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
         command,
-        env={**_ALLOCATORS, **os.environ, "OMP_NUM_THREADS": str(hardware.threads), **variables},
+        env=variables,
         start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the children
         preexec_fn=lambda: die_with_parent(signal.SIGTERM),
     )
-    try:
-        while child.poll() is None:
-            poll()
-            time.sleep(0.2)
-    except BaseException:
-        _stop(child)
-        raise
-    finally:
+
+
+def _until_the_end(children: Sequence[subprocess.Popen[bytes]], poll: Callable[[], None]) -> End:
+    while True:
+        statuses = [child.poll() for child in children]
+        failed = {rank: status for rank, status in enumerate(statuses) if status}
+        if failed:  # who was killed is the cause: the others miss it, and fail too
+            rank = min(failed, key=lambda rank: (failed[rank] > 0, rank))
+            _stop(children)
+            return End(failed[rank], rank if len(children) > 1 else None)
+        if all(status == 0 for status in statuses):
+            return End(0)
         poll()
-    return child.returncode
+        time.sleep(0.2)
 
 
 def node() -> int:
@@ -92,17 +205,21 @@ def node() -> int:
     return int(rank)
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, patience, then SIGKILL for the whole group."""
-    child.terminate()
+def _stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """SIGTERM, patience, then SIGKILL for the whole group of each."""
+    for child in children:
+        child.terminate()
+    end = time.monotonic() + _GRACE
     try:
-        child.wait(_GRACE)
+        for child in children:
+            child.wait(max(0, end - time.monotonic()))
     except subprocess.TimeoutExpired:
         print(f"training did not stop within {_GRACE} s: killed", file=sys.stderr)
     finally:
-        with contextlib.suppress(ProcessLookupError):  # all of them have gone, as they should
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):  # all of it has gone, as it should
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> None:

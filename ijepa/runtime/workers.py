@@ -31,7 +31,7 @@ def options(batch_bytes: int, modules: list[str]) -> dict[str, Any]:
     told = environment.text("IJEPA_WORKERS")
     hardware = environment.hardware()
     if told:
-        count = environment.number("IJEPA_WORKERS")
+        count = environment.number("IJEPA_WORKERS", 1024)
         if count > fit:
             raise ValueError(
                 f"IJEPA_WORKERS: {count} workers keep {_AHEAD} batches of {batch_bytes >> 20} MiB"

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -217,29 +216,31 @@ def clip(objective: nn.Module, most: float | None) -> Tensor:
 
 
 def main() -> int:
-    """One rank of a run; torchrun's variables tell its place."""
+    """One rank of a run."""
     launch.die_with_parent()
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    place = launch.place()
+    rank, world = place.rank, place.world
     hardware = environment.hardware()
     device = torch.device(hardware.device)
     if hardware.device == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        device = torch.device("cuda", place.local)
         torch.cuda.set_device(device)
     torch.set_num_threads(hardware.threads)
     if environment.number("IJEPA_DETERMINISTIC"):
         seeds.deterministic()
     if world > 1:
         if hardware.device == "cuda":
-            dist.init_process_group("nccl", device_id=device)
+            dist.init_process_group("nccl", device_id=device, **place.meeting())
         else:
-            dist.init_process_group("gloo")
+            dist.init_process_group("gloo", **place.meeting())
     if rank == 0:
         emit({"numerics": environment.numerics()})
     try:
         train(configs.load(), open_store(), device, hardware.precision, rank, world)
     except errors.Failure as failure:
-        if rank == 0:
-            emit({"failed": str(failure), "status": failure.status})
+        if rank:  # the first one says it for all
+            return failure.status
+        emit({"failed": str(failure), "status": failure.status})
         raise
     finally:
         if world > 1:
