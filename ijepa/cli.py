@@ -150,9 +150,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _env(args: argparse.Namespace) -> None:
     from ijepa.runtime import environment
-    from ijepa.tracking import provenance
+    from ijepa.tracking import redaction
 
-    values = provenance.settings()
+    values = redaction.settings()
     values["IJEPA_HOME"] = values["IJEPA_HOME"] or str(environment.home())
     for name, (_, meaning) in environment.VARIABLES.items():
         print(f"{name}={values[name]:<12}  # {meaning}")

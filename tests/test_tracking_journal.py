@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from ijepa.tracking import journal, process, provenance, runs
+from ijepa.tracking import journal, process, provenance, redaction, runs
 from ijepa.tracking.series import Series
 
 ROOT = Path(__file__).parents[1]
@@ -331,4 +331,4 @@ def test_no_password_survives_however_it_is_written(monkeypatch: pytest.MonkeyPa
         ("https://host:80/path?a=b@c", "https://host:80/path?a=b@c"),
         ("no url: a@b", "no url: a@b"),
     ):
-        assert provenance.redact(text) == kept
+        assert redaction.redact(text) == kept

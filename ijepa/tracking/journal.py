@@ -24,7 +24,7 @@ from typing import Any
 
 from ijepa import config as science
 from ijepa.runtime import environment, files, launch
-from ijepa.tracking import process, provenance, sync
+from ijepa.tracking import process, provenance, redaction, sync
 from ijepa.tracking.capture import Output, capture
 from ijepa.tracking.series import Series
 
@@ -116,7 +116,7 @@ class Journal(FileStorageObserver):
 
     def failed_event(self, fail_time: datetime, fail_trace: list[str]) -> None:
         """Write the traceback, without secrets."""
-        super().failed_event(fail_time, [provenance.redact(line) for line in fail_trace])
+        super().failed_event(fail_time, [redaction.redact(line) for line in fail_trace])
 
     def _put(self, name: str, text: str) -> None:
         try:
@@ -132,7 +132,7 @@ def _plain(value: Any) -> Any:
 
 
 def _readable(text: str) -> str:
-    lines = (line.removesuffix("\r") for line in provenance.redact(text).split("\n"))
+    lines = (line.removesuffix("\r") for line in redaction.redact(text).split("\n"))
     shown = "\n".join(
         apply_backspaces_and_linefeeds(line) if "\r" in line or "\b" in line else line
         for line in lines  # Sacred goes through it letter by letter: only where there is a need
@@ -259,7 +259,7 @@ def _create(
         git={"commit": commit, "dirty": dirty},
         dvc=dvc,
         versions=provenance.software(),
-        settings=provenance.settings(),
+        settings=redaction.settings(),
         cores=os.cpu_count(),
     )
     return run

@@ -8,11 +8,14 @@ does.
 import contextlib
 import json
 import os
+import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,7 +26,7 @@ from pymongo.database import Database
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
 
 from ijepa.runtime import environment, errors, files
-from ijepa.tracking import process, provenance
+from ijepa.tracking import process, redaction
 
 OWNER, AUDITOR = "ijepa", "auditor"  # all rights; reading only, for Omniboard
 # every wait is bounded: a server that is dead, or accepts and never answers, may hold nobody up
@@ -45,6 +48,20 @@ def url() -> str:
     return environment.text("IJEPA_MONGO_URL")
 
 
+def database_name() -> str:
+    """The value of IJEPA_MONGO_DB.
+
+    Raises:
+        UnavailableError: no database can have that name.
+    """
+    name = environment.text("IJEPA_MONGO_DB")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,63}", name):
+        raise UnavailableError(
+            f"IJEPA_MONGO_DB: {name!r} is not a name of letters, digits, _ and -, at most 63"
+        )
+    return name
+
+
 def connect(home: Path) -> Database[dict[str, Any]]:
     """The database of the runs; the embedded server is started when it does not run.
 
@@ -53,9 +70,12 @@ def connect(home: Path) -> Database[dict[str, Any]]:
     """
     if url() == "off":
         raise UnavailableError("IJEPA_MONGO_URL is off")
+    name = database_name()
     try:
         if url():
-            client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(url(), **LIMITS)
+            with warnings.catch_warnings():  # the driver's show an option's value
+                warnings.simplefilter("ignore")
+                client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(url(), **LIMITS)
         else:
             client = _client(_ensure(home), OWNER)
         try:
@@ -67,7 +87,7 @@ def connect(home: Path) -> Database[dict[str, Any]]:
         raise UnavailableError("IJEPA_MONGO_URL is not the URL of a MongoDB server") from None
     except PyMongoError as error:
         raise UnavailableError(_reason(error)) from None
-    return client[environment.text("IJEPA_MONGO_DB")]
+    return client[name]
 
 
 @contextlib.contextmanager
@@ -92,7 +112,7 @@ def _reason(error: PyMongoError) -> str:
         return "MongoDB refuses the credentials"
     if isinstance(error, OperationFailure) and error.code == 13:
         return "MongoDB does not let this user write"
-    return f"MongoDB does not answer ({provenance.redact(str(error).split(',')[0])[:120]})"
+    return f"MongoDB does not answer ({redaction.redact(str(error).split(',')[0])[:120]})"
 
 
 def reader_url(home: Path) -> str:
@@ -101,7 +121,7 @@ def reader_url(home: Path) -> str:
     Raises:
         UnavailableError: there is no server.
     """
-    name = environment.text("IJEPA_MONGO_DB")
+    name = database_name()
     if not url():
         state = _ensure(home)
         password = state["passwords"][AUDITOR]
@@ -120,7 +140,7 @@ def status(home: Path) -> str:
         return "switched off (IJEPA_MONGO_URL=off): the journal alone is written"
     if url():
         connect(home).client.close()
-        return f"answers: {provenance.redact(url())}"
+        return f"answers: {redaction.address(url())}"
     state = _state(home / "mongo")
     if state is None or not _runs(state):
         return "not running; it is started when it is needed"
@@ -162,7 +182,7 @@ def _ensure(home: Path) -> dict[str, Any]:
     with locked(folder / "lock", 25):
         state = _state(folder)
         if state is None or not state["provisioned"]:
-            state = _provision(folder, state)
+            return _provision(folder, state)
         if _runs(state):
             if _answers(state):
                 return state
@@ -174,7 +194,10 @@ def _ensure(home: Path) -> dict[str, Any]:
 
 
 def _provision(folder: Path, cut_off: dict[str, Any] | None) -> dict[str, Any]:
-    """Make the two users, which needs a start without passwords, and stop again.
+    """Make the two users, which needs a start without passwords; then start with them.
+
+    In between, anybody of this machine could have made a user of his own. So what is there is
+    looked at once nobody can: users or data that are not ours are removed, with all the rest.
 
     ``cut_off`` is what an earlier attempt left that was killed: its server may still run.
     """
@@ -182,15 +205,33 @@ def _provision(folder: Path, cut_off: dict[str, Any] | None) -> dict[str, Any]:
         _end(cut_off)
     passwords = {name: secrets.token_urlsafe(24) for name in (OWNER, AUDITOR)}
     state = _start(folder, {"port": 0, "passwords": passwords, "provisioned": False})
-    database = environment.text("IJEPA_MONGO_DB")
-    roles = {OWNER: ["root"], AUDITOR: [{"role": "read", "db": database}]}
+    roles = {OWNER: ["root"], AUDITOR: [{"role": "read", "db": database_name()}]}
     with _client(state, None) as client:
         for name, password in passwords.items():
             with contextlib.suppress(OperationFailure):  # there is none, unless we were cut off
                 client.admin.command("dropUser", name)
             client.admin.command("createUser", name, pwd=password, roles=roles[name])
     _end(state)
-    return {**state, "provisioned": True}
+    state = _start(folder, state, "--auth")
+    if strangers := _strangers(state):
+        _end(state)
+        shutil.rmtree(folder / "db")
+        (folder / "server.json").unlink()
+        raise UnavailableError(
+            f"somebody else wrote to the embedded MongoDB while it was made ({strangers[0]}); it"
+            " is removed, and made again when it is needed"
+        )
+    state = {**state, "provisioned": True}
+    _write(folder / "server.json", state)
+    return state
+
+
+def _strangers(state: dict[str, Any]) -> list[str]:
+    """Users and databases of a new server that ``_provision`` did not make."""
+    with _client(state, OWNER) as client:
+        users = {str(user["_id"]) for user in client.admin["system.users"].find()}
+        databases = set(client.list_database_names()) - {"admin", "config", "local"}
+    return sorted((users - {f"admin.{name}" for name in (OWNER, AUDITOR)}) | databases)
 
 
 def _end(state: dict[str, Any]) -> None:

@@ -1,21 +1,18 @@
-"""Where a run comes from: commit, software, DVC; and the removal of secrets from what is kept."""
+"""Where a run comes from: commit, software, DVC."""
 
 import contextlib
 import hashlib
 import os
-import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import unquote
 
-from ijepa.runtime import environment, files
+from ijepa.runtime import files
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "pyarrow", "safetensors", "scipy",
             "dvc", "sacred", "pymongo")  # fmt: skip
 # a stage rewrites these, or DVC does before it starts it: that is no change of the code
 _WRITTEN = ("params.yaml", "dvc.lock", "out")
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+:[^/\s]*@")
 
 
 def commit() -> tuple[str, bool]:
@@ -55,21 +52,6 @@ def software() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     return versions
-
-
-def settings() -> dict[str, str]:
-    """The ``IJEPA_*`` variables in force, without secrets."""
-    return {name: redact(environment.text(name)) for name in environment.VARIABLES}
-
-
-def redact(text: str) -> str:
-    """``text`` without the user and password of any URL, and without the password of ours."""
-    ours = _CREDENTIALS.search(environment.text("IJEPA_MONGO_URL"))
-    password = ours[0].rstrip("@").partition(":")[2] if ours else ""
-    text = _CREDENTIALS.sub("***@", text)
-    for secret in {password, unquote(password)}:
-        text = text.replace(secret, "***") if secret else text
-    return text
 
 
 def hashes(path: Path) -> dict[str, str]:

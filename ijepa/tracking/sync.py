@@ -19,7 +19,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from ijepa.runtime import files
-from ijepa.tracking import mongo, provenance, runs
+from ijepa.tracking import mongo, redaction, runs
 from ijepa.tracking.mongo import UnavailableError
 
 EVERY = 10.0  # seconds between the syncs of a run that goes on
@@ -251,7 +251,7 @@ class Live:
         except UnavailableError as error:
             return str(error)
         except Exception as error:  # even a bug here may not cost a day of training
-            return provenance.redact(f"{type(error).__name__}: {error}".splitlines()[0])
+            return redaction.redact(f"{type(error).__name__}: {error}".splitlines()[0])
         return None
 
 
