@@ -308,17 +308,24 @@ def _runs(args: argparse.Namespace) -> int:
     from ijepa.tracking import omniboard, runs, sync
 
     if args.action == "sync":
-        done = sync.sync(environment.home())
+        done = sync.sync(environment.home(), compare=True)
         omniboard.prepare(environment.home())
         print(f"MongoDB: {len(done.written)} runs written, {done.unchanged} were there already")
-        for name in done.died:
-            print(f"run {name}: its process is gone; it is marked DIED")
-        for folder in done.unreadable:
-            print(f"run {folder}: cannot be read, left out", file=sys.stderr)
-        return 1 if done.unreadable else 0
+        for number, how in done.died.items():
+            print(f"run {number}: {how}; it is marked DIED")
+        for number in done.repaired:
+            print(f"run {number}: the database's was not what was written; written again")
+        for line in done.problems:
+            print(line, file=sys.stderr)
+        return 1 if done.problems else 0
     if args.action == "list":
-        records = runs.listing()
+        records, damaged = runs.every()
         print(runs.table(records) if records else "no runs yet; `dvc repro` makes some")
+        for record in records:
+            if record.died:
+                print(f"run {record.id}: DIED: {record.died}")
+        for line in damaged:
+            print(line, file=sys.stderr)
         return 0
     if args.id is None:
         raise ValueError("runs show: which one? `ijepa runs list` has the ids")

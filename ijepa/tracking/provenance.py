@@ -4,35 +4,58 @@ import contextlib
 import hashlib
 import os
 import subprocess
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from ijepa.runtime import files
 
+UNKNOWN = "unknown"
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "pyarrow", "safetensors", "scipy",
             "dvc", "sacred", "pymongo")  # fmt: skip
 # a stage rewrites these, or DVC does before it starts it: that is no change of the code
 _WRITTEN = ("params.yaml", "dvc.lock", "out")
 
 
-def commit() -> tuple[str, bool]:
-    """The commit of the working directory and whether tracked files, or ijepa/, differ from it.
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """What git says of the working directory.
 
-    ("", False) outside a git checkout.
+    Attributes:
+        commit: 40 hexadecimal digits, or UNKNOWN.
+        dirty: whether tracked files, or any in ijepa/, differ from it; None: unknown.
+        reason: why it is unknown, in git's own words; else "".
     """
-    head = _git("rev-parse", "HEAD").strip()
+
+    commit: str
+    dirty: bool | None
+    reason: str = ""
+
+
+def checkout() -> Checkout:
+    """The commit of the working directory, and whether the code is the commit's.
+
+    Where git cannot tell (no checkout, or one of another owner), nothing is taken for clean.
+    """
     ignored = [f":(exclude){path}" for path in _WRITTEN]
-    text = _git("status", "--porcelain", "--untracked-files=all", "--", ".", *ignored)
+    try:
+        head = _git("rev-parse", "HEAD").strip()
+        text = _git("status", "--porcelain", "--untracked-files=all", "--", ".", *ignored)
+    except ValueError as error:
+        return Checkout(UNKNOWN, None, str(error))
     lines = text.splitlines()
-    return head, any(not line.startswith("??") or line.startswith("?? ijepa/") for line in lines)
+    changed = any(not line.startswith("??") or line.startswith("?? ijepa/") for line in lines)
+    return Checkout(head, changed)
 
 
 def _git(*args: str) -> str:
     try:
         done = subprocess.run(["git", *args], capture_output=True, text=True, check=False)
-    except FileNotFoundError:  # no git: an exported source tree can still be run
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+    except OSError as error:  # an exported source tree can still be run
+        raise ValueError(f"git cannot be run: {error.strerror}") from None
+    if done.returncode:
+        raise ValueError(" ".join(done.stderr.split()) or f"git ended with {done.returncode}")
+    return done.stdout
 
 
 def dvc() -> dict[str, str]:

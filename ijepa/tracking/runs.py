@@ -1,4 +1,7 @@
-"""Read the journal: the runs of this checkout, newest first."""
+"""Read the journal: the runs of this checkout, newest first.
+
+A file that is damaged costs its own run a line, never the others.
+"""
 
 import contextlib
 import dataclasses
@@ -13,11 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from ijepa.runtime import environment, files
+from ijepa.strict import describe
 from ijepa.tracking import process
 
 # The top level of a run's recorded configuration: flat, for Omniboard makes a column of each.
 CONFIG = ("stage", "signature", "seed", "experiment", "commit", "data", "params")
 STALE = 60.0  # seconds without a heartbeat after which a run may be dead; they come every 10
+LOST = 6 * 3600.0  # seconds without one after which it is, on whatever machine it ran
+_RUN = {"status": str, "start_time": str, "meta": dict, "host": dict}
+_CONFIG = {"stage": str, "signature": str, "seed": int, "experiment": str, "commit": str,
+           "data": str}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +35,15 @@ class Record:
     id: int
     stage: str
     status: str  # RUNNING, COMPLETED, FAILED, INTERRUPTED, PREEMPTED or DIED
+    died: str  # how it is known, or ""
     start: str  # ISO time in UTC
     seconds: float | None  # None while it runs
     signature: str
     seed: int
     experiment: str  # DVC's name of the experiment, or ""
     commit: str
-    dirty: bool
+    dirty: bool | None  # None: unknown
+    git: str  # why the commit is unknown, in git's words, or ""
     data: str  # hash of the prepared data
     result: float | None
     host: str
@@ -53,12 +63,67 @@ class Record:
         return None if self.seconds is None else self.seconds + earlier
 
 
-def read(name: Path) -> Any:
-    """A JSON file of the journal; None when it is missing or was torn by a crash."""
-    try:
-        return json.loads(name.read_text())
-    except (FileNotFoundError, ValueError):
+def read(path: Path) -> dict[str, Any] | None:
+    """A mapping of the journal; None where there is no such file.
+
+    Raises:
+        ValueError: damaged, or another kind of value; one line that names the file.
+    """
+    if not path.is_file():
         return None
+    tree = files.read_json(path)
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path}: damaged: not a mapping")
+    return tree
+
+
+def _checked(path: Path, kinds: Mapping[str, type]) -> dict[str, Any] | None:
+    """``read``, with values of these kinds."""
+    tree = read(path)
+    for name, kind in kinds.items() if tree is not None else ():
+        if not isinstance(tree.get(name), kind):  # type: ignore[union-attr]
+            raise ValueError(f"{path}: damaged: {name} is not {describe(kind)}")
+    return tree
+
+
+def entry(folder: Path) -> dict[str, Any] | None:
+    """What a run is and how it ended (``run.json``); None before its first file.
+
+    Raises:
+        ValueError: damaged; one line.
+    """
+    path = folder / "run.json"
+    run = _checked(path, _RUN)
+    if run is None:
+        return None
+    for name in ("start_time", "heartbeat", "stop_time"):
+        try:
+            datetime.fromisoformat(run.get(name) or run["start_time"])
+        except (TypeError, ValueError):
+            raise ValueError(f"{path}: damaged: {name} is no time: {run[name]!r}") from None
+    if not {"uuid", "pid", "process"} <= run["meta"].keys():
+        raise ValueError(f"{path}: damaged: meta names no process")
+    return run
+
+
+def series(folder: Path) -> dict[str, dict[str, Any]]:
+    """The series of a run (``metrics.json``): steps, values and timestamps of each.
+
+    Raises:
+        ValueError: damaged; one line.
+    """
+    path = folder / "metrics.json"
+    metrics = read(path)
+    if metrics == {}:  # the journal writes it with the first point
+        raise ValueError(f"{path}: damaged: it has no series")
+    for name, points in (metrics or {}).items():
+        parts = [
+            points.get(part) if isinstance(points, dict) else None
+            for part in ("steps", "values", "timestamps")
+        ]
+        if not all(isinstance(part, list) and len(part) == len(parts[0] or ()) for part in parts):
+            raise ValueError(f"{path}: damaged: {name} is no series")
+    return metrics or {}
 
 
 def folders(home: Path) -> list[Path]:
@@ -71,25 +136,44 @@ def folders(home: Path) -> list[Path]:
 
 
 def load(folder: Path) -> Record | None:
-    """One run, or None when it never got as far as its first file."""
-    run, config = read(folder / "run.json"), read(folder / "config.json")
-    if run is None or config is None:
+    """One run, or None when it never got as far as its first files.
+
+    Raises:
+        ValueError: a file of it is damaged; one line.
+    """
+    run, config = entry(folder), _checked(folder / "config.json", _CONFIG)
+    if run is None:
         return None
+    if config is None:
+        if run.get("heartbeat") is None:  # it is about to start
+            return None
+        raise ValueError(f"{folder / 'config.json'}: missing")
+    try:
+        return _record(folder, run, config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder}: damaged: {type(error).__name__}: {error}") from None
+
+
+def _record(folder: Path, run: Mapping[str, Any], config: Mapping[str, Any]) -> Record:
     info = read(folder / "info.json") or {}
-    end = run.get("stop_time")
-    host = run.get("host", {})
+    git = info.get("git", {})
+    died = run.get("died") or death(run)
+    end = run.get("stop_time") or (died and (run.get("heartbeat") or run["start_time"]))
+    host = run["host"]
     gpus = (host.get("gpus") or {}).get("gpus", [])
     return Record(
         id=int(folder.name),
         stage=config["stage"],
-        status=run["status"],
+        status="DIED" if died else run["status"],
+        died=died,
         start=run["start_time"],
         seconds=seconds(run["start_time"], end) if end else None,
         signature=config["signature"],
         seed=config["seed"],
         experiment=config["experiment"],
         commit=config["commit"],
-        dirty=bool(info.get("git", {}).get("dirty")),
+        dirty=git.get("dirty"),
+        git=git.get("reason", ""),
         data=config["data"] or info.get("data", ""),
         result=run.get("result"),
         host=host.get("hostname", ""),
@@ -104,10 +188,22 @@ def load(folder: Path) -> Record | None:
     )
 
 
+def every(home: Path | None = None) -> tuple[list[Record], list[str]]:
+    """All runs, newest first, and a line about each that cannot be read."""
+    records, damaged = [], []
+    for folder in reversed(folders(home or environment.home())):
+        try:
+            record = load(folder)
+        except ValueError as error:
+            damaged.append(f"run {folder.name}: {error}")
+        else:
+            records += [record] if record is not None else []
+    return records, damaged
+
+
 def listing(home: Path | None = None) -> list[Record]:
-    """All runs, newest first."""
-    records = (load(folder) for folder in reversed(folders(home or environment.home())))
-    return [record for record in records if record is not None]
+    """All runs that can be read, newest first."""
+    return every(home)[0]
 
 
 def find(outs: Mapping[str, str], home: Path | None = None) -> list[Record]:
@@ -127,20 +223,34 @@ def find(outs: Mapping[str, str], home: Path | None = None) -> list[Record]:
     ]
 
 
-def heal(folder: Path) -> bool:
-    """Mark a run as DIED when it says RUNNING, its heart stopped and its process is gone."""
-    run = read(folder / "run.json")
-    if run is None or run["status"] != "RUNNING":
-        return False
+def death(run: Mapping[str, Any]) -> str:
+    """How it is known that a run that says RUNNING is dead; "" when it may live."""
+    if run["status"] != "RUNNING":
+        return ""
     beat = run.get("heartbeat") or run["start_time"]
-    here = run.get("host", {}).get("hostname") == socket.gethostname()
-    if not here or seconds(beat, datetime.now(UTC).isoformat()) < STALE:
-        return False
-    if process.mark(run["meta"]["pid"]) == run["meta"]["process"]:
-        return False
-    run.update(status="DIED", stop_time=beat)
+    silent = seconds(beat, datetime.now(UTC).isoformat())
+    host, meta = run["host"].get("hostname"), run["meta"]
+    if silent >= STALE and host == socket.gethostname():
+        # a container may have its host's name, and not see its processes: they beat
+        return "" if process.mark(meta["pid"]) == meta["process"] else "its process is gone"
+    if silent >= LOST:
+        return f"no heartbeat since {beat[:19].replace('T', ' ')} UTC, on {host}"
+    return ""
+
+
+def heal(folder: Path) -> str:
+    """Mark a run as DIED when it says RUNNING and is dead; how that is known, or "".
+
+    Raises:
+        ValueError: ``run.json`` is damaged; one line.
+    """
+    run = entry(folder)
+    died = "" if run is None else death(run)
+    if run is None or not died:
+        return ""
+    run.update(status="DIED", died=died, stop_time=run.get("heartbeat") or run["start_time"])
     files.write_text(folder / "run.json", json.dumps(run, sort_keys=True))
-    return True
+    return died
 
 
 def adopt(source: Path, home: Path) -> dict[int, int]:
@@ -170,7 +280,10 @@ def adopt(source: Path, home: Path) -> dict[int, int]:
 
 
 def _uuid(folder: Path) -> str | None:
-    run = read(folder / "run.json")
+    try:
+        run = entry(folder)
+    except ValueError:  # damaged, so it stays where it is
+        return None
     return None if run is None else str(run["meta"]["uuid"])
 
 
@@ -234,9 +347,13 @@ def show(run_id: int, home: Path | None = None) -> str:
     lines += [f"{'cost':<10} {name} {value}" for name, value in (record.cost or {}).items()]
     lines += [f"{'out':<10} {out['path']}  sha256 {out['sha256']}" for out in record.outs]
     lines += [f"{'version':<10} {name} {version}" for name, version in record.versions.items()]
-    for name, series in (read(folder / "metrics.json") or {}).items():
-        last = f"last {series['values'][-1]:.6g} at step {series['steps'][-1]}"
-        lines.append(f"{'metric':<10} {name}: {series['logged']} points, {last}")
-    trace = (read(folder / "run.json") or {}).get("fail_trace") or []
-    output = (folder / "cout.txt").read_text().splitlines()[-20:]
-    return "\n".join([*lines, "", *output, *"".join(trace).splitlines()])
+    try:
+        for name, points in series(folder).items():
+            last = f"last {points['values'][-1]:.6g} at step {points['steps'][-1]}"
+            lines.append(f"{'metric':<10} {name}: {points['logged']} points, {last}")
+    except (ValueError, LookupError, TypeError) as error:
+        lines.append(f"{'metric':<10} {error}")
+    trace = (entry(folder) or {}).get("fail_trace") or []
+    output = folder / "cout.txt"
+    printed = output.read_text(errors="replace").splitlines()[-20:] if output.is_file() else []
+    return "\n".join([*lines, "", *printed, *"".join(trace).splitlines()])

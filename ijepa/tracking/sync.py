@@ -1,4 +1,8 @@
-"""Fill MongoDB from the journal, as often as one likes: the journal wins, nothing is doubled."""
+"""Fill MongoDB from the journal, as often as one likes: the journal wins, nothing is doubled.
+
+A run's document holds the hash of the journal's files that it was made from, and that of the
+document and series that were written; so a database that is no longer the journal's is found.
+"""
 
 import contextlib
 import hashlib
@@ -6,7 +10,7 @@ import mimetypes
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -31,15 +35,24 @@ INTEGER = 2**63  # the first whole number that MongoDB has no type for
 
 @dataclass
 class Summary:
-    """What a sync did."""
+    """What a sync did.
+
+    Attributes:
+        written: the runs that are whole in the database now and were not.
+        unchanged: how many were whole already.
+        died: run -> how it is known that it is dead; it is marked so.
+        repaired: the runs whose document or series was not what had been written; it is again.
+        problems: a line for every run that is not whole in the database, and why.
+    """
 
     written: list[int] = field(default_factory=list)
     unchanged: int = 0
-    died: list[int] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    died: dict[int, str] = field(default_factory=dict)
+    repaired: list[int] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
-def sync(home: Path, only: Iterable[int] | None = None) -> Summary:
+def sync(home: Path, only: Iterable[int] | None = None, compare: bool = False) -> Summary:
     """Bring the database up to the journal.
 
     Runs whose process is gone are marked DIED. A run counts as unchanged only when its files are
@@ -48,6 +61,7 @@ def sync(home: Path, only: Iterable[int] | None = None) -> Summary:
     Args:
         home: the folder of the journal.
         only: ids of the runs to look at; all by default.
+        compare: read what the database has and compare its hash, which costs as much as to write.
 
     Raises:
         UnavailableError: the database is switched off, does not answer or refuses us.
@@ -57,51 +71,127 @@ def sync(home: Path, only: Iterable[int] | None = None) -> Summary:
         chosen = {str(number) for number in only}
         folders = [folder for folder in folders if folder.name in chosen]
     with mongo.session(home) as database:
-        return _sync(database, folders)
+        return _sync(database, folders, compare)
 
 
-def _sync(database: Mongo, folders: Iterable[Path]) -> Summary:
+def _sync(database: Mongo, folders: Iterable[Path], compare: bool) -> Summary:
     database.metrics.create_index([("run_id", ASCENDING), ("name", ASCENDING)])
     database.runs.create_index("meta.uuid")
     database["fs.files"].create_index("metadata.sha256")
-    summary = Summary()
+    summary, owners = Summary(), dict[str, str]()
     for folder in folders:
         if not (folder / "run.json").exists():  # about to start, or stopped before it did
             continue
         with mongo.locked(folder / ".sync", 5):  # an older view must not overwrite a newer one
-            if runs.heal(folder):
-                summary.died.append(int(folder.name))
-            if runs.load(folder) is None:
-                summary.unreadable.append(folder.name)
-            elif _sync_run(database, folder):
-                summary.written.append(int(folder.name))
-            else:
-                summary.unchanged += 1
+            try:
+                _sync_folder(database, folder, compare, summary, owners)
+            except (ValueError, OSError) as error:
+                summary.problems.append(f"run {folder.name}: left out: {error}")
     return summary
 
 
-def _sync_run(database: Mongo, folder: Path) -> bool:
-    """Write one run; False when there was nothing to do."""
-    run = runs.read(folder / "run.json")
-    metrics = runs.read(folder / "metrics.json") or {}
+def _sync_folder(
+    database: Mongo, folder: Path, compare: bool, summary: Summary, owners: dict[str, str]
+) -> None:
+    """Write one run unless it is there; ``owners`` has the uuids that were met and whose they are.
+
+    Raises:
+        ValueError: a file of the run is damaged, or it is a copy of another; one line.
+    """
+    number = int(folder.name)
+    if died := runs.heal(folder):
+        summary.died[number] = died
+    run = runs.entry(folder)
+    if run is None or runs.load(folder) is None:
+        return
+    owner = owners.setdefault(run["meta"]["uuid"], folder.name)
+    if owner != folder.name:
+        raise ValueError(f"a copy of run {owner}, whose uuid it has")
+    run_id = _identify(database, number, run["meta"]["uuid"])
+    digest, have = _digest(folder), _have(database, run_id)
+    points, damage = _series(database, folder, run_id)
+    if damage is None and have.get("journal") == digest and _whole(database, run_id, run, points):
+        if not compare or have.get("written") == _written(database, run_id):
+            summary.unchanged += 1
+            return
+        summary.repaired.append(number)
+    _write_run(database, folder, run, run_id, points, "" if damage else digest)
+    if damage:
+        summary.problems.append(f"run {number}: written without its series: {damage}")
+    elif number not in summary.repaired:
+        summary.written.append(number)
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 of what the journal has of a run."""
     digest = hashlib.sha256()
     for name in ("run.json", "config.json", "info.json", "metrics.json", "cout.txt"):
         with contextlib.suppress(FileNotFoundError):
             digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
-    run_id = _identify(database, int(folder.name), run["meta"]["uuid"])
-    counts = {name: len(series["values"]) for name, series in metrics.items()}
-    have = database.runs.find_one({"_id": run_id}, {"journal": 1, "artifacts": 1}) or {}
-    if (
-        have.get("journal") == digest.hexdigest()
-        and _counts(database, run_id) == counts
-        and _stored(database, have.get("artifacts", [])) == len(run["artifacts"])
-    ):
-        return False
+    return digest.hexdigest()
+
+
+def _have(database: Mongo, run_id: int) -> dict[str, Any]:
+    return database.runs.find_one({"_id": run_id}, {"journal": 1, "written": 1}) or {}
+
+
+def _series(
+    database: Mongo, folder: Path, run_id: int
+) -> tuple[dict[str, dict[str, Any]] | None, str | None]:
+    """The series to write; None, and why, where the journal's file cannot be believed.
+
+    Then those in the database stay.
+    """
+    try:
+        points = runs.series(folder)
+    except ValueError as error:
+        return None, str(error)
+    if not points and _counts(database, run_id):
+        return None, f"{folder / 'metrics.json'}: missing, and the database has series"
+    return points, None
+
+
+def _whole(
+    database: Mongo, run_id: int, run: Mapping[str, Any], points: Mapping[str, Any] | None
+) -> bool:
+    """Whether the database has every point and artifact of a run."""
+    counts = {name: len(series["values"]) for name, series in (points or {}).items()}
+    stored = database.runs.find_one({"_id": run_id}, {"artifacts": 1}) or {}
+    return _counts(database, run_id) == counts and _stored(
+        database, stored.get("artifacts", [])
+    ) == len(run["artifacts"])
+
+
+def _written(database: Mongo, run_id: int) -> str:
+    """SHA-256 of the run's document and series as the database has them."""
+    document = database.runs.find_one({"_id": run_id}) or {}
+    document.pop("written", None)
+    digest = hashlib.sha256(bson.encode(document))
+    for series in database.metrics.find({"run_id": run_id}).sort("name", ASCENDING):
+        series.pop("_id")
+        digest.update(bson.encode(series))
+    return digest.hexdigest()
+
+
+def _write_run(
+    database: Mongo,
+    folder: Path,
+    run: dict[str, Any],
+    run_id: int,
+    points: Mapping[str, Any] | None,
+    digest: str,
+) -> None:
+    """Write one run; without ``points`` the series that the database has stay."""
     info, output = runs.read(folder / "info.json") or {}, folder / "cout.txt"
-    info["metrics"] = [
-        {"name": name, "id": _write_series(database, run_id, name, series)}
-        for name, series in metrics.items()
-    ]
+    if points is None:
+        known = database.metrics.find({"run_id": run_id}, {"name": 1})
+        info["metrics"] = [{"name": s["name"], "id": str(s["_id"])} for s in known]
+    else:
+        info["metrics"] = [
+            {"name": name, "id": _write_series(database, run_id, name, series)}
+            for name, series in points.items()
+        ]
+        database.metrics.delete_many({"run_id": run_id, "name": {"$nin": list(points)}})
     run["experiment"]["sources"] = [
         [name, _put(database, folder.parent / stored, f"source://{name}")]
         for name, stored in run["experiment"]["sources"]
@@ -118,9 +208,10 @@ def _sync_run(database: Mongo, folder: Path) -> bool:
         ],
         **{key: _time(run.get(key)) for key in ("start_time", "heartbeat", "stop_time")},
     }
-    document = {**_plain(document), "_id": run_id, "journal": digest.hexdigest()}
+    document = {**_plain(document), "_id": run_id, "journal": digest}
     database.runs.replace_one({"_id": run_id}, _fitting(document))
-    return True
+    # of what can be read back: a server may keep a number as another kind
+    database.runs.update_one({"_id": run_id}, {"$set": {"written": _written(database, run_id)}})
 
 
 def _identify(database: Mongo, wanted: int, uuid: str) -> int:
@@ -196,9 +287,20 @@ def _fitting(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """``value`` with keys and numbers that MongoDB has: no dots or $ in names, 64-bit integers."""
+    """``value`` with keys and numbers that MongoDB has: no dots or $ in names, 64-bit integers.
+
+    Keys that would become one stay apart: the later gets a number.
+    """
     if isinstance(value, dict):
-        return {str(k).replace(".", "_").replace("$", "_"): _plain(v) for k, v in value.items()}
+        plain: dict[str, Any] = {}
+        for key, inside in value.items():
+            name = wanted = str(key).replace(".", "_").replace("$", "_")
+            number = 1
+            while name in plain or (name != str(key) and name in value):
+                number += 1
+                name = f"{wanted}_{number}"
+            plain[name] = _plain(inside)
+        return plain
     if isinstance(value, list):
         return [_plain(v) for v in value]
     return str(value) if isinstance(value, int) and not -INTEGER <= value < INTEGER else value
