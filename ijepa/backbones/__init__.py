@@ -6,6 +6,7 @@ part one of several networks in it. ``config`` is the run's; only kinds without 
 Files that others wrote go through ``read``, which runs no code in them, and ``match``.
 """
 
+import argparse
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -113,10 +114,7 @@ def load(spec: str, config: Config) -> Backbone:
     Raises:
         ValueError: there is no such kind, or what it names cannot be read; one line.
     """
-    kind, colon, rest = spec.partition(":")
-    if not colon and spec.partition("#")[0].endswith(".safetensors"):
-        kind, rest = "ijepa", spec
-    place, _, part = rest.partition("#")
+    kind, place, part = parts(spec)
     try:
         module = variants.load("backbones", kind)
     except ValueError:
@@ -126,6 +124,19 @@ def load(spec: str, config: Config) -> Backbone:
         ) from None
     backbone: Backbone = module.load(place, part, config)
     return backbone
+
+
+def parts(spec: str) -> tuple[str, str, str]:
+    """Kind, place and part of a spec; a path that is there may have ``:`` and ``#`` in it."""
+    kind, colon, rest = spec.partition(":")
+    plain = spec.partition("#")[0].endswith(".safetensors")
+    if (spec.endswith(".safetensors") and Path(spec).is_file()) or (plain and not colon):
+        kind, rest = "ijepa", spec
+    if Path(rest).exists():
+        return kind, rest, ""
+    cuts = [match.start() for match in re.finditer("#", rest)]
+    cut = next((cut for cut in reversed(cuts) if Path(rest[:cut]).exists()), min(cuts, default=-1))
+    return (kind, rest, "") if cut < 0 else (kind, rest[:cut], rest[cut + 1 :])
 
 
 def compared(spec: str, config: Config) -> dict[str, Backbone]:
@@ -159,7 +170,8 @@ def read(path: Path) -> Any:
     """What a file of weights holds, on the CPU: safetensors, or a pickle of tensors and values.
 
     A pickle can run any code. ``weights_only`` builds plain values and refuses everything else,
-    and there is no second try without it.
+    and there is no second try without it. The arguments of a training script are plain values too:
+    an ``argparse.Namespace`` runs nothing.
 
     Raises:
         ValueError: no such file, code in it, or damaged; one line.
@@ -172,7 +184,8 @@ def read(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
         mapped = zipfile.is_zipfile(path)  # torch cannot map its old format
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # damaged files raise whatever the reader stumbled over
         code = re.search(r"GLOBAL (\S+)", str(error))
         if code:

@@ -116,9 +116,9 @@ def origin(spec: str, backbone: Backbone) -> dict[str, str]:
     ``commit`` is of the code that exports. Neither a path nor a clock: equal encoders that equal
     code exports are equal files.
     """
-    kind, colon, place = spec.partition(":") if ":" in spec else ("", "", spec)
-    facts = {"network": meta.NETWORKS.get(spec.partition("#")[2], "not said")}
-    if kind == "ijepa" or (not colon and place.endswith(".safetensors")):
+    kind, place, part = backbones.parts(spec)
+    facts = {"network": meta.NETWORKS.get(part, "not said")}
+    if kind == "ijepa":
         facts = vit.metadata(Path(place))
         facts = {key: value for key, value in facts.items() if isinstance(value, str)}
     git = provenance.checkout()

@@ -14,7 +14,7 @@ from timm.data.model_config import resolve_input_data_config
 from torch import Tensor, nn
 
 from ijepa import backbones, seeds
-from ijepa.backbones import Backbone
+from ijepa.backbones import Backbone, _published
 from ijepa.config import Config
 from ijepa.runtime import environment, errors
 from ijepa.runtime.files import sha256
@@ -64,8 +64,8 @@ def load(place: str, part: str, config: Config) -> Backbone:
     content = backbones.read(files[-1])
     if not isinstance(content, dict):
         raise ValueError(f"{where}: holds no weights by name, but {type(content).__name__}")
-    expected, heads = model.state_dict(), _classifiers(model)
-    state = {n: t for n, t in content.items() if n in expected or not str(n).startswith(heads)}
+    expected = model.state_dict()
+    state = _published.unwrap(where, content, expected, _classifiers(model))
     backbones.match(where, state, expected)
     model.load_state_dict(state)
     hashes = " ".join(sha256(file) for file in files)
