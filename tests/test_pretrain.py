@@ -143,16 +143,51 @@ def test_killed_at_ten_random_moments_equals_uninterrupted(stage: Stage) -> None
     assert "from step 0 " not in output
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_leaves_no_orphan(stage: Stage, number: int, status: int) -> None:
+def test_a_signal_saves_and_leaves_no_orphan(
+    stage: Stage, number: int, status: int, processes: str
+) -> None:
     stage.write(**{"train.epochs": 5000})
-    process = stage.start(IJEPA_CHECKPOINT_SECONDS="1000")
+    process = stage.start(IJEPA_CHECKPOINT_SECONDS="1000", IJEPA_PROCESSES=processes)
     wait_for(process, "step    4")
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == status, output
+    ends = [text for text in output.splitlines() if not text.startswith("step")]
+    assert re.fullmatch(r"error: stopped by a signal; saved step \d+", ends[0]), output
+    assert ends[1:] == (["stopped by Ctrl-C"] if number == signal.SIGINT else []), output
     stage.wait_until_empty(5)
     assert list((stage.folder / "home" / "checkpoints").glob("*/step-*")), output
+
+
+def test_ranks_of_the_surroundings_do_not_reach_the_stage(stage: Stage) -> None:
+    """A pod's operator says two ranks: it neither waits for the other nor fails."""
+    stage.finish("alone")
+    expected = stage.hash()
+    for rank, world in (("0", "2"), ("1", "1")):
+        stage.finish(
+            f"home{rank}", RANK=rank, WORLD_SIZE=world, LOCAL_RANK="1", MASTER_ADDR="127.0.0.1",
+            MASTER_PORT="29500",
+        )  # fmt: skip
+        assert stage.hash() == expected
+
+
+def test_a_rank_that_is_killed_is_named(stage: Stage) -> None:
+    stage.write(**{"train.epochs": 5000})
+    process = stage.start(IJEPA_PROCESSES="2")
+    wait_for(process, "step    4")
+    (rank,) = [
+        pid for pid in stage.processes()
+        if b"_IJEPA_PLACE=1 2 " in Path(f"/proc/{pid}/environ").read_bytes()
+    ]  # fmt: skip
+    os.kill(rank, signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert output.splitlines()[-1] == (
+        "error: training: rank 1 ended by SIGKILL; its output is above"
+    )
+    stage.wait_until_empty(5)
 
 
 def rows(folder: Path) -> list[dict[str, float]]:

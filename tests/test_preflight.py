@@ -1,0 +1,208 @@
+"""What would fail after training is said before it, and by the rules of what would fail."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TINY, params, tiny
+from ruamel.yaml import YAML
+
+from ijepa import config as configs
+from ijepa import preflight, pretrain, variants
+from ijepa.datasets import Item, Source, Split
+from ijepa.evaluation import labelling, probing, scores
+from ijepa.evaluation.probing import Job
+from ijepa.model import vit
+from ijepa.store.read import Store, open_store
+from ijepa.store.write import write_store
+from ijepa.study import rows
+
+FEW = {
+    "evaluate.probes": ["few_shot"],
+    "evaluate.few_shot": {"shots": [1, 5, 20], "draws": 2, "l2": 0.1},
+}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IJEPA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("IJEPA_MONGO_URL", "off")
+    monkeypatch.setenv("IJEPA_DEVICE", "cpu")
+
+
+def packed(*counts: int, folder: str = "data/prepared") -> Store:
+    """A store whose class i has so many training images, and 4 test images."""
+    rng = np.random.default_rng(0)
+
+    def split(sizes: tuple[int, ...]) -> Split:
+        items = [
+            Item(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8), {"class": label}, "made")
+            for label, size in enumerate(sizes)
+            for _ in range(size)
+        ]
+        return Split(len(items), lambda: iter(items))
+
+    splits = {"train": split(counts), "test": split((4,) * len(counts))}
+    source = Source(splits, {"class": tuple("abcdef"[: len(counts)])}, {"name": "made"})
+    write_store(source, Path(folder))
+    return open_store(Path(folder))
+
+
+def written(**change: Any) -> configs.Config:
+    with Path("params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(params(**{**TINY, **change}), file)
+    return configs.load()
+
+
+@pytest.mark.parametrize(("counts", "change", "message"), [
+    ((30, 30), {"train.batch_size": 61},
+     r"train.batch_size: 61 is more than the 60 training images \(data.train_fraction 1 of 60\)"),
+    ((30, 30), {"train.batch_size": 8, "data.train_fraction": 0.1},
+     r"train.batch_size: 8 is more than the 6 training images \(data.train_fraction 0.1 of 60\)"),
+    ((30, 2), {**FEW, "evaluate.few_shot": {"shots": [5, 20], "draws": 1, "l2": 0.1}},
+     "evaluate.few_shot.shots: 5 is more than the 2 training images of the smallest class"),
+    ((15, 15), {"evaluate.probes": ["knn"], "evaluate.knn": {"k": 28, "temperature": 0.1}},
+     "evaluate.knn.k: 28 is more than the 27 images that vote"),
+    ((30, 30), {"evaluate.probes": ["knn"], "evaluate.train_fraction": 0.1},
+     "evaluate.knn.k: 20 is more than the 5 images that vote"),
+    ((30,), {"evaluate.probes": ["logistic"]},
+     "evaluate.logistic.fraction: 0.01 labels 1 of 30 images"),
+    ((30, 30), {"evaluate.probes": ["attentive"], "evaluate.attentive": {
+        "lr": [0.1], "weight_decay": [0.0], "epochs": 1, "batch_size": 8, "heads": 3}},
+     "evaluate.attentive.heads: 3 does not divide the encoder's width 16"),
+    ((30, 30), {"evaluate.probes": ["finetune"]},
+     "evaluate.finetune.fraction: 0.01 labels 2 of 60 images of task class; a fold"),
+    ((30, 30), {"evaluate.train_fraction": 0.01}, "1 of 60 training images"),
+])  # fmt: skip
+def test_what_cannot_work_is_refused_before_training_in_one_line(
+    counts: tuple[int, ...], change: dict[str, Any], message: str
+) -> None:
+    store = packed(*counts)
+    config = written(**change)
+    with pytest.raises(ValueError, match=f"^params.yaml: .*{message}") as error:
+        pretrain.main()
+    assert "\n" not in str(error.value)
+    assert not Path("home").exists(), "nothing is recorded or begun"
+    if "train.batch_size" not in change and "evaluate.attentive" not in change:
+        vit.save(vit.create(16, config.model, 0), Path("encoder.safetensors"), {})
+        with pytest.raises(ValueError, match=message):  # and so it does where it would be met
+            probing.outcomes(Job(config, "encoder.safetensors", Path("data/prepared")), print)
+    assert len(store.splits["train"]) == sum(counts)
+
+
+def test_shots_that_cannot_be_drawn_are_named_and_the_rest_is_measured() -> None:
+    packed(30, 7)
+    config = written(**FEW)
+    note = (
+        "evaluate.few_shot.shots: 20 left out of task class: its smallest class has 7 training"
+        " images; its headline is of 5 shots"
+    )
+    assert preflight.counts(config, open_store()) == [note]
+    vit.save(vit.create(16, config.model, 0), Path("encoder.safetensors"), {})
+    said: list[str] = []
+    results = probing.outcomes(
+        Job(config, "encoder.safetensors", Path("data/prepared")), said.append
+    )
+    assert f"note: {note}" in said
+    about = {"encoders": ["trained", "random_init", "pixels"], "probes": ["few_shot"]}
+    summary = scores.summarise(about, results)
+    cell = scores.headline(summary)["class"]["few_shot"]
+    assert (cell["shots"], cell["shots_asked"]) == (5, 20)
+    assert [
+        point["labels"] for point in summary["tasks"]["class"]["few_shot"]["trained"]["curve"]
+    ] == [1, 5]
+    whole = written(**{**FEW, "evaluate.few_shot": {"shots": [1, 5], "draws": 2, "l2": 0.1}})
+    assert preflight.counts(whole, open_store()) == []
+    again = scores.headline(
+        scores.summarise(
+            about,
+            probing.outcomes(Job(whole, "encoder.safetensors", Path("data/prepared")), print),
+        )
+    )
+    assert again["class"]["few_shot"] == {
+        k: v for k, v in cell.items() if not k.startswith("shots")
+    }
+
+
+def test_the_first_stage_knows_the_counts_only_of_data_prepared_as_params_say(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = written(**FEW)
+    configs.main()
+    assert capsys.readouterr().out == "", "nothing is prepared yet"
+    packed(30, 7)
+    configs.main()
+    assert "note: evaluate.few_shot.shots: 20 left out" in capsys.readouterr().out
+    written(**{**FEW, "data.render_seed": 1})
+    configs.main()
+    assert capsys.readouterr().out == "", "what is prepared is another set"
+    configs.main()
+    assert "20 left out" in capsys.readouterr().out
+    shutil.rmtree("data/prepared")
+    configs.main()
+    assert config.evaluate.probes == ("few_shot",)
+
+
+def test_missing_data_of_a_transfer_is_said_first() -> None:
+    written(**{"evaluate.transfer": [{"name": "folder", "path": "pets"}]})
+    with pytest.raises(ValueError, match=r"^params.yaml: evaluate.transfer\[0\]: .*pets"):
+        configs.main()
+
+
+@pytest.mark.parametrize("value", [[], ["knn", "knn"], [""]])
+def test_probes_are_a_list_of_names(value: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"^params.yaml: evaluate.probes: "):
+        tiny(**{"evaluate.probes": value})
+
+
+def test_a_model_that_no_machine_holds_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"model.width: 4000000 with model.depth 2: .* at least"):
+        preflight.first(tiny(**{"model.width": 4_000_000}))
+
+
+def test_the_state_is_at_least_what_the_encoder_and_its_optimiser_take() -> None:
+    """A bound from below: what is refused could not have run."""
+    config = tiny(**{"model.width": 64, "model.depth": 6})
+    encoder = sum(p.numel() for p in vit.create(16, config.model, 0).parameters())
+    assert 0.9 * 12 * encoder < preflight.state_bytes(config) < 12 * encoder
+
+
+def test_a_disk_without_room_is_refused_and_a_narrow_one_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tiny()
+    need = preflight.state_bytes(config)
+    for free, notes in ((3 * need, 0), (3 * need - 1, 1), (need, 1)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        assert len(preflight.disk(config, tmp_path / "not/yet")) == notes
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=need - 1))
+    with pytest.raises(ValueError, match=r"^IJEPA_HOME: .*not/yet: a checkpoint takes at least"):
+        preflight.disk(config, tmp_path / "not/yet")
+
+
+def test_every_probe_that_can_refuse_labels_says_so_without_torch() -> None:
+    """``declared`` executes what a check needs and no more."""
+    program = (
+        "import sys; from ijepa import variants\n"
+        "for probe in variants.names('probes'): variants.declared('probes', probe, 'check')\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1])
+    with_check = {p for p in variants.names("probes") if variants.declared("probes", p, "check")}
+    assert with_check == set(variants.names("probes")) - {"linear"}
+    assert labelling.check(tiny(**{"evaluate.probes": ["linear"]}), packed(3, 3)) == []
+
+
+def test_a_table_has_no_number_of_other_shots_than_its_plans() -> None:
+    chosen: Any = SimpleNamespace(metric="class.few_shot.trained", also=())
+    cell = {"trained": 50.0, "random_init": 40.0, "pixels": 30.0}
+    asked = ("class.few_shot.trained", "trained", 50.0)
+    assert asked in rows._accuracies(chosen, {"class": {"few_shot": cell}})
+    fewer = {**cell, "shots": 5, "shots_asked": 20}
+    assert not list(rows._accuracies(chosen, {"class": {"few_shot": fewer}}))
