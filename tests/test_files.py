@@ -210,7 +210,7 @@ def test_a_disk_that_refuses_is_one_line(
         errors.run(lambda: (tmp_path / "b/c").mkdir())
 
 
-def test_a_row_that_has_no_room_is_lost_whole_and_the_next_is_not(
+def test_rows_that_have_no_room_wait_and_come_whole_and_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "rows"
@@ -218,12 +218,13 @@ def test_a_row_that_has_no_room_is_lost_whole_and_the_next_is_not(
     monkeypatch.setenv(rows.VARIABLE, str(path))
     rows.emit({"step": 1})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for limit in (15, path.stat().st_size):  # in the middle of a line, and before it
+    for step, limit in ((2, 15), (3, path.stat().st_size)):  # in the middle of a line, before it
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:
-            rows.emit({"step": 2})
+            rows.emit({"step": step})
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert "note: a row of the record is lost" in capsys.readouterr().out
-    rows.emit({"step": 3})
-    assert path.read_text() == '{"step": 1}\n{"step": 3}\n'
+        assert path.read_text() == '{"step": 1}\n', "no half line"
+    assert capsys.readouterr().out.count(f"note: {path}: File too large") == 1
+    rows.emit({"step": 4})
+    assert path.read_text() == "".join(f'{{"step": {step}}}\n' for step in (1, 2, 3, 4))
