@@ -190,7 +190,7 @@ def write_predictions(path: Path, outcomes: list[Outcome]) -> None:
                 arrays[f"{key}/held_out_labels"] = result.held_out_labels
                 for draw in result.curve:
                     arrays[f"{key}/curve/{draw.labels}/{draw.draw}"] = draw.predictions
-    with ZipFile(path, "w") as archive:
+    with files.replacing(path) as partial, ZipFile(partial, "w") as archive:
         for key in sorted(arrays):
             with archive.open(ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, arrays[key].astype(np.int32), allow_pickle=False)
