@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -18,8 +19,10 @@ from typing import Any
 
 import pytest
 
+from ijepa.results.provenance import _maker as provenance_of
 from ijepa.tracking import journal, process, provenance, redaction, runs
 from ijepa.tracking.series import Series
+from ijepa.training import rows
 
 ROOT = Path(__file__).parents[1]
 
@@ -339,3 +342,156 @@ def test_no_password_survives_however_it_is_written(monkeypatch: pytest.MonkeyPa
         ("no url: a@b", "no url: a@b"),
     ):
         assert redaction.redact(text) == kept
+
+
+DAMAGED = {  # file -> what becomes of it
+    "run.json": (b"{}", b"[]", b'{"status"', None),
+    "config.json": (b"{}", b"[]", b"{", None),
+    "info.json": (b"[]", b"{"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(name, c) for name, cs in DAMAGED.items() for c in cs]
+)
+def test_a_damaged_file_costs_its_own_run_a_line(
+    home: Path, name: str, content: bytes | None, tmp_path: Path
+) -> None:
+    """And neither a listing nor the search of the report the others."""
+    out = tmp_path / "out.txt"
+    out.write_text("result")
+    for _ in range(3):
+        record(lambda run: None, outs=[out])
+    newest, middle, oldest = runs.listing()
+    path = middle.folder / name
+    if content is None and name == "run.json":  # a time that is none
+        text = path.read_text().replace(middle.start, "soon")
+        path.write_text(text)
+    elif content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    records, damaged = runs.every()
+    assert [run.id for run in records] == [newest.id, oldest.id]
+    assert len(damaged) == 1
+    assert damaged[0].startswith(f"run {middle.id}: {path}: ")
+    sha256 = hashlib.sha256(b"result").hexdigest()
+    assert [run.id for run in runs.find({out.as_posix(): sha256})] == [newest.id, oldest.id]
+    with pytest.raises(ValueError, match=re.escape(str(path))) as error:
+        runs.show(middle.id)
+    assert "\n" not in str(error.value)
+    assert str(newest.id) in runs.show(newest.id)
+    assert runs._uuid(middle.folder) is None or name != "run.json"
+
+
+@pytest.mark.parametrize("content", [
+    b"{}", b"[]", b'{"loss": {"steps": [1]', b'{"loss": {}}',
+    b'{"loss": {"steps": [1], "values": [], "timestamps": []}}',
+])  # fmt: skip
+def test_damaged_series_are_named_and_the_run_is_shown(home: Path, content: bytes) -> None:
+    record(lambda run: run.log("loss", 1.0, 0))
+    (run,) = runs.listing()
+    (run.folder / "metrics.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"metrics\.json: "):
+        runs.series(run.folder)
+    assert f"{run.folder}/metrics.json" in runs.show(run.id)
+
+
+def test_all_that_a_full_disk_took_is_named_at_the_end(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real = Path.write_text
+
+    def write_text(path: Path, text: str) -> int:
+        if "runs" in path.parts:
+            raise OSError(28, "No space left on device")
+        return real(path, text)
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    record(lambda run: run.log("loss", 1.0, 0))
+    (note,) = capfd.readouterr().err.splitlines()
+    assert note.startswith("note: ")
+    for name in ("config.json", "cout.txt", "info.json", "metrics.json", "run.json"):
+        assert f"{name} (No space left on device)" in note
+
+
+def test_rows_wait_for_a_disk_that_is_full_and_none_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training goes on; a line is handed over whole or not at all."""
+    path, broken = tmp_path / "rows.jsonl", [False]
+    path.touch()
+    monkeypatch.setenv(rows.VARIABLE, str(path))
+    monkeypatch.setattr(rows, "_waiting", [])
+    opened = Path.open
+
+    class Full:
+        """A file on a disk that takes seven bytes more."""
+
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def seek(self, *place: int) -> int:
+            return int(self.file.seek(*place))
+
+        def truncate(self, size: int) -> None:
+            self.file.truncate(size)
+
+        def write(self, data: bytes) -> int:
+            if len(data) < 7 or self.file.tell() > self.limit:
+                raise OSError(28, "No space left on device")
+            self.limit = self.file.tell()
+            return int(self.file.write(data[:7]))
+
+        limit = 10**9
+
+    def open_(self: Path, *args: Any, **options: Any) -> Any:
+        file = opened(self, *args, **options)
+        return Full(file) if broken[0] and args == ("ab",) else file
+
+    monkeypatch.setattr(Path, "open", open_)
+    rows.emit({"step": 1})
+    broken[0] = True
+    rows.emit({"step": 2})
+    rows.emit({"step": 3})
+    assert path.read_text() == '{"step": 1}\n'
+    broken[0] = False
+    rows.emit({"step": 4})
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3, 4]
+    assert capsys.readouterr().out.count("No space left on device") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another owner is made by root")
+def test_a_git_that_refuses_the_owner_is_unknown_and_not_clean(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    monkeypatch.chdir(checkout)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+    for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run(["git", *command], check=True)
+    record(lambda run: None)
+    assert capfd.readouterr().err == ""
+    for path in (checkout, *checkout.rglob("*")):
+        os.chown(path, 12345, 12345)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    record(lambda run: None)
+    (note,) = capfd.readouterr().err.splitlines()
+    assert note.startswith(
+        "note: the commit is recorded as unknown: fatal: detected dubious owner"
+    )
+    assert "git config --global --add safe.directory" in note
+    unknown, known = runs.listing()
+    assert (len(known.commit), known.dirty, known.git) == (40, False, "")
+    assert (unknown.commit, unknown.dirty) == ("unknown", None)
+    assert "dubious ownership" in unknown.git
+    maker = provenance_of(unknown)
+    assert (maker.dirty, maker.commit) == (None, f"unknown: {unknown.git}")

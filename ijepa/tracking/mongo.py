@@ -83,7 +83,7 @@ def connect(home: Path) -> Database[dict[str, Any]]:
         except PyMongoError:
             client.close()
             raise
-    except (InvalidURI, ConfigurationError, ValueError):
+    except (InvalidURI, ConfigurationError, ValueError, OSError):  # a file it names, too
         raise UnavailableError("IJEPA_MONGO_URL is not the URL of a MongoDB server") from None
     except PyMongoError as error:
         raise UnavailableError(_reason(error)) from None

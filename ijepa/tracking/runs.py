@@ -148,14 +148,16 @@ def load(folder: Path) -> Record | None:
         if run.get("heartbeat") is None:  # it is about to start
             return None
         raise ValueError(f"{folder / 'config.json'}: missing")
+    info = read(folder / "info.json") or {}
     try:
-        return _record(folder, run, config)
+        return _record(folder, run, config, info)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder}: damaged: {type(error).__name__}: {error}") from None
 
 
-def _record(folder: Path, run: Mapping[str, Any], config: Mapping[str, Any]) -> Record:
-    info = read(folder / "info.json") or {}
+def _record(
+    folder: Path, run: Mapping[str, Any], config: Mapping[str, Any], info: Mapping[str, Any]
+) -> Record:
     git = info.get("git", {})
     died = run.get("died") or death(run)
     end = run.get("stop_time") or (died and (run.get("heartbeat") or run["start_time"]))
