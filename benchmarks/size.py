@@ -104,7 +104,8 @@ def synthetic(place: Path, count: int) -> Images:
         return {"file": name, "bytes": path.stat().st_size, "sha256": files.sha256(path)}
 
     record: dict[str, Any] = {
-        "count": count, "stored": "decoded", "shape": [SIDE, SIDE, 3], "labels": entry("labels.npy"),
+        "count": count, "stored": "decoded", "shape": [SIDE, SIDE, 3],
+        "labels": entry("labels.npy"),
         "shards": [{"file": "images-00000.bin", "count": count, "bytes": size * count}],
     }  # fmt: skip
     if read.FORMAT == 1:

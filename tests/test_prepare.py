@@ -1,9 +1,11 @@
 """The stage prepare, from a raw folder to an opened store, and what a user sees when it cannot."""
 
 import io
+import resource
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
@@ -116,3 +118,37 @@ def test_mistakes_are_one_line(place: Path, capfd: pytest.CaptureFixture[str]) -
         assert said.count("\n") == 1
     assert not (place / "data").exists()
     assert not (place / "home").exists()  # found before anything was recorded
+
+
+def test_a_full_disk_is_one_line_and_the_older_data_stays(
+    place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plant(place)
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(place / "raw/pets/train/dog/0.png")
+    assert run() == 0
+    first = (place / "data/prepared/manifest.json").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    capfd.readouterr()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        assert errors.run(prepare.main) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert capfd.readouterr().err == "error: data/prepared: File too large\n"
+    assert (place / "data/prepared/manifest.json").read_bytes() == first
+    assert [path.name for path in (place / "data").iterdir()] == ["prepared"]
+
+
+def test_images_in_place_give_the_stage_the_same_pixels(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(place)
+    assert run() == 0
+    copied = open_store(place / "data/prepared").splits["train"]
+    pixels = [copied[index].tobytes() for index in range(8)]
+    monkeypatch.setenv("IJEPA_STORAGE", "in_place")
+    assert run() == 0
+    there = open_store(place / "data/prepared", verify=True).splits["train"]
+    assert [there[index].tobytes() for index in range(8)] == pixels
+    assert not list((place / "data/prepared").rglob("images-*"))

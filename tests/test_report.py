@@ -35,7 +35,7 @@ from ijepa.pages.text import interval, listed, method, spoken
 from ijepa.results import Results
 from ijepa.results.accuracy import Accuracy, Curve, Point
 from ijepa.results.training import Training
-from ijepa.runtime import environment
+from ijepa.runtime import environment, files
 from ijepa.store.read import open_store
 from ijepa.training.meter import Spent
 
@@ -521,3 +521,41 @@ def test_many_seeds_are_named_by_the_first_and_the_last(
     numbers: Sequence[int], words: str
 ) -> None:
     assert listed(numbers) == words
+
+
+def test_a_damaged_result_is_named_before_a_page_is_made(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One flipped bit or a cut in what an earlier stage left; never a traceback, never a page."""
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    enter(monkeypatch, folder)
+    rng, settings = np.random.default_rng(0), configs.load()
+    for name in ("encoder.safetensors", "history.csv", "pretrain.json",
+                 "evaluation/evaluation.json", "evaluation/predictions.npz"):  # fmt: skip
+        path = folder / "out" / name
+        whole = path.read_bytes()
+        for bit in rng.choice(len(whole) * 8, 20, replace=False).tolist():
+            flipped = bytearray(whole)
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
+            with pytest.raises(ValueError, match=rf"{path.name}: damaged: .* `dvc repro -f"):
+                pages.build(settings, folder / "made")
+        path.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(ValueError, match=rf"{path.name}: damaged"):
+            pages.build(settings, folder / "made")
+        path.write_bytes(whole)
+    assert not (folder / "made").exists()
+
+
+def test_a_damaged_report_does_not_say_its_headline(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("results.json", "index.html", "report.md"):
+        shutil.copy(built / name, tmp_path / name)
+    files.write_sums(tmp_path, ["index.html", "report.md", "results.json"])
+    assert report.line(tmp_path).startswith(f"report: {tmp_path / 'index.html'}")
+    path = tmp_path / "results.json"
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    with pytest.raises(ValueError, match=r"results\.json: damaged: .*`dvc repro -f report`"):
+        report.line(tmp_path)
