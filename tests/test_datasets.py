@@ -101,11 +101,25 @@ def test_what_is_left_out_of_folders_is_counted(tmp_path: Path) -> None:
     assert {"what": heic.what, "count": 4, "examples": list(heic.examples)} in told
 
 
-def test_the_order_of_a_folder_is_not_the_disks(tmp_path: Path) -> None:
+def test_the_order_of_a_folder_is_not_the_disks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def walk(*given: Any, **named: Any) -> Any:
+        for place, folders, names in real(*given, **named):
+            folders.reverse()
+            yield place, folders, names[::-1]
+
+    real = folder.os.walk
     names = [f"train/cat/{number * 37 % 101}.png" for number in range(100)]
     plant(tmp_path / "in", *names, "val/cat/1.png")
     source = folder.load(folder.Options(path="in"), tmp_path)
     assert [item.origin for item in items(source, "train")] == sorted(names)
+    plant(tmp_path / "in", *(f"train/cat/{place}/{k}.npy" for place in "abc" for k in range(2)))
+    first = folder.load(folder.Options(path="in"), tmp_path).left_out
+    monkeypatch.setattr(folder.os, "walk", walk)
+    again = folder.load(folder.Options(path="in"), tmp_path)
+    assert again.left_out == first
+    assert [item.origin for item in items(again, "train")] == sorted(names)
 
 
 @pytest.mark.parametrize(

@@ -448,6 +448,8 @@ def test_a_transferred_set_is_prepared_once_whatever_the_views_size(
     for change in ({"data.image_size": 32}, {"data.train_fraction": 0.1}):
         assert cache.prepared(tiny(**folder, **change).data) == first
     assert cache.prepared(tiny(**folder, **{"data.bad_images": "skip"}).data) != first
+    with pytest.raises(ValueError, match=r"data\.duplicates: refuse: 1 image of val in train"):
+        cache.prepared(tiny(**folder, **{"data.duplicates": "refuse"}).data)
 
 
 def test_raw_files_that_changed_are_prepared_again(

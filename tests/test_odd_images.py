@@ -79,7 +79,15 @@ def test_a_very_long_image_is_cut_before_it_is_enlarged(monkeypatch: pytest.Monk
     whole = [views.centre(image, 16), views.centre(image.transpose(1, 0, 2), 16)]
     assert all(torch.equal(a, b) for a, b in zip(seen, whole, strict=True))
     monkeypatch.setattr(views, "_LONGEST", longest)
-    assert views.centre(pixels(0, 1, 10_000_000), 16).shape == (3, 16, 16)  # 18 x 180 million
+    resize, sides = views.transforms.resize, []
+
+    def measured(image: torch.Tensor, *given: object, **named: object) -> torch.Tensor:
+        sides.append(max(image.shape))
+        return resize(image, *given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(views.transforms, "resize", measured)
+    assert views.centre(pixels(0, 1, 10_000), 16).shape == (3, 16, 16)
+    assert sides == [longest]
 
 
 class Broken:

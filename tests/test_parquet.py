@@ -100,6 +100,12 @@ def test_minus_one_is_a_class_where_train_has_it(tmp_path: Path) -> None:
     assert labels(source, "test", "label") == ["-1", "-1"]
 
 
+def test_a_class_that_train_has_not_is_a_label_still(tmp_path: Path) -> None:
+    for name, values in (("train", [1, 2]), ("validation", [1, 2]), ("test", [0, 0])):
+        write(tmp_path / f"in/{name}.parquet", values, described(ANIMALS))
+    assert labels(load_parquet(tmp_path, "label"), "test", "label") == ["cat", "cat"]
+
+
 def test_a_split_with_a_label_in_any_column_is_kept(tmp_path: Path) -> None:
     image = [{"bytes": png(1), "path": "x"}]
     for name, kind, count in (("train", 0, 5), ("validation", 0, 5), ("test", -1, 5)):

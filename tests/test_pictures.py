@@ -185,3 +185,14 @@ def test_a_jpeg_cut_anywhere_is_bad(side: int, options: dict[str, bool]) -> None
         assert isinstance(pictures.examine(data[:length], 96), str), length
         padded = data[:length] + bytes(len(data) - length)  # what a crashed copy can leave
         assert isinstance(pictures.examine(padded, 96), str), length
+
+
+def test_a_cameras_jpeg_with_a_second_image_is_its_first() -> None:
+    """Pillow calls it MPO; a crashed copy of it is found as of any JPEG."""
+    first, second = (Image.fromarray(pixels(seed, 120, 100)) for seed in (7, 8))
+    data = encoded(first, "MPO", save_all=True, append_images=[second])
+    assert isinstance(pictures.examine(data, 96), pictures.Picture)
+    with Image.open(io.BytesIO(encoded(first))) as image:
+        assert np.array_equal(pictures.decode(data), np.array(image))
+    half = len(data) // 4
+    assert isinstance(pictures.examine(data[:half] + bytes(len(data) - half), 96), str)

@@ -81,7 +81,7 @@ class Census:
         index = np.concatenate(list(rows.values()))
         value = np.concatenate(list(prints.values()))
         labels = np.concatenate([self._labels[name][:, rows[name]] for name in rows], axis=1)
-        order = np.lexsort((index, split, value))
+        order = np.argsort(value, kind="stable")  # by split and index already
         split, index, value, labels = split[order], index[order], value[order], labels[:, order]
         equal = value[1:] == value[:-1]
         relabelled = equal & (labels[:, 1:] != labels[:, :-1]).any(0)
