@@ -282,7 +282,7 @@ def test_a_run_that_was_killed_is_healed_and_keeps_its_points(
     assert done.returncode == -signal.SIGKILL
     assert runs.listing(home)[0].status == "RUNNING"
     monkeypatch.setattr(runs, "STALE", 0.0)
-    assert sync.sync(home).died == [runs.listing(home)[0].id]
+    assert sync.sync(home).died == {runs.listing(home)[0].id: "its process is gone"}
     assert read(home, lambda db: db.runs.find_one())["status"] == "DIED"
     assert list(points(home).values()) == [([0], [1.0])]
 
@@ -313,3 +313,111 @@ def test_what_is_too_large_for_a_document_is_shortened(home: Path) -> None:
     document = read(home, lambda db: db.runs.find_one({"_id": runs.listing(home)[0].id}))
     assert document["info"]["number"] == str(2**70)
     assert document["info"]["dotted"] == {"a_b": 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda db: db.runs.update_one({}, {"$set": {"result": 99.0}}),
+        lambda db: db.runs.update_one({}, {"$set": {"config.seed": 7}}),
+        lambda db: db.metrics.update_one({"name": "loss"}, {"$set": {"values.1": 0.25}}),
+        lambda db: db.metrics.update_one({"name": "loss"}, {"$set": {"steps.0": 5}}),
+    ],
+)
+def test_a_database_that_is_no_longer_what_was_written_is_found_and_mended(
+    home: Path, change: Callable[[Any], Any]
+) -> None:
+    record(lambda run: [run.log("loss", value, step) for step, value in enumerate((3.0, 2.0))][1])
+    (run,) = runs.listing(home)
+    as_written = read(home, lambda db: [*db.runs.find(), *db.metrics.find()])
+    assert sync.sync(home, compare=True) == sync.Summary(unchanged=1)
+    read(home, change)
+    assert sync.sync(home) == sync.Summary(unchanged=1), "its counts are right"
+    assert sync.sync(home, compare=True).repaired == [run.id]
+    assert read(home, lambda db: [*db.runs.find(), *db.metrics.find()]) == as_written
+    assert sync.sync(home, compare=True) == sync.Summary(unchanged=1)
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"loss"', None])
+def test_series_in_the_database_stay_when_the_journals_are_damaged(
+    home: Path, content: bytes | None
+) -> None:
+    record(lambda run: run.log("loss", 1.0, 0))
+    (run,) = runs.listing(home)
+    path, before = run.folder / "metrics.json", points(home)
+    whole = path.read_bytes()
+    path.write_bytes(content) if content is not None else path.unlink()
+    for _ in range(2):  # it is said again and again, and never that the run is written
+        done = sync.sync(home)
+        assert (done.written, done.unchanged, len(done.problems)) == ([], 0, 1)
+        assert f"{path}: " in done.problems[0]
+        assert points(home) == before
+        document = read(home, lambda db: db.runs.find_one())
+        assert [series["name"] for series in document["info"]["metrics"]] == ["loss"]
+    path.write_bytes(whole)
+    assert sync.sync(home).written == [run.id]
+    assert points(home) == before == in_the_journal(home)
+
+
+def test_a_damaged_run_and_a_copy_of_one_cost_a_line_each(home: Path) -> None:
+    for _ in range(3):
+        record(lambda run: run.log("loss", 1.0, 0))
+    newest, middle, _oldest = runs.listing(home)
+    shutil.copytree(newest.folder, home / "runs" / str(newest.id + 1))
+    (middle.folder / "run.json").write_bytes(b"{}")
+    read(home, lambda db: db.client.drop_database("ijepa"))
+    done = sync.sync(home)
+    assert len(done.written) == 2
+    assert [line.partition(":")[0] for line in done.problems] == [
+        f"run {middle.id}", f"run {newest.id + 1}",
+    ]  # fmt: skip
+    assert f"a copy of run {newest.id}" in done.problems[1]
+    assert read(home, lambda db: db.runs.count_documents({})) == 2
+
+
+def test_keys_that_mongo_would_make_one_stay_apart() -> None:
+    tree = {"a.b": 1, "a_b": 2, "a$b": {"x.y": 3}, "c": [{"d.e": 4, "d_e": 5}]}
+    plain = sync._plain(tree)
+    assert plain == {"a_b_2": 1, "a_b": 2, "a_b_3": {"x_y": 3}, "c": [{"d_e_2": 4, "d_e": 5}]}
+    assert sync._plain(plain) == plain
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"port": 1, "pass'])
+def test_a_damaged_server_file_is_named_and_hurts_no_run(
+    home: Path, content: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = home / "mongo" / "server.json"
+    path.write_bytes(content)
+    for call in (mongo.connect, mongo.status, mongo.stop, mongo.reader_url):
+        with pytest.raises(mongo.UnavailableError, match=r"mongo/server\.json: damaged") as error:
+            call(home)
+        assert "\n" not in str(error.value)
+    record(lambda run: run.log("loss", 1.0, 0))
+    assert runs.listing(home)[0].status == "COMPLETED"
+    assert "is not in MongoDB:" in capfd.readouterr().err
+    path.unlink()
+
+
+def test_whoever_writes_to_a_server_while_it_is_made_is_found(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its two starts nobody is asked for a password."""
+    shutil.rmtree(home / "mongo")
+    started = mongo._start
+
+    def start(folder: Path, state: dict[str, Any], *options: str) -> dict[str, Any]:
+        state = started(folder, state, *options)
+        if not options:
+            with mongo._client(state, None) as client:
+                client.other.command("createUser", "mallory", pwd="x", roles=["root"])
+        return state
+
+    monkeypatch.setattr(mongo, "_start", start)
+    with pytest.raises(mongo.UnavailableError, match=r"somebody else .*mallory"):
+        mongo.connect(home)
+    assert not (home / "mongo" / "db").exists()
+    monkeypatch.setattr(mongo, "_start", started)
+    mongo.connect(home).client.close()
+    state = mongo._state(home / "mongo")
+    assert state is not None
+    assert mongo._strangers(state) == []
