@@ -305,7 +305,7 @@ def _masks(args: argparse.Namespace) -> None:
 
 def _runs(args: argparse.Namespace) -> int:
     from ijepa.runtime import environment
-    from ijepa.tracking import omniboard, runs, sync
+    from ijepa.tracking import omniboard, runs, sync, terminal
 
     if args.action == "sync":
         done = sync.sync(environment.home(), compare=True)
@@ -320,7 +320,7 @@ def _runs(args: argparse.Namespace) -> int:
         return 1 if done.problems else 0
     if args.action == "list":
         records, damaged = runs.every()
-        print(runs.table(records) if records else "no runs yet; `dvc repro` makes some")
+        print(terminal.table(records) if records else "no runs yet; `dvc repro` makes some")
         for record in records:
             if record.died:
                 print(f"run {record.id}: DIED: {record.died}")
@@ -329,7 +329,7 @@ def _runs(args: argparse.Namespace) -> int:
         return 0
     if args.id is None:
         raise ValueError("runs show: which one? `ijepa runs list` has the ids")
-    print(runs.show(args.id))
+    print(terminal.show(args.id))
     return 0
 
 

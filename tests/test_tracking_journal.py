@@ -10,9 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from ijepa.results.provenance import _maker as provenance_of
-from ijepa.tracking import journal, process, provenance, redaction, runs
+from ijepa.tracking import journal, process, provenance, redaction, runs, terminal
 from ijepa.tracking.series import Series
 from ijepa.training import rows
 
@@ -33,6 +33,8 @@ class Science:
 
     seed: int = 3
     scale: tuple[float, float] = (0.15, 0.2)
+    data: Mapping[str, str] = field(default_factory=lambda: {"duplicates": "report"})
+    evaluate: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: {"transfer": ()})
 
 
 class Tensor:
@@ -84,7 +86,7 @@ def test_a_run_is_recorded_whole(home: Path, tmp_path: Path) -> None:
     assert (run.folder / "figures/again.png").read_bytes() == b"\x89PNG"
     config = runs.read(run.folder / "config.json")
     assert set(config) == set(runs.CONFIG)
-    assert config["params"] == {"seed": 3, "scale": [0.15, 0.2]}
+    assert (config["params"]["seed"], config["params"]["scale"]) == (3, [0.15, 0.2])
     metrics = runs.read(run.folder / "metrics.json")
     assert metrics["loss"]["steps"] == [0, 1, 2, 3, 4]
     assert metrics["loss"]["values"] == [1 / (1 + step) for step in range(5)]
@@ -378,9 +380,9 @@ def test_a_damaged_file_costs_its_own_run_a_line(
     sha256 = hashlib.sha256(b"result").hexdigest()
     assert [run.id for run in runs.find({out.as_posix(): sha256})] == [newest.id, oldest.id]
     with pytest.raises(ValueError, match=re.escape(str(path))) as error:
-        runs.show(middle.id)
+        terminal.show(middle.id)
     assert "\n" not in str(error.value)
-    assert str(newest.id) in runs.show(newest.id)
+    assert str(newest.id) in terminal.show(newest.id)
     assert runs._uuid(middle.folder) is None or name != "run.json"
 
 
@@ -394,7 +396,7 @@ def test_damaged_series_are_named_and_the_run_is_shown(home: Path, content: byte
     (run.folder / "metrics.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"metrics\.json: "):
         runs.series(run.folder)
-    assert f"{run.folder}/metrics.json" in runs.show(run.id)
+    assert f"{run.folder}/metrics.json" in terminal.show(run.id)
 
 
 def test_all_that_a_full_disk_took_is_named_at_the_end(

@@ -15,7 +15,7 @@ import pytest
 from pymongo.errors import OperationFailure
 from test_tracking_journal import record
 
-from ijepa.tracking import journal, mongo, runs, sync
+from ijepa.tracking import journal, live, mongo, runs, sync
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ def home(tmp_path: Path, provisioned: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("IJEPA_HOME", str(tmp_path))
     monkeypatch.delenv("IJEPA_MONGO_URL", raising=False)
     monkeypatch.setattr(journal, "BEAT", 0.2)
-    monkeypatch.setattr(sync, "EVERY", 0.3)
+    monkeypatch.setattr(live, "EVERY", 0.3)
     yield tmp_path
     state = mongo._state(tmp_path / "mongo")
     if state is not None and mongo._runs(state):
@@ -243,7 +243,7 @@ def test_refused_credentials_cost_a_line_that_does_not_show_them(
 def test_a_stopped_server_hangs_nobody(
     home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], embedded: bool
 ) -> None:
-    monkeypatch.setattr(sync, "PATIENCE", 12)
+    monkeypatch.setattr(live, "PATIENCE", 12)
     url = external(home)
     if not embedded:
         monkeypatch.setenv("IJEPA_MONGO_URL", url)

@@ -25,7 +25,7 @@ from typing import Any
 
 from ijepa import config as science
 from ijepa.runtime import environment, files, launch
-from ijepa.tracking import process, provenance, redaction, sync
+from ijepa.tracking import live, process, provenance, redaction
 from ijepa.tracking.capture import Output, capture
 from ijepa.tracking.series import Series
 
@@ -212,7 +212,7 @@ def record(
     output, git = Output(), provenance.checkout()
     journal = Journal(folder, output)
     run = _create(stage, config, data, main, journal, git)
-    live = sync.Live(home, int(folder.name))
+    sending = live.Live(home, int(folder.name))
     try:
         with launch.raising(lambda number: Preempted(f"signal {number}")), capture(output):
             if git.reason:
@@ -229,7 +229,7 @@ def record(
         if missing:
             where = f"{folder}, the journal of this run"
             print(f"note: {where}, lacks {', '.join(missing)}", file=sys.stderr)
-        live.finish()
+        sending.finish()
 
 
 def _create(

@@ -7,9 +7,6 @@ document and series that were written; so a database that is no longer the journ
 import contextlib
 import hashlib
 import mimetypes
-import sys
-import threading
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,11 +20,8 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from ijepa.runtime import files
-from ijepa.tracking import mongo, redaction, runs
-from ijepa.tracking.mongo import UnavailableError
+from ijepa.tracking import mongo, runs
 
-EVERY = 10.0  # seconds between the syncs of a run that goes on
-PATIENCE = 30.0  # seconds that a finished stage waits for its last sync
 DOCUMENT = 15_000_000  # bytes; MongoDB refuses 16 MiB
 Mongo = Database[dict[str, Any]]
 INTEGER = 2**63  # the first whole number that MongoDB has no type for
@@ -308,54 +302,3 @@ def _plain(value: Any) -> Any:
 
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
-
-
-class Live:
-    """Keeps the database up to a run that goes on; it can neither raise nor hang."""
-
-    def __init__(self, home: Path, run_id: int) -> None:
-        self._home, self._run_id = home, run_id
-        self._stop = threading.Event()
-        self._problem: str | None = None
-        self._thread = threading.Thread(target=self._work, daemon=True, name="ijepa sync")
-        if mongo.url() != "off":
-            self._thread.start()
-
-    def finish(self) -> None:
-        """Sync once more; say in one line when that did not work."""
-        if mongo.url() == "off":
-            return
-        self._stop.set()
-        self._thread.join(PATIENCE)
-        if self._thread.is_alive():
-            self._problem = f"the database needs more than {PATIENCE:g} s"
-        if self._problem:
-            _note(
-                f"run {self._run_id} is not in MongoDB: {self._problem};"
-                " the journal has it, `python -m ijepa runs sync` sends it"
-            )
-
-    def _work(self) -> None:
-        pause, last, told = EVERY, False, False
-        while not last:
-            last = self._stop.wait(pause)
-            start = time.monotonic()
-            self._problem = self._attempt()
-            if self._problem and not told and not last:
-                told = True
-                _note(f"MongoDB is not filled now: {self._problem}; the journal is written")
-            # a slow database may take a tenth of the time, not more
-            pause = max(EVERY, 10 * (time.monotonic() - start))
-
-    def _attempt(self) -> str | None:
-        try:
-            sync(self._home, [self._run_id])
-        except UnavailableError as error:
-            return str(error)
-        except Exception as error:  # even a bug here may not cost a day of training
-            return redaction.redact(f"{type(error).__name__}: {error}".splitlines()[0])
-        return None
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,60 @@
+"""Runs of the journal as text, for a terminal."""
+
+import dataclasses
+from pathlib import Path
+
+from ijepa.runtime import environment
+from ijepa.tracking import runs
+from ijepa.tracking.runs import Record
+
+
+def table(records: list[Record]) -> str:
+    """The runs as lines of text, for a terminal."""
+    rows = [
+        {
+            "id": str(r.id),
+            "stage": r.stage,
+            "status": r.status,
+            "start (UTC)": r.start[:19].replace("T", " "),
+            "seconds": "" if r.seconds is None else f"{r.seconds:.0f}",
+            "seed": str(r.seed),
+            "result": "" if r.result is None else f"{r.result:.6g}",
+            "signature": r.signature[:8],
+            "commit": r.commit[:8] + ("+" if r.dirty else ""),
+            "experiment": r.experiment,
+        }
+        for r in records
+    ]
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def show(run_id: int, home: Path | None = None) -> str:
+    """One run as text: what it is, what it wrote, and the end of what it printed.
+
+    Raises:
+        ValueError: the journal has no such run.
+    """
+    folder = (home or environment.home()) / "runs" / str(run_id)
+    record = runs.load(folder)
+    if record is None:
+        raise ValueError(f"{run_id}: no such run in {folder.parent}")
+    lines = [f"{f.name:<10} {getattr(record, f.name)}" for f in dataclasses.fields(record)
+             if f.name not in ("cost", "versions", "outs")]  # fmt: skip
+    lines += [f"{'cost':<10} {name} {value}" for name, value in (record.cost or {}).items()]
+    lines += [f"{'out':<10} {out['path']}  sha256 {out['sha256']}" for out in record.outs]
+    lines += [f"{'version':<10} {name} {version}" for name, version in record.versions.items()]
+    try:
+        for name, points in runs.series(folder).items():
+            last = f"last {points['values'][-1]:.6g} at step {points['steps'][-1]}"
+            lines.append(f"{'metric':<10} {name}: {points['logged']} points, {last}")
+    except (ValueError, LookupError, TypeError) as error:
+        lines.append(f"{'metric':<10} {error}")
+    trace = (runs.entry(folder) or {}).get("fail_trace") or []
+    output = folder / "cout.txt"
+    printed = output.read_text(errors="replace").splitlines()[-20:] if output.is_file() else []
+    return "\n".join([*lines, "", *printed, *"".join(trace).splitlines()])
