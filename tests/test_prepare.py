@@ -2,6 +2,7 @@
 
 import io
 import resource
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("DVC_ROOT", str(tmp_path)),
     ):
         monkeypatch.setenv(name, value)
+    commit = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty"]
+    for command in (["init", "-q"], [*commit, "-m", "a"]):  # else the record says "unknown"
+        subprocess.run(["git", *command], check=True)
     return tmp_path
 
 

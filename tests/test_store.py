@@ -252,6 +252,12 @@ def test_damage_after_the_first_read_is_found_too(
         images[1]
     if storage != "in_place":
         images[0], images[2]  # the others are as they were
+        return
+    index = path / "train/paths.bin"
+    index.chmod(0o644)
+    index.write_bytes(index.read_bytes().replace(b"cat/1", b"cat/7"))
+    with pytest.raises(ValueError, match=r"paths\.bin: damaged"):  # not a file that is missing
+        images[1]
 
 
 def test_an_older_store_says_so(tmp_path: Path) -> None:
@@ -276,7 +282,8 @@ def test_images_in_place_are_the_copied_ones(
     copied, there = (
         open_store(planted(tmp_path / kind, kind, monkeypatch)) for kind in ("encoded", "in_place")
     )
-    monkeypatch.setenv("IJEPA_DATA_ROOT", str(tmp_path / "in_place/raw"))
+    (tmp_path / "in_place/raw").rename(tmp_path / "moved")  # as a whole it may move
+    monkeypatch.setenv("IJEPA_DATA_ROOT", str(tmp_path / "moved"))
     for name, images in open_store(tmp_path / "in_place/s", verify=True).splits.items():
         for index, image in enumerate(images[i] for i in range(len(images))):
             assert np.array_equal(image, copied.splits[name][index])
@@ -286,7 +293,7 @@ def test_images_in_place_are_the_copied_ones(
             assert one[key] == other[key], key
     assert not list((tmp_path / "in_place/s").rglob("images-*"))
     assert str(tmp_path) not in (tmp_path / "in_place/s/manifest.json").read_text()
-    image = tmp_path / "in_place/raw/pets/train/cat/1.png"
+    image = tmp_path / "moved/pets/train/cat/1.png"
     image.rename(image.with_name("moved.png"))
     with pytest.raises(ValueError, match=r"cat/1\.png: cannot be read: No such .* put the file"):
         open_store(tmp_path / "in_place/s").splits["train"][1]

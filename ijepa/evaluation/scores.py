@@ -4,21 +4,17 @@
 a number that was edited, or that other predictions gave, does not survive the round trip.
 """
 
-import io
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ijepa.evaluation import intervals
+from ijepa.evaluation import intervals, predictions
 from ijepa.probes import Draw, Result, choose
 from ijepa.runtime import files
 
@@ -173,11 +169,10 @@ def _fewer_shots(selected: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_predictions(path: Path, outcomes: list[Outcome]) -> None:
-    """Labels and predictions as int32 arrays, readable by ``numpy.load``.
+    """Labels and predictions as a file of arrays.
 
     ``<task>/labels``, and for each probe and encoder ``<task>/<probe>/<encoder>/`` with ``test``
-    (candidates, images), ``held_out``, ``held_out_labels`` and ``curve/<labels>/<draw>``. Written
-    member by member with a fixed date and mode, so that equal predictions are equal bytes.
+    (candidates, images), ``held_out``, ``held_out_labels`` and ``curve/<labels>/<draw>``.
     """
     arrays: dict[str, NDArray[np.int64]] = {}
     for outcome in outcomes:
@@ -190,10 +185,7 @@ def write_predictions(path: Path, outcomes: list[Outcome]) -> None:
                 arrays[f"{key}/held_out_labels"] = result.held_out_labels
                 for draw in result.curve:
                     arrays[f"{key}/curve/{draw.labels}/{draw.draw}"] = draw.predictions
-    with files.replacing(path) as partial, ZipFile(partial, "w") as archive:
-        for key in sorted(arrays):
-            with archive.open(ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, arrays[key].astype(np.int32), allow_pickle=False)
+    predictions.write(path, arrays)
 
 
 def restore(
@@ -271,26 +263,12 @@ def verify(folder: Path, metrics: Path) -> list[str]:
 
 def _recomputed(folder: Path, metrics: Path) -> list[str]:
     evaluation = files.read_json(folder / "evaluation.json")
-    again = summarise(*restore(evaluation, read_predictions(folder / "predictions.npz")))
+    again = summarise(*restore(evaluation, predictions.read(folder / "predictions.npz")))
     wrong = list(_differences("evaluation.json", evaluation, json.loads(json.dumps(again))))
     if metrics.is_file():
         written = files.read_json(metrics)
         wrong += _differences("metrics.json", written, headline(again))
     return wrong
-
-
-def read_predictions(path: Path) -> dict[str, NDArray[np.int64]]:
-    """The arrays that ``write_predictions`` wrote.
-
-    Raises:
-        ValueError: the file is damaged; one line that names it.
-    """
-    try:
-        with np.load(io.BytesIO(path.read_bytes())) as arrays:
-            return dict(arrays)
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, KeyError, EOFError,
-            NotImplementedError, RuntimeError) as error:  # fmt: skip  # as the bit would have it
-        raise ValueError(f"{path}: damaged: {' '.join(str(error).split())}") from None
 
 
 def _differences(where: str, written: Any, computed: Any) -> list[str]:

@@ -1,40 +1,26 @@
-"""Pack a source into the files of a store: check every image, decide how to keep it, write.
-
-Files of single images are read by many threads, a few ahead and in order: over a network a file
-takes its time, whoever waits for it.
-"""
+"""Pack a source into the files of a store: check every image, decide how to keep it, write."""
 
 import dataclasses
-import hashlib
 import itertools
-import os
 import shutil
-import zlib
 from array import array
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ijepa.datasets import Item, Source, Split
 from ijepa.runtime import environment, files
-from ijepa.store import duplicates, pictures
-from ijepa.store.read import FORMAT, PREPARED, ROW, SPLITS
+from ijepa.store import duplicates
+from ijepa.store.ahead import Encoded, examined
+from ijepa.store.read import FORMAT, PREPARED, SPLITS
+from ijepa.store.shards import Shards
 
 SHARD_BYTES = 2**29  # 512 MiB: small enough to hash and copy one by one, big enough to be few
-SMALL = 96  # pixels: the longest side of an image that is stored decoded (STL-10's size)
-_CHUNK = 4  # images that a thread reads or checks at once
-_READERS = 16  # threads that read files: what is in memory is up to twice as many chunks
 _SAMPLE = 1000  # files whose sizes stand for those of all
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +76,8 @@ def _pack(
     folder.mkdir(parents=True)
     labels, prints, modes, shape = array("i"), array("Q"), Counter[str](), None
     skipped = _Skipped(name, split.count, policy)
-    with _Shards(folder, policy.shard_bytes) as shards:
-        for index, (item, data, seen) in enumerate(_examined(name, split)):
+    with Shards(folder, policy.shard_bytes) as shards:
+        for index, (item, data, seen) in enumerate(examined(name, split)):
             if isinstance(seen, str):
                 skipped.add(index, item.origin, seen)
                 continue
@@ -173,110 +159,6 @@ def _entry(path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "sha256": files.sha256(path),
     }
-
-
-Encoded = NDArray[np.uint8] | bytes
-Seen = pictures.Picture | str
-
-
-def _examined(name: str, split: Split) -> Iterator[tuple[Item, Encoded, Seen]]:
-    """Items in order, each with its image and what its check found.
-
-    Read by many threads and checked on all cores, a few chunks ahead.
-    """
-    cores = environment.cores()
-    items = iter(tqdm(split.items(), total=split.count, desc=name, unit="img", disable=None))
-    count = 0
-    with ThreadPoolExecutor(_READERS) as readers, ThreadPoolExecutor(cores) as checkers:
-        chunks = iter(lambda: list(itertools.islice(items, _CHUNK)), [])
-        read = _ahead(readers, _read, chunks, _READERS)
-        for chunk in _ahead(checkers, _examine, read, 2 * cores):
-            count += len(chunk)
-            yield from chunk
-    assert count == split.count, f"{name}: {count} images, {split.count} promised"
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[T], U], values: Iterable[T], most: int
-) -> Iterator[U]:
-    """``map`` in order, with at most so many values begun and not taken."""
-    waiting: deque[Future[U]] = deque()
-    for value in values:
-        waiting.append(pool.submit(function, value))
-        if len(waiting) > most:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _read(chunk: list[Item]) -> list[tuple[Item, Encoded]]:
-    return [(item, _image(item)) for item in chunk]
-
-
-def _image(item: Item) -> Encoded:
-    """An item's image; the bytes of its file, where it is one."""
-    if not isinstance(item.image, Path):
-        return item.image
-    try:
-        return item.image.read_bytes()
-    except OSError as error:  # the disk's fault, not a bad image: skipping would hide it
-        raise ValueError(f"{item.image}: cannot be read: {error.strerror}") from None
-
-
-def _examine(chunk: list[tuple[Item, Encoded]]) -> list[tuple[Item, Encoded, Seen]]:
-    return [(item, data, pictures.examine(data, SMALL)) for item, data in chunk]
-
-
-class _Shards:
-    """Writes images one after another into files of a limited size, and a row for each."""
-
-    def __init__(self, folder: Path, limit: int) -> None:
-        self.records: list[dict[str, Any]] = []
-        self.count = self.bytes = 0  # of all images
-        self.content = hashlib.sha256()
-        self._folder, self._limit = folder, limit
-        self._file: BinaryIO | None = None  # the shard that is being written
-        self._count = self._bytes = 0  # in it
-        self._index = (folder / "index.bin").open("wb")
-
-    def __enter__(self) -> "_Shards":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._finish()
-        self._index.close()
-
-    def add(self, data: bytes) -> None:
-        """Write one image; an image bigger than the limit has a file for itself."""
-        if self._file is None or (self._count and self._bytes + len(data) > self._limit):
-            self._finish()
-            self._file = (self._folder / f"images-{len(self.records):05d}.bin").open("wb")
-        self._row(self._bytes, data)
-        self._file.write(data)
-        self._count += 1
-        self._bytes += len(data)
-
-    def point(self, path: Path, data: bytes) -> None:
-        """Write where an image is, and leave it there."""
-        if self._file is None:
-            self._file = (self._folder / "paths.bin").open("wb")
-        self._row(self._bytes, data)
-        self._bytes += self._file.write(os.fsencode(path) + b"\0")
-
-    def _row(self, start: int, data: bytes) -> None:
-        self._index.write(ROW.pack(start, len(data), zlib.crc32(data)))
-        self.content.update(data)
-        self.count += 1
-        self.bytes += len(data)
-
-    def _finish(self) -> None:
-        if self._file is None:
-            return
-        self._file.close()
-        if self._count:
-            entry = {"count": self._count, "bytes": self._bytes}
-            self.records.append({"file": Path(self._file.name).name, **entry})
-        self._file, self._count, self._bytes = None, 0, 0
 
 
 def write_store(
