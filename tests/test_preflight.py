@@ -149,6 +149,32 @@ def test_the_first_stage_knows_the_counts_only_of_data_prepared_as_params_say(
     assert config.evaluate.probes == ("few_shot",)
 
 
+def test_a_batch_may_hold_every_image_once() -> None:
+    preflight.batch(tiny(**{"train.batch_size": 60}), 60)
+    with pytest.raises(ValueError, match="train.batch_size: 60 is more than the 59"):
+        preflight.batch(tiny(**{"train.batch_size": 60}), 59)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "seed: 0".encode("utf-16"),
+        "# caf\xe9".encode("latin-1"),
+        b"data: " + b"[" * 20_000,
+        b"data: " + b"{a: " * 3_000,
+        None,
+    ],
+    ids=["utf-16", "latin-1", "lists", "mappings", "directory"],
+)
+def test_what_are_no_parameters_is_one_line_that_names_the_file(content: bytes | None) -> None:
+    path = Path("params.yaml")
+    path.write_bytes(content) if content is not None else path.mkdir()
+    with pytest.raises(ValueError, match=r"^params.yaml: ") as error:
+        configs.main()
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 200
+
+
 def test_missing_data_of_a_transfer_is_said_first() -> None:
     written(**{"evaluate.transfer": [{"name": "folder", "path": "pets"}]})
     with pytest.raises(ValueError, match=r"^params.yaml: evaluate.transfer\[0\]: .*pets"):
