@@ -151,7 +151,7 @@ def test_the_first_stage_knows_the_counts_only_of_data_prepared_as_params_say(
 
 def test_a_batch_may_hold_every_image_once() -> None:
     preflight.batch(tiny(**{"train.batch_size": 60}), 60)
-    with pytest.raises(ValueError, match="train.batch_size: 60 is more than the 59"):
+    with pytest.raises(ValueError, match=r"train.batch_size: 60 is more than the 59"):
         preflight.batch(tiny(**{"train.batch_size": 60}), 59)
 
 
