@@ -125,6 +125,7 @@ def test_a_lock_file_gives_back_what_was_written(tmp_path: Path) -> None:
     runs = [run("b/1", "s1"), run("a/0", "s2"), run("a/1", "s3"), run("a/2", "s4")]
     one, two, bad = result(runs[0], 50.25), result(runs[1], 12.5), result(runs[2], None)
     content = write(tmp_path, runs, one, two, bad)
+    del content["sha256"]
     assert content == lock.read("table", "smoke", tmp_path)
     assert lock.listing(tmp_path) == [("table", "smoke")]
     assert content["seeds"] == [0, 1, 2]
@@ -176,6 +177,36 @@ def test_a_damaged_lock_file_is_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(ValueError, match=r"table\.smoke\.lock\.json: not a lock file; `git ") as e:
         lock.known(tmp_path)
     assert "\n" not in str(e.value)
+
+
+def test_no_flipped_bit_of_a_lock_file_passes(tmp_path: Path) -> None:
+    """Every bit of a small one: it is refused by name, or what it says is the same."""
+    write(tmp_path, [run("a/0", "s1")], result(run("a/0", "s1"), 50.0))
+    file = lock.path("table", "smoke", tmp_path)
+    written, content = file.read_bytes(), lock.read("table", "smoke", tmp_path)
+    told: list[str] = []
+    for place in range(8 * len(written)):
+        damaged = bytearray(written)
+        damaged[place // 8] ^= 1 << place % 8
+        file.write_bytes(damaged)
+        try:
+            assert lock.read("table", "smoke", tmp_path) == content
+        except ValueError as error:
+            told.append(str(error))
+    assert all(line.startswith(f"{file}: ") for line in told)
+    assert len(told) > 7.5 * len(written)
+
+
+def test_a_lock_file_of_before_the_seal_is_read_and_the_next_is_sealed(tmp_path: Path) -> None:
+    runs = [run("a/0", "s1"), run("b/0", "s2")]
+    content = write(tmp_path, runs[:1], result(runs[0], 50.0))
+    file = lock.path("table", "smoke", tmp_path)
+    file.write_text(json.dumps({k: v for k, v in content.items() if k != "sha256"}))
+    assert lock.read("table", "smoke", tmp_path)["results"].keys() == {"a/0"}
+    assert "sha256" in write(tmp_path, runs, result(runs[1], 60.0))
+    file.write_text(file.read_text().replace("60.0", "61.0"))
+    with pytest.raises(ValueError, match=r"not as it was written: .*`git checkout .*` restores"):
+        lock.read("table", "smoke", tmp_path)
 
 
 @pytest.mark.parametrize(

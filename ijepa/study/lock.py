@@ -4,9 +4,11 @@
 (``ijepa.study.registration``). ``results`` is what the runs computed: equal plans on one machine
 give equal bytes; ``right`` of one says which test images it got right, by metric. ``provenance``
 names the runs, commits and clocks behind these very numbers. ``vouched`` says which later code was
-shown to give what theirs gave (``ijepa.study.vouch``).
+shown to give what theirs gave (``ijepa.study.vouch``). ``sha256`` is of all the others: a file
+that was damaged, or changed by hand, is refused. Files of older versions have none.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ from ijepa.runtime.files import write_json
 from ijepa.study.plan import Run
 
 FOLDER = Path("experiments")
+_NEEDED = {"seeds", "results", "provenance"}
+_KEYS = _NEEDED | {"experiment", "scale", "registered", "vouched", "sha256"}
 _KEPT = (
     "status", "reason", "signature", "code", "data", "encoder", "files", "metrics", "pretrain",
 )  # fmt: skip
@@ -37,10 +41,25 @@ def read(name: str, scale: str, folder: Path = FOLDER) -> dict[str, Any]:
         return {"experiment": name, "scale": scale, "seeds": [], "results": {}, "provenance": {}}
     try:
         loaded: dict[str, Any] = json.loads(file.read_text())
-        assert {"results", "provenance", "seeds"} <= loaded.keys()
+        assert _NEEDED <= loaded.keys() <= _KEYS
     except (ValueError, AssertionError, AttributeError):
         raise ValueError(f"{file}: not a lock file; `git checkout {file}` restores it") from None
+    written = loaded.pop("sha256", None)
+    if written is not None and written != _sha256(loaded):
+        raise ValueError(
+            f"{file}: not as it was written: its sha256 is another; `git checkout {file}`"
+            " restores it"
+        )
     return loaded
+
+
+def _sha256(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _save(file: Path, content: Mapping[str, Any]) -> Path:
+    write_json(file, {**content, "sha256": _sha256(content)})
+    return file
 
 
 def listing(folder: Path = FOLDER) -> list[tuple[str, str]]:
@@ -132,9 +151,7 @@ def write(
             content["results"][run.key] = before
             content["provenance"][run.key] = old["provenance"][run.key]
             vouchers += [{**one, "results": [run.key]} for one in _vouchers(old, run.key)]
-    file = path(name, scale, folder)
-    write_json(file, _with(content, vouchers))
-    return file
+    return _save(path(name, scale, folder), _with(content, vouchers))
 
 
 def unregistered(name: str, scale: str, folder: Path = FOLDER) -> bool:
@@ -153,9 +170,8 @@ def register(name: str, scale: str, record: Mapping[str, Any], folder: Path = FO
         folder: of the lock files.
     """
     assert unregistered(name, scale, folder)
-    file = path(name, scale, folder)
-    write_json(file, {**read(name, scale, folder), "registered": record})
-    return file
+    content = {**read(name, scale, folder), "registered": record}
+    return _save(path(name, scale, folder), content)
 
 
 def vouch(name: str, scale: str, voucher: Mapping[str, Any], folder: Path = FOLDER) -> Path:
@@ -169,9 +185,8 @@ def vouch(name: str, scale: str, voucher: Mapping[str, Any], folder: Path = FOLD
         folder: of the lock files.
     """
     content = read(name, scale, folder)
-    file = path(name, scale, folder)
-    write_json(file, _with(content, [*content.get("vouched", ()), voucher]))
-    return file
+    vouched = _with(content, [*content.get("vouched", ()), voucher])
+    return _save(path(name, scale, folder), vouched)
 
 
 def _with(content: Mapping[str, Any], vouchers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
