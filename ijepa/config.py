@@ -416,7 +416,7 @@ def main() -> None:
 
     config = load()
     for note in preflight.first(config):
-        print(f"note: {note}", flush=True)
+        print(errors.plain(f"note: {note}"), flush=True)
     INPUTS.mkdir(parents=True, exist_ok=True)
     for stage in STAGES:
         inputs = {

@@ -43,7 +43,7 @@ def main() -> int:
     hardware = with_threads(config, environment.hardware())
     configs.check_processes(config, hardware.processes)
     for note in preflight.training(config, store):
-        print(f"note: {note}", flush=True)
+        print(errors.plain(f"note: {note}"), flush=True)
     journal.record(
         "pretrain",
         config,
