@@ -287,6 +287,8 @@ def test_few_shot_leaves_out_the_shots_that_no_class_can_give() -> None:
     cut, whole = few(data, shots=(1, 3, 4, 20)), few(data, shots=(1, 3))
     assert same(cut, whole)
     assert [(d.labels, d.draw) for d in cut.curve] == [(d.labels, d.draw) for d in whole.curve]
+    assert sorted({d.labels for d in cut.curve}) == [1, 3]
+    assert whole.selected == {"features": "last2", "shots": 3, "l2": 0.1}
     assert cut.selected == {**whole.selected, "shots_asked": 20}
     with pytest.raises(
         ValueError, match=r"evaluate.few_shot.shots: 4 is more than the 3 training .* task class"
