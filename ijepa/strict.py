@@ -127,6 +127,7 @@ def describe(kind: Any) -> str:
         bool: "true or false",
         str: "a text",
         dict: "a mapping",
+        list: "a list",
     }
     if kind in words:
         return words[kind]

@@ -421,3 +421,20 @@ def test_whoever_writes_to_a_server_while_it_is_made_is_found(
     state = mongo._state(home / "mongo")
     assert state is not None
     assert mongo._strangers(state) == []
+
+
+def test_an_artifact_that_is_gone_is_said_by_the_stage_itself(
+    home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "figure.png"
+    file.write_bytes(b"x")
+
+    def body(run: journal.Run) -> None:
+        run.artifact(file)
+        (home / "runs" / str(run.id) / "figure.png").unlink()
+
+    record(body)
+    (run,) = runs.listing(home)
+    (note,) = [line for line in capfd.readouterr().err.splitlines() if "not in MongoDB" in line]
+    assert f"run {run.id}: left out: " in note
+    assert "figure.png" in note

@@ -51,12 +51,12 @@ class Live:
 
     def _attempt(self) -> str | None:
         try:
-            sync.sync(self._home, [self._run_id])
+            done = sync.sync(self._home, [self._run_id])
         except UnavailableError as error:
             return str(error)
         except Exception as error:  # even a bug here may not cost a day of training
             return redaction.redact(f"{type(error).__name__}: {error}".splitlines()[0])
-        return None
+        return redaction.redact(done.problems[0]) if done.problems else None
 
 
 def _note(text: str) -> None:

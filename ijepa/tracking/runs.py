@@ -22,7 +22,8 @@ from ijepa.tracking import process
 CONFIG = ("stage", "signature", "seed", "experiment", "commit", "data", "params")
 STALE = 60.0  # seconds without a heartbeat after which a run may be dead; they come every 10
 LOST = 6 * 3600.0  # seconds without one after which it is, on whatever machine it ran
-_RUN = {"status": str, "start_time": str, "meta": dict, "host": dict}
+_RUN = {"status": str, "start_time": str, "meta": dict, "host": dict, "experiment": dict,
+        "artifacts": list}  # fmt: skip
 _CONFIG = {"stage": str, "signature": str, "seed": int, "experiment": str, "commit": str,
            "data": str}  # fmt: skip
 
