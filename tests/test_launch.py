@@ -57,6 +57,17 @@ Path(f"rank{{place.rank}}").write_text(" ".join(map(str, said)))
     assert not Path(f"rank{processes}").exists()
 
 
+def test_processes_of_one_node_are_told_to_talk_over_loopback(tmp_path: Path) -> None:
+    """gloo and NCCL would take the interface of the host's name, here or not loopback."""
+    job = module(tmp_path, """
+from pathlib import Path
+told = [os.environ.get(f"{name}_SOCKET_IFNAME") for name in ("GLOO", "NCCL")]
+Path(os.environ["_IJEPA_PLACE"].split(" ")[0]).write_text(" ".join(map(str, told)))
+""")  # fmt: skip
+    assert launch.run(job, hardware(2), {}, lambda: None) == launch.End(0)
+    assert [Path(rank).read_text() for rank in ("0", "1")] == ["lo lo"] * 2
+
+
 def test_a_process_that_nobody_placed_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in OTHERS.items():
         monkeypatch.setenv(name, value)
