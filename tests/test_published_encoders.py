@@ -63,6 +63,11 @@ LAYOUTS: dict[str, tuple[Callable[[State], Any], str]] = {
         lambda s: {"student": {}, "teacher": prefixed("module.backbone.", s), "args": ARGUMENTS},
         "took 'teacher'; took the prefix module. off; took the prefix backbone. off",
     ),
+    "dinov2-training": (
+        lambda s: {"teacher": {**prefixed("backbone.", s), "dino_head.mlp.0.bias": torch.ones(1),
+                               "head2.bias": torch.ones(1)}},
+        "took 'teacher'; took the prefix backbone. off; left out dino_head.mlp.0.bias, head2.bias",
+    ),
     "dinov2": (lambda s: {**s, "mask_token": torch.zeros(1, 64)}, "left out mask_token"),
     "data-parallel": (lambda s: prefixed("module.", s), "took the prefix module. off"),
     "compiled": (lambda s: prefixed("_orig_mod.", s), "took the prefix _orig_mod. off"),
