@@ -23,6 +23,8 @@ def test_tensors_and_metadata_come_back_and_equal_ones_are_equal_bytes(tmp_path:
     for name in ("1", "2"):
         weights.save(TENSORS, tmp_path / name, about)
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+    (tmp_path / "3").touch()
+    assert (tmp_path / "1").stat().st_mode == (tmp_path / "3").stat().st_mode
     loaded = load_file(tmp_path / "1")
     assert loaded.keys() == TENSORS.keys()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in TENSORS.items())

@@ -40,6 +40,9 @@ def save(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str])
             code = int(number[1]) if number else errno.EIO
             raise OSError(code, os.strerror(code), str(path)) from None
         _sort(partial, about)
+        mask = os.umask(0)  # Python has no other way to ask for it
+        os.umask(mask)
+        partial.chmod(0o666 & ~mask)  # the library keeps it from everybody else
         digest, place = _digest(partial)
         with partial.open("r+b") as file:
             file.seek(place)
