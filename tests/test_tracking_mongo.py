@@ -15,7 +15,7 @@ import pytest
 from pymongo.errors import OperationFailure
 from test_tracking_journal import record
 
-from ijepa.tracking import journal, live, mongo, runs, sync
+from ijepa.tracking import journal, live, mongo, process, runs, sync
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -380,6 +380,20 @@ def test_keys_that_mongo_would_make_one_stay_apart() -> None:
     plain = sync._plain(tree)
     assert plain == {"a_b_2": 1, "a_b": 2, "a_b_3": {"x_y": 3}, "c": [{"d_e_2": 4, "d_e": 5}]}
     assert sync._plain(plain) == plain
+
+
+def test_a_server_that_its_starter_could_not_note_before_it_was_killed_is_ended(
+    home: Path,
+) -> None:
+    """It holds the database: without that no other would ever start."""
+    file = home / "mongo/server.json"
+    before = file.read_bytes()
+    mongo.connect(home).client.close()
+    lost = pid(home)
+    file.write_bytes(before)
+    mongo.connect(home).client.close()
+    assert pid(home) != lost
+    assert process.mark(lost) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"port": 1, "pass'])

@@ -1,9 +1,12 @@
 """Which process is it: process ids are used again, so an id alone proves nothing."""
 
+import contextlib
 import re
 import subprocess
 import time
 from pathlib import Path
+
+import psutil
 
 
 def mark(pid: int) -> str | None:
@@ -23,6 +26,15 @@ def mark(pid: int) -> str | None:
         ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.split(maxsplit=1)
     return None if len(shown) < 2 or shown[0].startswith("Z") else shown[1].strip()
+
+
+def kill_with(argument: str) -> None:
+    """Kill every process that was started with an argument, and wait until it is gone."""
+    for one in psutil.process_iter(["cmdline"]):
+        if argument in (one.info["cmdline"] or ()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+                one.wait(20)
 
 
 def port(server: subprocess.Popen[bytes], log: Path, words: bytes, seconds: float) -> int | None:
