@@ -75,7 +75,7 @@ def missing(place: Place, done: Sequence[Trial], wanted: Mapping[str, int]) -> l
             f"\nNot done for want of time: {kind}, {counts[kind]} of {wanted[kind]}."
             for kind in short
         ),
-        *(f"\nNot possible on this machine: {kind}." for kind in WANTED.keys() - allowed.keys()),
+        *(f"\nNot possible on this machine: {kind}." for kind in WANTED if kind not in allowed),
     ]
 
 
