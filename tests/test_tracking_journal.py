@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from ijepa.results.provenance import _maker as provenance_of
+from ijepa.runtime import files
 from ijepa.tracking import journal, process, provenance, redaction, runs, terminal
 from ijepa.tracking.series import Series
 from ijepa.training import rows
@@ -497,3 +498,19 @@ def test_a_git_that_refuses_the_owner_is_unknown_and_not_clean(
     assert "dubious ownership" in unknown.git
     maker = provenance_of(unknown)
     assert (maker.dirty, maker.commit) == (None, f"unknown: {unknown.git}")
+
+
+def test_the_next_run_removes_what_a_killed_one_had_begun_to_write(
+    tmp_path: Path,
+) -> None:
+    """Of a process that lives it stays, and so does every file that is whole."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    folder = tmp_path / "runs" / "26010112000000"
+    folder.mkdir(parents=True)
+    whole, mine = folder / "run.json", files.temporary(folder / "run.json")
+    theirs = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{gone.pid}-"))
+    for path in (whole, mine, theirs):
+        path.touch()
+    journal._claim(tmp_path / "runs")
+    assert sorted(folder.iterdir()) == sorted([whole, mine])

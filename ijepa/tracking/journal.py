@@ -42,6 +42,7 @@ SETTINGS.HOST_INFO.CAPTURED_ENV = ["CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "S
 
 BEAT = 10.0  # seconds between heartbeats
 OUTPUT = 2_000_000  # characters kept of the output: a database document holds 16 MB in all
+LATEST = 20  # runs that a new one cleans of what a kill left half-written
 RESERVED = ("run.json", "config.json", "info.json", "metrics.json", "cout.txt")
 
 _SILENT = logging.getLogger("ijepa.tracking.sacred")  # the stage prints, Sacred does not
@@ -281,6 +282,8 @@ def _claim(runs: Path) -> Path:
     """
     try:
         runs.mkdir(parents=True, exist_ok=True)
+        for earlier in sorted(runs.glob("*/"))[-LATEST:]:
+            files.remove_leftovers(earlier)  # nobody writes in a killed run's folder again
         while True:
             folder = runs / datetime.now(UTC).strftime("%y%m%d%H%M%S%f")[:14]
             with contextlib.suppress(FileExistsError):
