@@ -36,7 +36,8 @@ def record(home: Path, number: int, stage: str, name: str, uuid: str) -> None:
     folder.mkdir(parents=True)
     start = "2026-01-01T12:00:00"
     run = {"meta": {"uuid": uuid, "pid": 1, "process": "p"}, "status": "COMPLETED",
-           "start_time": start, "stop_time": start, "host": {}, "experiment": {}}  # fmt: skip
+           "start_time": start, "stop_time": start, "host": {},
+           "experiment": {}, "artifacts": []}  # fmt: skip
     config = {"stage": stage, "signature": "s", "seed": 0, "experiment": name, "commit": "",
               "data": "d"}  # fmt: skip
     files.write_json(folder / "run.json", run)

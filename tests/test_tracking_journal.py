@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ijepa.results.provenance import _maker as provenance_of
@@ -252,6 +253,7 @@ def test_only_a_run_whose_process_is_gone_is_marked_died(
     if isinstance(run["heartbeat"], float):  # hours ago
         run["heartbeat"] = (now - timedelta(hours=run["heartbeat"])).isoformat()
     (folder / "run.json").write_text(json.dumps(run))
+    (folder / files.SUMS).unlink()  # which a run has that ended by itself
     assert bool(runs.heal(folder)) is dies
     assert (runs.listing()[0].status == "DIED") is dies
 
@@ -385,6 +387,36 @@ def test_a_damaged_file_costs_its_own_run_a_line(
     assert "\n" not in str(error.value)
     assert str(newest.id) in terminal.show(newest.id)
     assert runs._uuid(middle.folder) is None or name != "run.json"
+
+
+def test_no_flipped_bit_of_a_run_that_ended_passes(home: Path, tmp_path: Path) -> None:
+    """200 bits of every file of it: whoever reads the file names one of the run's."""
+    page = tmp_path / "page.html"
+    page.write_text("what the run wrote")
+
+    def body(run: journal.Run) -> None:
+        os.write(1, b"what it printed\n")  # print goes to pytest
+        run.log("loss", 1.0, 0)
+        run.artifact(page)
+
+    record(body, outs=[page])
+    (run,) = runs.listing()
+    shown, draws = terminal.show(run.id), np.random.default_rng(0)
+    assert f"{run.folder}/" not in shown.replace(f"folder     {run.folder}", "")
+    for path in [path for path in run.folder.iterdir() if path.stat().st_size]:
+        whole = path.read_bytes()
+        for place in draws.integers(8 * len(whole), size=200):
+            damaged = bytearray(whole)
+            damaged[place // 8] ^= 1 << place % 8
+            path.write_bytes(damaged)
+            try:
+                runs.check(run.folder, ["page.html"])
+                text = terminal.show(run.id)
+            except ValueError as error:
+                text = str(error)
+            assert f"{run.folder}/" in text.replace(f"folder     {run.folder}", ""), (path, place)
+        path.write_bytes(whole)
+    assert terminal.show(run.id) == shown
 
 
 @pytest.mark.parametrize("content", [

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gridfs
 import pymongo
 import pytest
 from pymongo.errors import OperationFailure
 from test_tracking_journal import record
 
+from ijepa.runtime import files
 from ijepa.tracking import journal, live, mongo, process, runs, sync
 
 pytestmark = pytest.mark.slow
@@ -293,6 +295,9 @@ def test_two_machines_may_have_the_same_id(home: Path) -> None:
     text = (run.folder / "run.json").read_text()
     uuid = runs.read(run.folder / "run.json")["meta"]["uuid"]
     (run.folder / "run.json").write_text(text.replace(uuid, "another machine's"))
+    files.write_sums(
+        run.folder, ["run.json", "config.json", "info.json", "cout.txt", "metrics.json"]
+    )
     (home / "runs" / "not-a-number").mkdir()  # Omniboard would show the wrong run for such an id
     sync.sync(home)
     sync.sync(home)
@@ -336,6 +341,61 @@ def test_a_database_that_is_no_longer_what_was_written_is_found_and_mended(
     assert sync.sync(home, compare=True).repaired == [run.id]
     assert read(home, lambda db: [*db.runs.find(), *db.metrics.find()]) == as_written
     assert sync.sync(home, compare=True) == sync.Summary(unchanged=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),  # with counts alone
+    [
+        (lambda db: db["fs.chunks"].delete_one({}), True),
+        (lambda db: db["fs.files"].delete_one({"contentType": "text/html"}), True),
+        (lambda db: db["fs.chunks"].update_one({}, {"$set": {"data": b"other bytes"}}), False),
+        (lambda db: db.metrics.insert_one({**db.metrics.find_one(), "_id": "twice"}), True),
+    ],
+)
+def test_files_and_series_of_the_database_are_those_of_the_journal(
+    home: Path, tmp_path: Path, change: Callable[[Any], Any], seen: bool
+) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("what the run wrote")
+
+    def body(run: journal.Run) -> None:
+        run.log("loss", 1.0, 0)
+        run.artifact(page)
+
+    record(body)
+    assert sync.sync(home, compare=True) == sync.Summary(unchanged=1)
+    read(home, change)
+    quick = sync.sync(home)
+    assert bool(quick.written or quick.repaired) is seen
+    done = sync.sync(home, compare=True)
+    assert bool(done.repaired) is not seen
+    assert sync.sync(home, compare=True) == sync.Summary(unchanged=1)
+    artifacts = read(home, lambda db: db.runs.find_one())["artifacts"]
+    whole = read(home, lambda db: gridfs.GridFS(db).get(artifacts[0]["file_id"]).read())
+    assert whole == b"what the run wrote"
+    assert len(read(home, lambda db: list(db.metrics.find()))) == 1
+
+
+def test_a_damaged_artifact_or_output_is_not_sent_as_if_whole(home: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("what the run wrote")
+
+    def body(run: journal.Run) -> None:
+        os.write(1, b"what it printed\n")  # print goes to pytest
+        run.artifact(page)
+
+    record(body)
+    (run,) = runs.listing(home)
+    for name in ("page.html", "cout.txt"):
+        before = read(home, lambda db: [*db.runs.find(), *db["fs.files"].find()])
+        kept = (run.folder / name).read_bytes()
+        (run.folder / name).write_bytes(b"x" * len(kept))
+        read(home, lambda db: db.runs.update_one({}, {"$set": {"journal": "of before"}}))
+        (line,) = sync.sync(home).problems
+        assert line.startswith(f"run {run.id}: left out: {run.folder / name}: damaged")
+        (run.folder / name).write_bytes(kept)
+        assert sync.sync(home).written == [run.id]
+        assert read(home, lambda db: [*db.runs.find(), *db["fs.files"].find()]) == before
 
 
 @pytest.mark.parametrize("content", [b"{}", b'{"loss"', None])

@@ -120,6 +120,15 @@ class Journal(FileStorageObserver):
         """Write the traceback, without secrets."""
         super().failed_event(fail_time, [redaction.redact(line) for line in fail_trace])
 
+    def seal(self) -> None:
+        """Write the hashes of the run's files, once nothing of it changes any more."""
+        written = [name for name in (*RESERVED, *self.run_entry["artifacts"])
+                   if (self.folder / name).is_file()]  # fmt: skip
+        try:
+            files.write_sums(self.folder, written)
+        except OSError as error:  # said at the end
+            self.problems[files.SUMS] = error.strerror or type(error).__name__
+
     def _put(self, name: str, text: str) -> None:
         path = self.folder / name
         try:
@@ -225,6 +234,7 @@ def record(
         if run._heartbeat is not None:  # Sacred gives the last beat 2 s; it has all it needs here
             run._heartbeat.join()
         journal.save_cout()
+        journal.seal()
         missing = [f"{name} ({why})" for name, why in sorted(journal.problems.items())]
         missing += ["what came after Sacred gave it up"] if run._failed_observers else []
         if missing:

@@ -8,7 +8,7 @@ import json
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,6 +106,22 @@ def entry(folder: Path) -> dict[str, Any] | None:
     return run
 
 
+def check(folder: Path, names: Iterable[str]) -> None:
+    """Compare files of a run with the hashes that were written when it ended.
+
+    A run that has not ended, was killed, or is of an older version has none.
+
+    Raises:
+        ValueError: one is not what was written; one line that names it.
+    """
+    if not (folder / files.SUMS).is_file():
+        return
+    listed = (folder / files.SUMS).read_bytes()
+    there = [n for n in names if (folder / n).is_file() or f"  {n}\n".encode() in listed]
+    for line in files.differing(folder, there):  # what a full disk did not take is not there
+        raise ValueError(line)
+
+
 def series(folder: Path) -> dict[str, dict[str, Any]]:
     """The series of a run (``metrics.json``): steps, values and timestamps of each.
 
@@ -114,6 +130,7 @@ def series(folder: Path) -> dict[str, dict[str, Any]]:
     """
     path = folder / "metrics.json"
     metrics = read(path)
+    check(folder, ["metrics.json"])
     if metrics == {}:  # the journal writes it with the first point
         raise ValueError(f"{path}: damaged: it has no series")
     for name, points in (metrics or {}).items():
@@ -144,6 +161,7 @@ def load(folder: Path) -> Record | None:
     run, config = entry(folder), _checked(folder / "config.json", _CONFIG)
     if run is None:
         return None
+    check(folder, ["run.json", "config.json", "info.json"])
     if config is None:
         if run.get("heartbeat") is None:  # it is about to start
             return None

@@ -104,11 +104,14 @@ def _sync_folder(
     run_id = _identify(database, number, run["meta"]["uuid"])
     digest, have = _digest(folder), _have(database, run_id)
     points, damage = _series(database, folder, run_id)
-    if damage is None and have.get("journal") == digest and _whole(database, run_id, run, points):
-        if not compare or have.get("written") == _written(database, run_id):
+    lost = compare and _remove_damaged(database, run_id)
+    if damage is None and have.get("journal") == digest:
+        whole = _whole(database, run_id, run, points)
+        if whole and (not compare or have.get("written") == _written(database, run_id)):
             summary.unchanged += 1
             return
-        summary.repaired.append(number)
+        if whole or lost:
+            summary.repaired.append(number)
     _write_run(database, folder, run, run_id, points, "" if damage else digest)
     if damage:
         summary.problems.append(f"run {number}: written without its series: {damage}")
@@ -148,12 +151,11 @@ def _series(
 def _whole(
     database: Mongo, run_id: int, run: Mapping[str, Any], points: Mapping[str, Any] | None
 ) -> bool:
-    """Whether the database has every point and artifact of a run."""
-    counts = {name: len(series["values"]) for name, series in (points or {}).items()}
-    stored = database.runs.find_one({"_id": run_id}, {"artifacts": 1}) or {}
-    return _counts(database, run_id) == counts and _stored(
-        database, stored.get("artifacts", [])
-    ) == len(run["artifacts"])
+    """Whether the database has every point and file of a run."""
+    counts = sorted((name, len(series["values"])) for name, series in (points or {}).items())
+    kept = len(run["artifacts"]) + len(run["experiment"].get("sources", []))
+    whole = [old for old in _files(database, run_id) if _complete(database, old)]
+    return _counts(database, run_id) == counts and len(whole) == kept
 
 
 def _written(database: Mongo, run_id: int) -> str:
@@ -175,7 +177,12 @@ def _write_run(
     points: Mapping[str, Any] | None,
     digest: str,
 ) -> None:
-    """Write one run; without ``points`` the series that the database has stay."""
+    """Write one run; without ``points`` the series that the database has stay.
+
+    Raises:
+        ValueError: an artifact or the output is not what was recorded; one line.
+    """
+    runs.check(folder, ["cout.txt", *run["artifacts"]])
     info, output = runs.read(folder / "info.json") or {}, folder / "cout.txt"
     if points is None:
         known = database.metrics.find({"run_id": run_id}, {"name": 1})
@@ -223,20 +230,42 @@ def _identify(database: Mongo, wanted: int, uuid: str) -> int:
     return identity
 
 
-def _counts(database: Mongo, run_id: int) -> dict[str, int]:
-    """The points that the database really has of each metric."""
+def _counts(database: Mongo, run_id: int) -> list[tuple[str, int]]:
+    """The series that the database really has, sorted, and how many points of each."""
     counts = database.metrics.aggregate(
         [
             {"$match": {"run_id": run_id}},
             {"$project": {"name": 1, "points": {"$size": "$values"}}},
         ]
     )
-    return {row["name"]: row["points"] for row in counts}
+    return sorted((row["name"], row["points"]) for row in counts)
 
 
-def _stored(database: Mongo, artifacts: list[dict[str, Any]]) -> int:
-    ids = [artifact["file_id"] for artifact in artifacts]
-    return len(artifacts) and database["fs.files"].count_documents({"_id": {"$in": ids}})
+def _files(database: Mongo, run_id: int) -> list[dict[str, Any]]:
+    """The artifacts and sources of a run that the database has, as GridFS lists them."""
+    document = database.runs.find_one({"_id": run_id}, {"artifacts": 1, "experiment": 1}) or {}
+    ids = [one["file_id"] for one in document.get("artifacts", [])]
+    ids += [source for _, source in document.get("experiment", {}).get("sources", [])]
+    return list(database["fs.files"].find({"_id": {"$in": ids}}))
+
+
+def _complete(database: Mongo, old: Mapping[str, Any]) -> bool:
+    """Whether every chunk of a file is there."""
+    chunks = database["fs.chunks"].count_documents({"files_id": old["_id"]})
+    return bool(chunks == -(-old["length"] // old["chunkSize"]))
+
+
+def _remove_damaged(database: Mongo, run_id: int) -> bool:
+    """Remove the run's files whose bytes are not what was put there; whether there were any."""
+    damaged = False
+    for old in _files(database, run_id):
+        digest = hashlib.sha256()
+        for chunk in database["fs.chunks"].find({"files_id": old["_id"]}).sort("n", ASCENDING):
+            digest.update(chunk["data"])
+        if digest.hexdigest() != old.get("metadata", {}).get("sha256"):
+            gridfs.GridFS(database).delete(old["_id"])
+            damaged = True
+    return damaged
 
 
 def _write_series(database: Mongo, run_id: int, name: str, series: dict[str, Any]) -> str:
@@ -249,6 +278,7 @@ def _write_series(database: Mongo, run_id: int, name: str, series: dict[str, Any
     database.metrics.replace_one(key, {**key, **values}, upsert=True)
     written = database.metrics.find_one(key, {"_id": 1})
     assert written is not None
+    database.metrics.delete_many({**key, "_id": {"$ne": written["_id"]}})
     return str(written["_id"])
 
 
@@ -256,8 +286,7 @@ def _put(database: Mongo, path: Path, name: str) -> Any:
     """Store a file under a name once, however often it is asked for; its id."""
     sha256 = files.sha256(path)
     for old in database["fs.files"].find({"filename": name, "metadata.sha256": sha256}):
-        chunks = database["fs.chunks"].count_documents({"files_id": old["_id"]})
-        if chunks == -(-old["length"] // old["chunkSize"]):  # else it was cut off: put it again
+        if _complete(database, old):  # else it was cut off: put it again
             return old["_id"]
     with path.open("rb") as file:
         return gridfs.GridFS(database).put(

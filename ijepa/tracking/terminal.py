@@ -56,5 +56,9 @@ def show(run_id: int, home: Path | None = None) -> str:
         lines.append(f"{'metric':<10} {error}")
     trace = (runs.entry(folder) or {}).get("fail_trace") or []
     output = folder / "cout.txt"
+    try:
+        runs.check(folder, ["cout.txt"])
+    except ValueError as error:
+        lines.append(f"{'output':<10} {error}")
     printed = output.read_text(errors="replace").splitlines()[-20:] if output.is_file() else []
     return "\n".join([*lines, "", *printed, *"".join(trace).splitlines()])
