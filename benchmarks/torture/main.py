@@ -24,7 +24,7 @@ WANTED = {
     "kill report": 4,
     "signal train": 40, "signal prepare": 10, "signal evaluate": 10, "signal report": 2,
     "kill parent": 8, "kill group": 4, "kill child": 4, "signal parent": 6, "kill rank": 3,
-    "kill torchrun": 2, "kill parent of ranks": 2, "signal parent of ranks": 3, "signal rank": 3,
+    "kill parent of ranks": 2, "signal parent of ranks": 3, "signal rank": 3,
     "stop rank": 3, "kill ablate": 4, "kill dvc": 3,
     "kill sync": 20, "outage": 15, "database changed": 20, "damage before sync": 30,
     "full disk: limit": 40, "full disk: tmpfs": 25,

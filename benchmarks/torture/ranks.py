@@ -1,4 +1,4 @@
-"""Kills and signals of one process among those of a training: its parent, torchrun, a rank.
+"""Kills and signals of one process among those of a training: its parent or a rank.
 
 These are real processes, started as a user's are; a run takes seconds.
 """
@@ -22,7 +22,6 @@ ROLES: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "kill child": ("pretrain", "child", (signal.SIGKILL,)),
     "signal parent": ("pretrain", "parent", kills.SIGNALS),
     "kill rank": ("ranks", "rank", (signal.SIGKILL,)),
-    "kill torchrun": ("ranks", "torchrun", (signal.SIGKILL,)),
     "kill parent of ranks": ("ranks", "parent", (signal.SIGKILL,)),
     "signal parent of ranks": ("ranks", "parent", kills.SIGNALS),
     "signal rank": ("ranks", "rank", kills.SIGNALS),
@@ -59,9 +58,8 @@ def _hit(place: Place, process: Process, role: str, number: int, pick: float) ->
         chosen = {
             "parent": [process.pid],
             "all": every if len(every) > 1 else [],
-            "torchrun": [one for one in every if _has(one, "cmdline", b"torch.distributed.run")],
             "child": [one for one in every if _has(one, "cmdline", b"ijepa.training.loop")],
-            "rank": [one for one in every if _has(one, "environ", b"\0RANK=")],
+            "rank": [one for one in every if _has(one, "environ", b"\0_IJEPA_PLACE=")],
         }[role]
         if role == "rank" and chosen:
             chosen = [sorted(chosen)[int(pick * len(chosen))]]
