@@ -101,7 +101,7 @@ def test_shots_that_cannot_be_drawn_are_named_and_the_rest_is_measured() -> None
     config = written(**FEW)
     note = (
         "evaluate.few_shot.shots: 20 left out of task class: its smallest class has 7 training"
-        " images; its headline is of 5 shots"
+        " images; its headline is 5-shot"
     )
     assert preflight.counts(config, open_store()) == [note]
     vit.save(vit.create(16, config.model, 0), Path("encoder.safetensors"), {})

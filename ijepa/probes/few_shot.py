@@ -58,7 +58,7 @@ def check(
         if left := [str(shots) for shots in sorted(options.shots) if shots not in kept]:
             notes.append(
                 f"evaluate.few_shot.shots: {', '.join(left)} left out of task {task}: its smallest"
-                f" class has {least} training images; its headline is of {kept[-1]} shots"
+                f" class has {least} training images; its headline is {kept[-1]}-shot"
             )
         order = seeds.generator(seed, "few-shot", 0).permutation(len(every))
         _validating(task, every, selecting, kept[-1], order)
