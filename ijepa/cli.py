@@ -329,8 +329,11 @@ def _runs(args: argparse.Namespace) -> int:
         return 0
     if args.id is None:
         raise ValueError("runs show: which one? `ijepa runs list` has the ids")
-    print(terminal.show(args.id))
-    return 0
+    text, damaged = terminal.show(args.id)
+    print(text)
+    for line in damaged:
+        print(f"error: {line}", file=sys.stderr)
+    return int(bool(damaged))
 
 
 def _omniboard(args: argparse.Namespace) -> int:

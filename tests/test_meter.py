@@ -377,10 +377,10 @@ def test_the_stage_records_it_and_the_journal_shows_it(
     assert record.numerics == {"device": "cpu", "threads": 2}
     assert record.seconds
     assert record.whole_seconds == record.seconds + 1000
-    shown = terminal.show(record.id)
+    shown, _ = terminal.show(record.id)
     assert "cost       device_seconds 90.0\n" in shown
     assert "train.loss: 1 points" in shown
     journal.record("pretrain", tiny(), lambda recorded: None)
     assert runs.listing()[0].cost is None
     assert runs.listing()[0].whole_seconds == runs.listing()[0].seconds
-    assert "cost" not in terminal.show(runs.listing()[0].id).split("\n\n")[0]
+    assert "cost" not in terminal.show(runs.listing()[0].id)[0].split("\n\n")[0]

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ijepa import cli
 from ijepa.results.provenance import _maker as provenance_of
 from ijepa.runtime import files
 from ijepa.tracking import journal, process, provenance, redaction, runs, terminal
@@ -385,7 +386,9 @@ def test_a_damaged_file_costs_its_own_run_a_line(
     with pytest.raises(ValueError, match=re.escape(str(path))) as error:
         terminal.show(middle.id)
     assert "\n" not in str(error.value)
-    assert str(newest.id) in terminal.show(newest.id)
+    text, told = terminal.show(newest.id)
+    assert str(newest.id) in text
+    assert not told
     assert runs._uuid(middle.folder) is None or name != "run.json"
 
 
@@ -402,7 +405,7 @@ def test_no_flipped_bit_of_a_run_that_ended_passes(home: Path, tmp_path: Path) -
     record(body, outs=[page])
     (run,) = runs.listing()
     shown, draws = terminal.show(run.id), np.random.default_rng(0)
-    assert f"{run.folder}/" not in shown.replace(f"folder     {run.folder}", "")
+    assert shown[1] == []
     for path in [path for path in run.folder.iterdir() if path.stat().st_size]:
         whole = path.read_bytes()
         for place in draws.integers(8 * len(whole), size=200):
@@ -411,10 +414,10 @@ def test_no_flipped_bit_of_a_run_that_ended_passes(home: Path, tmp_path: Path) -
             path.write_bytes(damaged)
             try:
                 runs.check(run.folder, ["page.html"])
-                text = terminal.show(run.id)
+                _, told = terminal.show(run.id)
             except ValueError as error:
-                text = str(error)
-            assert f"{run.folder}/" in text.replace(f"folder     {run.folder}", ""), (path, place)
+                told = [str(error)]
+            assert any(f"{run.folder}/" in line for line in told), (path, place)
         path.write_bytes(whole)
     assert terminal.show(run.id) == shown
 
@@ -423,13 +426,19 @@ def test_no_flipped_bit_of_a_run_that_ended_passes(home: Path, tmp_path: Path) -
     b"{}", b"[]", b'{"loss": {"steps": [1]', b'{"loss": {}}',
     b'{"loss": {"steps": [1], "values": [], "timestamps": []}}',
 ])  # fmt: skip
-def test_damaged_series_are_named_and_the_run_is_shown(home: Path, content: bytes) -> None:
+def test_damaged_series_are_named_and_the_run_is_shown(
+    home: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     record(lambda run: run.log("loss", 1.0, 0))
     (run,) = runs.listing()
     (run.folder / "metrics.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"metrics\.json: "):
         runs.series(run.folder)
-    assert f"{run.folder}/metrics.json" in terminal.show(run.id)
+    monkeypatch.setattr(sys, "argv", ["ijepa", "runs", "show", str(run.id)])
+    assert cli.main() == 1
+    shown = capsys.readouterr()
+    assert "COMPLETED" in shown.out
+    assert shown.err.startswith(f"error: {run.folder}/metrics.json: ")
 
 
 def test_all_that_a_full_disk_took_is_named_at_the_end(

@@ -33,11 +33,14 @@ def table(records: list[Record]) -> str:
     )
 
 
-def show(run_id: int, home: Path | None = None) -> str:
+def show(run_id: int, home: Path | None = None) -> tuple[str, list[str]]:
     """One run as text: what it is, what it wrote, and the end of what it printed.
 
+    Returns:
+        The text, and a line for each of its files that is damaged.
+
     Raises:
-        ValueError: the journal has no such run.
+        ValueError: the journal has no such run, or cannot tell what it is.
     """
     folder = (home or environment.home()) / "runs" / str(run_id)
     record = runs.load(folder)
@@ -48,17 +51,18 @@ def show(run_id: int, home: Path | None = None) -> str:
     lines += [f"{'cost':<10} {name} {value}" for name, value in (record.cost or {}).items()]
     lines += [f"{'out':<10} {out['path']}  sha256 {out['sha256']}" for out in record.outs]
     lines += [f"{'version':<10} {name} {version}" for name, version in record.versions.items()]
+    damaged: list[str] = []
     try:
         for name, points in runs.series(folder).items():
             last = f"last {points['values'][-1]:.6g} at step {points['steps'][-1]}"
             lines.append(f"{'metric':<10} {name}: {points['logged']} points, {last}")
     except (ValueError, LookupError, TypeError) as error:
-        lines.append(f"{'metric':<10} {error}")
+        damaged.append(str(error))
     trace = (runs.entry(folder) or {}).get("fail_trace") or []
     output = folder / "cout.txt"
     try:
         runs.check(folder, ["cout.txt"])
     except ValueError as error:
-        lines.append(f"{'output':<10} {error}")
+        damaged.append(str(error))
     printed = output.read_text(errors="replace").splitlines()[-20:] if output.is_file() else []
-    return "\n".join([*lines, "", *printed, *"".join(trace).splitlines()])
+    return "\n".join([*lines, "", *printed, *"".join(trace).splitlines()]), damaged
