@@ -323,5 +323,5 @@ def _content(path: Path) -> bytes:
     data = path.read_bytes()
     if path.name.endswith(".lock.json"):
         with contextlib.suppress(ValueError):
-            return json.dumps({**json.loads(data), "provenance": None}).encode()
+            return json.dumps({**json.loads(data), "provenance": None, "sha256": None}).encode()
     return data
