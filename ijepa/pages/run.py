@@ -14,7 +14,7 @@ from typing import Any
 from ijepa import results as numbers
 from ijepa import variants
 from ijepa.config import Config
-from ijepa.pages import figure, page, published
+from ijepa.pages import figure, labels, page, published
 from ijepa.pages.figure import Shown
 from ijepa.pages.figures import (
     confusion,
@@ -69,7 +69,7 @@ def build(settings: Config, folder: Path) -> Results:
     seen = representation.look(settings, data, encoder) if data and encoder.is_file() else None
     gathered = numbers.gather(settings, data, seen)
     drawings = folder / "figures"
-    figure.draw(CHARTS, gathered, drawings)
+    figure.draw(CHARTS, labels.of_run(gathered)[0], drawings)
     masks.draw(settings, drawings / "masks")
     if seen:
         patches.draw(seen, drawings / "patches")
@@ -103,6 +103,7 @@ def write(results: Results, folder: Path) -> None:
         "parameters": list(parameters(results)),
         "stages": stages(results),
         "figures": figures(results),
+        "key": labels.of_run(results)[1],
         "unrecorded": UNRECORDED,
     }
     page.write(folder / "index.html", "run.html.j2", **content)

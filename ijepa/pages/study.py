@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ijepa.pages import bar, figure, page, study_tables, verdict
+from ijepa.pages import bar, figure, labels, page, study_tables, verdict
 from ijepa.pages.figures import accuracy, compute, context, cost, emergence, tradeoff, variance
 from ijepa.runtime.files import write_json
 from ijepa.runtime.records import plain, restore
@@ -63,7 +63,7 @@ def read(folder: Path) -> Study:
 def render(folder: Path) -> Path:
     """Everything beside ``folder/results.json``, from it alone; returns the page."""
     study = read(folder)
-    figure.draw(FIGURES, study, folder / "figures")
+    figure.draw(FIGURES, labels.of_study(study)[0], folder / "figures")
     return write(study, folder)
 
 
@@ -81,6 +81,7 @@ def write(study: Study, folder: Path) -> Path:
         "runs": study_tables.runs(study),
         "settings": study_tables.settings(study),
         "figures": figure.shown(FIGURES, study),
+        "key": labels.of_study(study)[1],
         "protocol": protocol(study),
         "bar": bar.of(verdict.deciding(study)) if study.pairs else "",
         "folder": folder,

@@ -14,6 +14,8 @@ from ijepa.pages.text import spoken
 from ijepa.results import Results
 from ijepa.results.accuracy import Confusion
 
+_ROOM = 12  # characters of a class's name beside a small panel; longer ones have a row each
+
 
 def needs(results: Results) -> bool:
     """Predictions, of few enough classes."""
@@ -56,9 +58,11 @@ def draw(results: Results, path: Path) -> None:
     """Each row in percent of its true class."""
     matrices = results.confusion
     most = max(len(matrix.classes) for matrix in matrices)
-    columns = min(len(matrices), 3 if most <= 10 else 1)
+    longest = max(len(name) for matrix in matrices for name in matrix.classes)
+    columns = min(len(matrices), 3 if most <= 10 and longest <= _ROOM else 1)
     rows = math.ceil(len(matrices) / columns)
     side = 1.9 + 0.36 * most if columns == 1 else 9.0 / columns - 0.25
+    side += 0.07 * max(0, longest - _ROOM)
     with style.figure(path, (side * columns + 0.8, (side + 0.45) * rows)) as figure:
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes, matrix in zip(panels, matrices, strict=False):
@@ -67,7 +71,7 @@ def draw(results: Results, path: Path) -> None:
             axes.set_visible(False)
         figure.colorbar(
             panels[0].collections[0], ax=panels, label="share of the true class (%)",
-            shrink=0.7, aspect=25,
+            shrink=0.7, aspect=25 * rows,
         ).outline.set_visible(False)  # fmt: skip
 
 

@@ -66,14 +66,15 @@ def draw(study: Study, path: Path) -> None:
         for axes, (better, worse) in zip(panels, claimed, strict=False):
             sides = study.label(better), f"over {study.label(worse)}"
             axes.set_title("\n".join(look.wrapped(side, 36) for side in sides))
-            places, values = _panel(axes, study, better, worse)
-            xs += places
+            at, values = _panel(axes, study, better, worse)
+            xs += at
             inside += values
         look.logarithmic(panels[0], xs)  # of all: the panels share it
         for axes in panels[len(claimed) :]:
             axes.set_visible(False)
         high = max(inside) - min(inside) or 1.0
-        below = 0.025 * max(len(point.label) for point in study.points) + 0.03  # share
+        places = "\n".join(_place(study, point.name) for point in study.points)
+        below = 0.025 * max(map(len, places.splitlines())) + 0.03  # share
         panels[0].set_ylim(min(inside) - high * below / (1 - below), max(inside) + 0.06 * high)
         for axes in panels[::columns]:
             axes.set_ylabel("difference (points)")
@@ -95,13 +96,18 @@ def _panel(axes: Axes, study: Study, better: str, worse: str) -> tuple[list[floa
     for x, pair in zip(xs, pairs, strict=True):
         _mark(axes, x, pair)
         axes.annotate(
-            verdict.place(study, str(pair.point)), (x, 0.02), rotation=90, fontsize=7,
+            _place(study, str(pair.point)), (x, 0.02), rotation=90, fontsize=7,
             xycoords=axes.get_xaxis_transform(), xytext=(-4, 0), color=marks.SOFT,
             textcoords="offset points", ha="right", va="bottom",
         )  # fmt: skip
         inside += [*pair.comparison.differences, *marks.limits(pair.comparison.spread)]
     axes.margins(x=0.16)
     return xs, inside
+
+
+def _place(study: Study, point: str) -> str:
+    """A point's label, in lines that are shorter than a panel is high."""
+    return look.wrapped(verdict.place(study, point), 28)
 
 
 def _mark(axes: Axes, x: float, pair: Pair) -> None:
