@@ -163,6 +163,7 @@ def test_numbers_are_those_of_the_full_names(built: Path) -> None:
 
 MANY = {
     "names": NAMES,
+    "two": (SHARK, CAT),
     "long": tuple(f"{SHARK} {i}" for i in range(30)),
 }
 HUNDRED = tuple(f"class number {i}" for i in range(100))
@@ -183,8 +184,8 @@ def test_a_confusion_shows_every_class(
     expected = labels.labels(classes, "class", labels.CLASS)
     for ticks in (panel.get_xticklabels(), panel.get_yticklabels()):
         assert [tick.get_text() for tick in ticks] == expected
-    cell = panel.get_window_extent().width / len(classes) / figure.dpi
-    assert cell > 0.2  # inches: a number fits
+    side = panel.get_window_extent().width / figure.dpi
+    assert side > max(1, 0.2 * len(classes))  # inches: a number fits into a cell
 
 
 def test_a_study_shows_every_variant_and_has_the_key(tmp_path: Path, drawn: Drawn) -> None:
@@ -204,6 +205,10 @@ def test_a_study_shows_every_variant_and_has_the_key(tmp_path: Path, drawn: Draw
     assert drawn
     for figure in drawn:
         assert_readable(figure)
+        for axes in figure.axes:  # what stands beside a mark stays in its panel
+            top = axes.get_window_extent().y1
+            assert all(text.get_window_extent().y1 <= top for text in axes.texts)
+            assert axes.yaxis_inverted() == (axes.get_ylim()[1] == -0.5)  # only a list of rows is
     shown, key = labels.of_study(numbers)
     words = {" ".join(text.get_text().split()) for figure in drawn for text in texts(figure)}
     assert words.issuperset(variant.label for variant in shown.variants)
