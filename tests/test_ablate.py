@@ -333,6 +333,7 @@ def test_a_refactoring_is_vouched_for_and_a_change_is_not(clone: Clone) -> None:
     assert (status, "the same bytes" in output) == (0, True), output
     vouched = clone.lock("first")
     (voucher,) = vouched.pop("vouched")
+    assert vouched.pop("sha256") != before.pop("sha256")
     assert vouched == before, "a voucher is added, and no result touched"
     assert voucher["code"] == before["results"]["m1/0"]["code"] != voucher["as"]
     (shown,) = voucher["shown"].values()
