@@ -17,10 +17,10 @@ from PIL import Image
 from planted import Bench
 
 from ijepa import config as configs
-from ijepa import results
 from ijepa.pages import labels
 from ijepa.pages import run as pages
 from ijepa.pages.figures import confusion
+from ijepa.results import Results
 from ijepa.results.accuracy import Confusion
 
 SHARK = "great white shark, white shark, man-eater, man-eating shark, Carcharodon carcharias"
@@ -33,6 +33,14 @@ ODD = [  # what else a folder may be called
 Drawn = list[Figure]
 
 
+def stand_in(path: str) -> None:
+    """A file where a figure belongs: saving one is the slow part."""
+    if path.endswith(".png"):
+        Image.new("RGB", (1, 1)).save(path)
+    else:
+        Path(path).write_text("<svg/>")
+
+
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[Drawn]:
     """The figures that are saved; a warning of one is an error."""
@@ -41,11 +49,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[Drawn]:
     def keep(self: Figure, path: str, **_: Any) -> None:
         if path.endswith(".png"):
             figures.append(self)
-            Image.new("RGB", (1, 1)).save(path)
-        else:
-            Path(path).write_text("<svg/>")
+        stand_in(path)
 
-    monkeypatch.setattr(Figure, "savefig", keep)  # they are laid out before; this is the slow part
+    monkeypatch.setattr(Figure, "savefig", keep)  # they are laid out before
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield figures
@@ -126,6 +132,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def numbers(built: Path) -> Results:
+    """Those of its report."""
+    with pytest.MonkeyPatch.context() as patch:
+        evaluated_run.enter(patch, built)
+        patch.setattr(Figure, "savefig", lambda _, path, **__: stand_in(path))
+        return pages.build(configs.load(), built / "out" / "report")
+
+
 def test_a_run_shows_every_name_and_has_the_key(
     built: Path, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,8 +167,7 @@ def test_a_run_shows_every_name_and_has_the_key(
     assert numbers.confusion[0].classes == NAMES  # results.json has the full ones
 
 
-def test_numbers_are_those_of_the_full_names(built: Path) -> None:
-    numbers = results.read(built / "out" / "report" / "results.json")
+def test_numbers_are_those_of_the_full_names(numbers: Results) -> None:
     shown, _ = labels.of_run(numbers)
     for before, after in zip(numbers.confusion, shown.confusion, strict=True):
         assert dataclasses.replace(after, task=before.task, classes=before.classes) == before
@@ -173,9 +187,8 @@ HUNDRED = tuple(f"class number {i}" for i in range(100))
     "classes", [*MANY.values(), pytest.param(HUNDRED, marks=pytest.mark.slow)], ids=[*MANY, "100"]
 )
 def test_a_confusion_shows_every_class(
-    built: Path, tmp_path: Path, drawn: Drawn, classes: tuple[str, ...]
+    numbers: Results, tmp_path: Path, drawn: Drawn, classes: tuple[str, ...]
 ) -> None:
-    numbers = results.read(built / "out" / "report" / "results.json")
     shown, _ = labels.of_run(dataclasses.replace(numbers, confusion=(matrix(classes),)))
     confusion.draw(shown, tmp_path / "confusion")
     (figure,) = drawn
