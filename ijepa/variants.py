@@ -28,7 +28,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 # What a closure leaves out. The recorder is told of results and hands none back: with a broken one
-# a run's bytes are the same (tests/test_tracking_journal.py). The pre-flight refuses or lets pass.
+# a run's bytes are the same (tests/test_tracking_journal.py). The pre-flight refuses or lets pass,
+# and touches nothing that a run depends on (tests/test_preflight.py).
 _TOLD = ("ijepa.tracking.", "ijepa.preflight.")
 
 

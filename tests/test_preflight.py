@@ -1,5 +1,7 @@
 """What would fail after training is said before it, and by the rules of what would fail."""
 
+import os
+import random
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY, params, tiny
 from ruamel.yaml import YAML
 
@@ -94,6 +97,26 @@ def test_what_cannot_work_is_refused_before_training_in_one_line(
         with pytest.raises(ValueError, match=message):  # and so it does where it would be met
             probing.outcomes(Job(config, "encoder.safetensors", Path("data/prepared")), print)
     assert len(store.splits["train"]) == sum(counts)
+
+
+def test_nothing_that_a_run_depends_on_is_touched() -> None:
+    """So its code is no part of what a number depends on (``variants._TOLD``)."""
+    store = packed(30, 7)
+    config = written(**{**FEW, "train.batch_size": 8})
+
+    def seen() -> Any:
+        files = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+        _, numbers, *place = np.random.get_state()  # noqa: NPY002
+        torch_state = torch.get_rng_state().tolist(), torch.get_num_threads()
+        return (
+            files, dict(os.environ), random.getstate(), numbers.tolist(), place, torch_state,
+            configs.as_tree(config), store.hash, store.manifest,
+        )  # fmt: skip
+
+    before = seen()
+    assert preflight.training(config, store), "there is something to say"
+    assert preflight.first(config) is not None
+    assert seen() == before
 
 
 def test_shots_that_cannot_be_drawn_are_named_and_the_rest_is_measured() -> None:

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
@@ -78,21 +79,11 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what processes of this machine that were killed had begun to write in a folder."""
     for path in folder.glob(f"*.{platform.node()}-*.tmp*"):
         owner = re.search(r"-(\d+)-[0-9a-f]{16}\.tmp(\.partial)?$", path.name)
-        if owner and not _runs(int(owner[1])):
+        if owner and not psutil.pid_exists(int(owner[1])):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)  # another process may do the same
             else:
                 path.unlink(missing_ok=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
 
 
 def write_text(path: Path, text: str) -> None:

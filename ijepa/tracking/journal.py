@@ -120,7 +120,7 @@ class Journal(FileStorageObserver):
         """Write the traceback, without secrets."""
         super().failed_event(fail_time, [redaction.redact(line) for line in fail_trace])
 
-    def seal(self) -> None:
+    def write_sums(self) -> None:
         """Write the hashes of the run's files, once nothing of it changes any more."""
         written = [name for name in (*RESERVED, *self.run_entry["artifacts"])
                    if (self.folder / name).is_file()]  # fmt: skip
@@ -132,10 +132,7 @@ class Journal(FileStorageObserver):
     def _put(self, name: str, text: str) -> None:
         path = self.folder / name
         try:
-            with files.replacing(path) as partial:
-                partial.write_text(text)
-                with partial.open("rb") as file:
-                    os.fsync(file.fileno())  # or a power cut leaves the new name and no content
+            files.write_text(path, text)
         except OSError as error:  # said at the end
             self.problems[name] = error.strerror or type(error).__name__
         else:
@@ -234,7 +231,7 @@ def record(
         if run._heartbeat is not None:  # Sacred gives the last beat 2 s; it has all it needs here
             run._heartbeat.join()
         journal.save_cout()
-        journal.seal()
+        journal.write_sums()
         missing = [f"{name} ({why})" for name, why in sorted(journal.problems.items())]
         missing += ["what came after Sacred gave it up"] if run._failed_observers else []
         if missing:
