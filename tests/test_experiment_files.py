@@ -641,6 +641,7 @@ def test_every_form_of_a_claim_is_pairs(
         ("looks: [6]", "looks: [6, 7]", "claim.looks: 7 is the last, and `seeds` has 6"),
         ("looks: [6]", "error: 0.5, looks: [6]", "claim.error: 0.5 is not a number above 0 and"),
         (", looks: [6]", "", "claim.looks: 24 is the last, and `seeds` has 6"),
+        ("looks: [6]", "points: [p], looks: [6]", "claim.points: 'p' is not one of "),
         ("claim:", POINTS.replace("x: 1", "x: 1, margin: 0") + "claim:",
          "points.p.margin: 0 is not a number > 0"),
         ("by: us", "by: me", "claim.by: 'me' is not one of paper, us"),

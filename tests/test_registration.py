@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from ijepa.study import experiment, findings, lock, numbers, registration, sequential, summary
-from ijepa.study.decision import FAILS, HOLDS, UNDECIDED, Design
+from ijepa.study.decision import FAILS, HOLDS, NOTHING_CLAIMED, UNDECIDED, Design
 from ijepa.study.statistics import Sample
 
 Tree = dict[str, Any]
@@ -266,3 +266,21 @@ def test_the_verdicts_at_points_share_the_error(folder: Folder) -> None:
     assert found.verdict.decision == HOLDS, "all pairs of one claim: nothing is shared"
     assert [one.decision for one in found.at_points] == [UNDECIDED, HOLDS]
     assert [one.deciding for one in found.at_points] == [0, 1]
+
+
+def test_a_claim_at_some_points_is_of_their_pairs_alone(folder: Folder) -> None:
+    """Registered and judged there only; elsewhere nothing is claimed, and no error is shared."""
+    design = Design()
+    unit = stats.zscore(np.random.default_rng(0).normal(size=6), ddof=1)
+    d = unit + stats.t.isf(0.9 * sequential.nominal(0.05, design.looks), 5) / 6**0.5
+    values = {("a", "q"): Sample(dict(enumerate(map(float, d)))),
+              ("b", "q"): Sample(dict.fromkeys(range(6), 0.0))}  # fmt: skip
+    by = registration.Plan("class.linear.trained", design, tuple(range(24)),
+                           (registration.Claimed("a", "b", "q", 0.01),), (), None, ())  # fmt: skip
+    folder.changed(points=["q"])
+    chosen, scale = folder.load()
+    frozen = registration.design(chosen, scale)["pairs"]
+    assert [pair[2] for pair in frozen] == ["q", "q"]
+    told = findings.judge(by, values, folder.study().runs, ["p", "q"])
+    assert told.verdict.decision == HOLDS
+    assert [one.decision for one in told.at_points] == [NOTHING_CLAIMED, HOLDS]

@@ -20,26 +20,32 @@ class Claim:
     pairs: tuple[tuple[str, str], ...]  # variants: the better one, the worse one
     margin: float  # points: the smallest difference that matters, for "no difference"
     reference: str  # the variant that the others are compared with
+    points: tuple[str, ...] = ()  # where it is claimed; empty: at every point
     looks: tuple[int, ...] = LOOKS  # numbers of paired seeds at which there is a verdict
     error: float = ERROR  # that a verdict is false, over all looks
 
 
-def parse(tree: Mapping[Any, Any], where: str, known: list[str]) -> Claim:
-    """Read a claim about the ``known`` variants.
+def parse(tree: Mapping[Any, Any], where: str, known: list[str], points: list[str]) -> Claim:
+    """Read a claim about the ``known`` variants, at all or some of the ``points``.
 
     Its form is one of ``best`` (over each other variant), ``order`` (each over the next),
     ``pairs``, and ``reference``: nothing is claimed, and the others are compared with it. What is
-    claimed has a ``margin``, and may set ``looks`` and ``error``.
+    claimed has a ``margin``, and may set ``looks``, ``error`` and ``points``.
 
     Raises:
         ValueError: one line that names ``where``, key, value and what is allowed.
     """
     forms = {"best": str, "order": tuple[str, ...], "pairs": tuple[tuple[str, str], ...],
              "reference": str}  # fmt: skip
-    optional = {"by": str, "margin": float, "looks": tuple[int, ...], "error": float, **forms}
-    left_out: dict[str, Any] = {"by": "us", "margin": 0.0, "looks": LOOKS, "error": ERROR}
+    optional = {"by": str, "margin": float, "looks": tuple[int, ...], "error": float,
+                "points": tuple[str, ...], **forms}  # fmt: skip
+    left_out: dict[str, Any] = {
+        "by": "us", "margin": 0.0, "looks": LOOKS, "error": ERROR, "points": ()
+    }  # fmt: skip
     got = left_out | strict.take(tree, where, {"text": str}, optional)
     strict.one_of(got["by"], f"{where}.by", ("paper", "us"))
+    for name in got["points"]:
+        strict.one_of(name, f"{where}.points", points)
     design = _design(got, where)
     given = [form for form in forms if form in got]
     if len(given) != 1:
@@ -76,4 +82,4 @@ def _design(got: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise ValueError(f"{where}.looks: {list(looks)} is not {allowed}")
     if not 0 < error < 0.5:
         raise ValueError(f"{where}.error: {error:g} is not a number above 0 and below 0.5")
-    return {"looks": looks, "error": error}
+    return {"points": got["points"], "looks": looks, "error": error}

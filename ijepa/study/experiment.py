@@ -126,7 +126,7 @@ def load(name: str, folder: Path = FOLDER) -> Experiment:
     got["points"] = {key: keys.point(key, row, where) for key, row in points.items()}
     got["base"] = keys.read(got.get("base", {}), f"{where}: base")
     got["at"] = keys.by_scale(got.get("at", {}), f"{where}: at")
-    got["claim"] = claims.parse(got["claim"], f"{where}: claim", list(rows))
+    got["claim"] = claims.parse(got["claim"], f"{where}: claim", list(rows), list(points))
     if "tuned" in got:
         others = [one for one in names(folder) if one != name]
         strict.one_of(got["tuned"], f"{where}: tuned", others)

@@ -85,9 +85,10 @@ def judge(
             *zip(by.exploratory, later, later_tests, strict=True)]
     )  # fmt: skip
     at_points = []
+    claimed = len({c.point for c in known})
     for point in points if points != [None] else ():
         indices = [i for i, c in enumerate(known) if c.point == point]
-        *_, one = _test([known[i] for i in indices], by, values, len(points))
+        *_, one = _test([known[i] for i in indices], by, values, max(1, claimed))
         at = None if one.deciding is None else indices[one.deciding]
         at_points.append(replace(one, deciding=at))
     told = [pair for pair in pairs if pair.comparison.spread.n]

@@ -76,10 +76,10 @@ def record(chosen: Experiment, scale: Scale, commit: str | None, known: int) -> 
 
 
 def claimed(chosen: Experiment) -> list[Claimed]:
-    """The claimed pairs at each point."""
+    """The claimed pairs at each point where they are claimed."""
     return [
         Claimed(better, worse, name, margin(chosen, name))
-        for name in chosen.points or [None]
+        for name in chosen.claim.points or chosen.points or [None]
         for better, worse in chosen.claim.pairs
     ]
 
