@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
 from ijepa import variants
-from ijepa.pages import look, page, run, study, text
+from ijepa.pages import index, look, page, run, study, text
 from ijepa.pages.table import Cell, Row, Table, tex
 from ijepa.pages.text import interval, number, plus_minus, points, probability, scaled
 from ijepa.runtime.records import plain, restore
@@ -112,7 +112,11 @@ def test_quantities_have_three_digits_and_a_prefix(value: float, text: str) -> N
 
 
 def test_every_figure_is_one_file_and_on_one_page() -> None:
-    shown = [*study.FIGURES, *(one for section in run.SECTIONS.values() for one in section)]
+    shown = [
+        *index.FIGURES,
+        *study.FIGURES,
+        *(one for section in run.SECTIONS.values() for one in section),
+    ]
     names = [one.__name__.rpartition(".")[2] for one in shown]
     assert sorted(names) == variants.names("pages.figures")
 

@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ijepa.pages import board_table, page, study, verdict
+from ijepa.pages import board_table, figure, page, study, verdict
 from ijepa.pages.board_table import Report
-from ijepa.pages.figures import accuracy
+from ijepa.pages.figures import claims
 from ijepa.runtime.files import write_json
 from ijepa.runtime.records import plain
 from ijepa.study import board, experiment, summary
@@ -18,7 +18,10 @@ from ijepa.study.board import Board
 from ijepa.study.numbers import Study
 
 Standing = Mapping[tuple[str, str], Mapping[str, str]]  # (name, scale) -> run -> standing
-FILES = ("index.html", "index.md", board_table.FILE)
+FILES = (
+    "index.html", "index.md", board_table.FILE, "figures/claims.png", "figures/claims.svg"
+)  # fmt: skip
+FIGURES: tuple[figure.Figure[Sequence[Study]], ...] = (claims,)
 
 
 def write(
@@ -38,26 +41,33 @@ def write(
     Returns:
         The page.
     """
+    worth = reported(folder)
+    scales = dict.fromkeys(one.study.scale for one in worth)
+    boards = [_board(scale, [r.study for r in worth], experiments) for scale in scales]
+    boards = [one for one in boards if one.lines]
+    out = out or folder
+    write_json(out / board_table.FILE, plain(boards))
+    studies = [one.study for one in worth]
+    figure.draw(FIGURES, studies, out / "figures")
+    content = {
+        "reports": worth, "boards": boards, "verdict": verdict, "told": board_table.told,
+        "unseen": board_table.unseen,
+        "tables": [board_table.table(one, worth) for one in boards],
+        "figures": figure.shown(FIGURES, studies), "folder": out,
+    }  # fmt: skip
+    page.write(out / "index.md", "index.md.j2", **content)
+    return page.write(out / "index.html", "index.html.j2", **content)
+
+
+def reported(folder: Path) -> list[Report]:
+    """The reports in ``folder/ablations``, in the order of the paper's tables."""
     reports = [
         Report(of.parent.relative_to(folder).as_posix(), study.read(of.parent))
         for of in sorted((folder / "ablations").glob("*/results.json"))
     ]
     reports.sort(key=lambda one: (one.study.table or 99, one.study.name, one.study.scale))
     # smoke's numbers mean nothing, and its reports are nobody's to commit
-    worth = [one for one in reports if one.study.scale != "smoke"] or reports
-    scales = dict.fromkeys(one.study.scale for one in worth)
-    boards = [_board(scale, [r.study for r in worth], experiments) for scale in scales]
-    boards = [one for one in boards if one.lines]
-    out = out or folder
-    write_json(out / board_table.FILE, plain(boards))
-    content = {
-        "reports": worth, "boards": boards, "verdict": verdict, "told": board_table.told,
-        "unseen": board_table.unseen,
-        "tables": [board_table.table(one, worth) for one in boards],
-        "drawn": accuracy.needs,  # what a report is pictured by
-    }  # fmt: skip
-    page.write(out / "index.md", "index.md.j2", **content)
-    return page.write(out / "index.html", "index.html.j2", **content)
+    return [one for one in reports if one.study.scale != "smoke"] or reports
 
 
 def _board(scale: str, reported: Sequence[Study], experiments: Path) -> Board:
@@ -96,10 +106,13 @@ def check(
         write(folder.parent, Path(temporary), experiments)
         for file in FILES:
             committed = folder.parent / file
-            there = committed.read_bytes() if committed.is_file() else None
-            if there != (Path(temporary) / file).read_bytes():
+            if _bytes(committed) != _bytes(Path(temporary) / file):
                 wrong.append(committed.as_posix())
     return sorted(wrong)
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _different(old: Path, new: Path) -> list[str]:

@@ -105,11 +105,17 @@ def _scientific(value: float) -> str:
     return f"{times if times != '1×' else ''}10{digits}"
 
 
-def apart(xs: Sequence[float]) -> list[float]:
-    """Places on a logarithmic axis, those that would cover each other moved apart."""
+def apart(xs: Sequence[float], axis: Sequence[float] = ()) -> list[float]:
+    """Places on a logarithmic axis, those that would cover each other moved apart.
+
+    Args:
+        xs: places, above 0.
+        axis: all places of the axis; empty: these are all.
+    """
     order = sorted(range(len(xs)), key=lambda i: xs[i])
     moved = [math.log(x) for x in xs]
-    step = 0.09 * (max(moved) - min(moved)) if moved and max(moved) > min(moved) else 0.1
+    ends = [math.log(x) for x in axis] or moved
+    step = 0.09 * (max(ends) - min(ends)) if ends and max(ends) > min(ends) else 0.1
     for before, i in itertools.pairwise(order):
         moved[i] = max(moved[i], moved[before] + step)
     return [math.exp(x) for x in moved]

@@ -21,7 +21,7 @@ _MANY = 12  # variants
 
 def seeds(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:
     """A small mark for each seed."""
-    axes.plot(xs, ys, "o", ms=3.2, color=style.SKY, zorder=5)
+    axes.plot(xs, ys, "o", ms=3.2, color=style.SEED, zorder=5)
 
 
 def collapsed(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:
@@ -63,6 +63,11 @@ def mark(axes: Axes, x: Spread, y: Spread, name: str, colour: str, marker: str) 
         )  # fmt: skip
 
 
+def few(study: Study) -> bool:
+    """Whether a legend can tell the variants apart; of more, the accuracies and tables tell."""
+    return len(study.variants) <= _MANY
+
+
 def variants(study: Study) -> list[tuple[str, str, str]]:
     """Label, colour and mark of each variant."""
     labels = [wrapped(variant.label, 26) for variant in study.variants]
@@ -75,10 +80,9 @@ def names(study: Study) -> list[str]:
 
 
 def with_legend(size: tuple[float, float], study: Study) -> tuple[float, float]:
-    """The size of a figure with a legend below; many names need a wide one."""
+    """The size of a figure with a legend below."""
     width, height = size
     labels = [name for name, *_ in variants(study)]
-    width = max(width, 9.0) if len(labels) > _MANY else width
     lines = len(BASELINES) + sum(name.count("\n") + 1 for name in labels)
     return width, height + 0.2 * math.ceil(lines / columns_of(width, labels)) + 0.2
 

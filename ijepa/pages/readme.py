@@ -8,11 +8,14 @@ from itertools import groupby
 from pathlib import Path
 
 from ijepa import results, variants
-from ijepa.pages import board_table, page, verdict
+from ijepa.pages import board_table, index, page, verdict
+from ijepa.pages.figures import claims as claims_figure
+from ijepa.pages.figures import emergence
 from ijepa.pages.table import Row, Table
 from ijepa.pages.text import count, duration, method, number, plus_minus, spoken
 from ijepa.results import Results
 from ijepa.results.accuracy import Accuracy
+from ijepa.study.numbers import Pair, Study
 
 README = Path("README.md")
 REPORTS = Path("reports")
@@ -56,7 +59,7 @@ def filled(path: Path = README, reports: Path = REPORTS) -> str:
 
 
 def block(reports: Path = REPORTS) -> str:
-    """What stands between the marks: the board in a sentence, and a table for each run."""
+    """What stands between the marks: the board in sentences, its figure, a table for each run."""
     runs = list(_runs(reports))
     parts = [part for folder, run in runs for part in ("", about(folder, run), "", table(run))]
     if runs:
@@ -64,26 +67,45 @@ def block(reports: Path = REPORTS) -> str:
             "▲ better, ▼ worse, ◇ not told apart: the trained encoder against this baseline, image"
             " by image on the reported images; one seed says nothing of another."
         )
-    else:
-        parts += [
-            "",
-            "No committed run is of this version; `make repro` makes one, in `out/report`.",
-        ]
     return "\n".join([*claims(reports), *parts, "", ""])
 
 
 def claims(reports: Path) -> list[str]:
-    """A paragraph for each board: how many claims have which verdict, and where they are."""
+    """Of each board a sentence for each verdict, one of what compute changes, and the figure."""
+    if not (reports / board_table.FILE).is_file():
+        return []
+    there = index.reported(reports)
     lines = []
-    for one in board_table.read(reports) if (reports / board_table.FILE).is_file() else ():
-        counted = page.paragraphs("readme.words.j2", board=one, told=board_table.told(one),
-                                  verdict=verdict)  # fmt: skip
-        ((_, text),) = counted
+    for one in board_table.read(reports):
+        at_scale = {r.study.name: r for r in there if r.study.scale == one.scale}
+        said = page.paragraphs(
+            "readme.words.j2", board=one, told=board_table.told(one), verdict=verdict,
+            unseen=board_table.unseen(one), studies=at_scale, reports=reports.as_posix(),
+            along=[s.study for s in at_scale.values() if s.study.claim.by == "us"],
+            ends=ends, data=claims_figure.data, short=board_table.short,
+        )  # fmt: skip
+        lines += ["", *(f"- {text}" for _, text in said if text)]
+    drawn = reports / "figures/claims.png"
+    if drawn.is_file():
         lines += [
             "",
-            f"[The paper's claims at {one.scale} scale]({reports.as_posix()}/index.md): {text}",
+            f"[![Differences of all claims with runs, against the FLOPs of pretraining]"
+            f"({drawn.as_posix()})]({reports.as_posix()}/index.md)",
         ]
     return lines
+
+
+def ends(study: Study) -> list[tuple[Pair, Pair]]:
+    """Each claimed pair at the first and the last of its budgets that have runs of it."""
+    if not emergence.needs(study):
+        return []
+    first_and_last = []
+    for better, worse in study.claim.pairs:
+        along = [p for p in study.pairs if (p.better, p.worse) == (better, worse)
+                 and p.comparison.spread.low is not None]  # fmt: skip
+        if len(along) > 1:
+            first_and_last.append((along[0], along[-1]))
+    return first_and_last
 
 
 def _runs(reports: Path) -> Iterator[tuple[Path, Results]]:

@@ -17,7 +17,12 @@ _BASELINES = (("random_init", style.ORANGE, "random init"), ("pixels", style.GRE
 
 def needs(study: Study) -> bool:
     """A number, here or in the paper."""
-    return any(c.spread.mean is not None or c.paper is not None for c in study.cells)
+    return any(_told(study, point) for point in study.places)
+
+
+def _told(study: Study, point: str | None) -> bool:
+    """Whether a point has a number, here or in the paper: it has a row of panels then."""
+    return any(c.spread.mean is not None or c.paper is not None for c in study.at(point))
 
 
 def words(study: Study) -> Words:
@@ -25,6 +30,7 @@ def words(study: Study) -> Words:
     paper = [cell for cell in study.cells if cell.paper is not None]
     published = "; ".join(f"{study.label(cell.variant)} {number(cell.paper)}" for cell in paper)
     here = verdict.listed(study, lambda cell: cell.spread.mean)
+    empty = [verdict.place(study, p) for p in study.places if p and not _told(study, p)]
     return Words(
         "Accuracy of the variants" + (", here and in the paper" if paper else ""),
         f"Accuracies in percent. Here: {here}."
@@ -36,6 +42,7 @@ def words(study: Study) -> Words:
         + (" Shaded: within the margin that matters." if study.pairs else "")
         + (" A cross: a run that collapsed." if any(c.collapsed for c in study.cells) else "")
         + (" Third: the paper's numbers on an axis of their own." if paper else "")
+        + (f" Without a result: {', '.join(empty)}." if empty else "")
         + " An interval that meets the frame goes on beyond; a hollow mark is one seed.",
     )
 
@@ -44,17 +51,18 @@ def draw(study: Study, path: Path) -> None:
     """A row of panels for each point: accuracies, paired differences, the paper's numbers."""
     paper = any(cell.paper is not None for cell in study.cells)
     labels = [look.wrapped(v.label) for v in study.variants]
+    places = [point for point in study.places if _told(study, point)]
     lines = sum(max(label.count("\n") + 1, 1.6) for label in labels)
-    high = 0.21 * lines + (0.75 if len(study.places) == 1 else 0.55)
-    size = (9.0 if paper else 7.6, 0.35 + high * len(study.places))
+    high = 0.21 * lines + (0.75 if len(places) == 1 else 0.55)
+    size = (9.0 if paper else 7.6, 0.35 + high * len(places))
     with style.figure(path, size) as figure:
         panels = figure.subplots(
-            len(study.places), 3 if paper else 2, squeeze=False, sharey=True, sharex="col",
+            len(places), 3 if paper else 2, squeeze=False, sharey=True, sharex="col",
             width_ratios=[1.25, 1, 0.8][: 3 if paper else 2],
         )  # fmt: skip
         means: list[float] = []
         differences = [0.0]
-        for row, point in zip(panels, study.places, strict=True):
+        for row, point in zip(panels, places, strict=True):
             cells = study.at(point)
             means += _means(row[0], study, cells, point)
             margins = {one.test.margin for one in study.pairs if one.point == point}

@@ -14,8 +14,8 @@ _APART = 1.05  # budgets that differ by less are one
 
 
 def needs(study: Study) -> bool:
-    """FLOPs that differ enough to be an axis."""
-    return differ(study.cells)
+    """FLOPs that differ enough to be an axis, of so many variants as marks can tell apart."""
+    return marks.few(study) and differ(study.cells)
 
 
 def differ(cells: Sequence[Cell]) -> bool:

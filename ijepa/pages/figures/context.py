@@ -13,8 +13,10 @@ from ijepa.study.numbers import Cell, Study
 
 
 def needs(study: Study) -> bool:
-    """A realised context of a run that is done."""
-    return any(run.done and run.context_ratio is not None for run in study.runs)
+    """A realised context of a run that is done, of so many variants as marks can tell apart."""
+    return marks.few(study) and any(
+        run.done and run.context_ratio is not None for run in study.runs
+    )
 
 
 def words(study: Study) -> Words:

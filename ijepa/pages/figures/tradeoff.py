@@ -11,8 +11,8 @@ from ijepa.study.numbers import Study
 
 
 def needs(study: Study) -> bool:
-    """Accuracies of two tasks of one encoder."""
-    return all(panels(study))
+    """Accuracies of two tasks of one encoder, of so many variants as marks can tell apart."""
+    return marks.few(study) and all(panels(study))
 
 
 def panels(study: Study) -> tuple[list[str | None], list[str]]:
