@@ -95,6 +95,17 @@ def _parser() -> argparse.ArgumentParser:
     vouch.add_argument("--scale", required=True, help="a file of experiments/scales/")
     vouch.add_argument("--jobs", type=int, default=1, help="runs at once")
     vouch.add_argument("--dry-run", action="store_true", help="print what would run")
+    about = "run again what is behind a recorded number, and compare the bytes"
+    reproduce = add("reproduce", _reproduce, about)
+    reproduce.add_argument(
+        "what", nargs="*",
+        help="a run's id; a cell of a lock file, such as `target_scale.laptop large/3`; the folder"
+        " of a published run, such as reports/cifar10; default: the run of dvc.lock",
+    )  # fmt: skip
+    reproduce.add_argument("--dry-run", action="store_true", help="say what would run")
+    reproduce.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="a new one, for the clone and its logs"
+    )
     report = add("report", _report, "build the reports of experiments from their lock files")
     report.add_argument("--ablation", nargs="+", default=[], metavar="NAME", help="default: all")
     report.add_argument("--scale", help="default: every scale that has a lock file")
@@ -236,6 +247,12 @@ def _vouch(args: argparse.Namespace) -> int:
     from ijepa.study import vouch
 
     return vouch.vouch(args.names, args.scale, args.jobs, args.dry_run)
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    from ijepa.study import reproduce
+
+    return reproduce.reproduce(args.what, args.dry_run, args.keep)
 
 
 def _report(args: argparse.Namespace) -> int:

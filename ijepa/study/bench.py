@@ -65,7 +65,7 @@ def make(commit: str, cached: Path) -> Path:
     from dvc.config import Config  # slow, and every job imports this module
 
     path = folder() / f"bench-{commit[:12]}"
-    _clone(Path.cwd(), path, commit)
+    clone(Path.cwd(), path, commit)
     local = Path(".dvc/config.local")
     if local.is_file():
         shutil.copy(local, path / ".dvc")
@@ -83,7 +83,7 @@ def own(bench: Path, commit: str, name: str) -> Iterator[Path]:
     It is made anew, for kill -9 leaves locks of git and DVC, stashes and copies of experiments.
     """
     path = bench.parent / "jobs" / name
-    _clone(bench, path, commit)
+    clone(bench, path, commit)
     shutil.copy(bench / ".dvc/config.local", path / ".dvc")
     try:
         yield path
@@ -101,7 +101,12 @@ def keep(path: Path, commit: str, name: str) -> str:
     return git("rev-parse", "--verify", reference).strip()
 
 
-def _clone(source: Path, path: Path, commit: str) -> None:
+def clone(source: Path, path: Path, commit: str) -> None:
+    """Clone a repository at a commit, over whatever is at ``path``.
+
+    Raises:
+        ValueError: it has no such commit.
+    """
     shutil.rmtree(path, ignore_errors=True)
     git("clone", "--quiet", "--no-checkout", "--shared", str(source), str(path))
     git("-C", str(path), "checkout", "--quiet", "--detach", commit)

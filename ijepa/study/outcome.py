@@ -68,6 +68,11 @@ def gather(
     result["provenance"] |= {
         "runs": {stage: record.id for stage, record in records.items() if record},
         "seconds": {stage: record.whole_seconds for stage, record in records.items() if record},
+        "threads": {
+            stage: record.numerics["threads"]  # not all of one run need have the same
+            for stage, record in records.items()
+            if record and record.numerics and "threads" in record.numerics
+        },
     }
     return result
 
