@@ -126,8 +126,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", type=Path, help="default: out/evaluations/SPEC")
     verify = add("verify", _verify, "recompute every number of an evaluation from its predictions")
     verify.add_argument(
-        "folder", nargs="?", type=Path, default=Path("out/evaluation"), help="default: %(default)s"
-    )
+        "path", nargs="?", type=Path, default=Path("out/evaluation"),
+        help="the folder of an evaluation or of a published report, or a lock file, whose"
+        " accuracies its kept answers give; default: %(default)s",
+    )  # fmt: skip
+    verify.add_argument("--tables", action="store_true", help="every lock file of experiments/")
     export = add("export", _export, "write an encoder as timm, transformers or we read it")
     export.add_argument("--format", required=True, choices=("timm", "hf", "safetensors"))
     export.add_argument(
@@ -292,13 +295,44 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    if args.tables:
+        from ijepa.study import lock
+
+        return max([_verify_table(lock.path(*table)) for table in lock.listing()], default=0)
+    if args.path.name.endswith(".lock.json"):
+        return _verify_table(args.path)
+    if (args.path / "results.json").is_file():
+        return _verify_report(args.path)
     from ijepa.evaluation import scores
 
-    inside, beside = args.folder / "metrics.json", args.folder.parent / "metrics.json"
-    wrong = scores.verify(args.folder, inside if inside.is_file() else beside)
+    inside, beside = args.path / "metrics.json", args.path.parent / "metrics.json"
+    wrong = scores.verify(args.path, inside if inside.is_file() else beside)
+    return _verified(args.path, wrong, "every number holds")
+
+
+def _verify_table(file: Path) -> int:
+    from ijepa.study import answers, lock
+
+    name, _, scale = file.name.removesuffix(".lock.json").rpartition(".")
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; `ls experiments/*.lock.json` has them")
+    wrong, hold, without = answers.verify(lock.read(name, scale, file.parent)["results"])
+    older = f"; {without} have no answers to compute them from" if without else ""
+    return _verified(file, wrong, f"{hold} accuracies hold{older}")
+
+
+def _verify_report(folder: Path) -> int:
+    from ijepa.results import kept
+
+    wrong, hold, without = kept.verify(folder / "results.json")
+    older = f"; {without} have no answers to compute them from" if without else ""
+    return _verified(folder, wrong, f"{hold} accuracies hold{older}")
+
+
+def _verified(path: Path, wrong: list[str], good: str) -> int:
     for line in wrong:
-        print(f"{args.folder}: {line}")
-    print(f"{args.folder}: " + (f"{len(wrong)} numbers differ" if wrong else "every number holds"))
+        print(f"{path}: {line}")
+    print(f"{path}: " + (f"{len(wrong)} numbers differ" if wrong else good))
     return 1 if wrong else 0
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ijepa.pages import study
-from ijepa.study import answers, experiment, registration, summary
+from ijepa.runtime import bits
+from ijepa.study import experiment, registration, summary
 from ijepa.study.numbers import Study
 
 LABELS = (
@@ -100,7 +101,7 @@ class Bench:
                     results[key] = made(variant, point, seed, value, 0.2 + 0.05 * v, 20000 * 4**p)
                     if images:
                         right = answered(value, images, np.random.default_rng([p, v, seed]))
-                        results[key]["right"] = {chosen.metric: answers.pack(right)}
+                        results[key]["right"] = {chosen.metric: bits.pack(right)}
                         trained = results[key]["metrics"]["class"]["linear"]
                         trained["trained"] = 100 * float(right.mean())
                     provenance[key] = origin(key, 200.0 + 10 * v + 5 * float(noise[i]))

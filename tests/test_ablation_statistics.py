@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from ijepa.runtime.bits import pack, unpack
 from ijepa.study import crossed, statistics
-from ijepa.study.answers import pack, unpack
 from ijepa.study.statistics import BOTH, SEEDS, Sample, compare, flips, holm, spread, tails, wins
 
 

@@ -6,14 +6,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 
 from ijepa.config import Config, as_tree, signature
-from ijepa.results import accuracy, masks, provenance, training
+from ijepa.results import accuracy, kept, masks, provenance, training
 from ijepa.results.accuracy import Accuracy, Confusion, Curve
 from ijepa.results.masks import Shares
 from ijepa.results.provenance import Provenance
@@ -58,6 +58,7 @@ class Results:
     representation: Representation | None  # what the encoders make of fixed images
     provenance: Provenance  # the files' hashes and the runs that made them
     missing: tuple[str, ...]  # files that are not here
+    right: dict[str, str] = field(default_factory=dict)  # ijepa.results.kept: which images are
 
     def of(self, task: str, probe: str) -> dict[str, Accuracy]:
         """The rows of a task and a probe, by encoder."""
@@ -124,6 +125,7 @@ def gather(settings: Config, data: Store | None, seen: Views | None) -> Results:
         representation=seen.numbers if seen else None,
         provenance=provenance.gather(data),
         missing=tuple(str(path) for path, there in here.items() if not there),
+        right=kept.right(evaluation, rows, PREDICTIONS) if predicted else {},
     )
 
 

@@ -1,6 +1,5 @@
 """Which test images a run got right, as a lock file keeps it: images are a sample too."""
 
-import base64
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ijepa.runtime import files
+from ijepa.runtime.bits import pack, unpack
 from ijepa.study.experiment import FOLDER, names
 from ijepa.study.statistics import Right
 
@@ -42,13 +42,34 @@ def read(
     return packed
 
 
-def pack(right: Right) -> str:
-    """Bits as text: their number, and base64 of them, eight to a byte."""
-    return f"{len(right)}:{base64.b64encode(np.packbits(right).tobytes()).decode()}"
+def verify(results: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], int, int]:
+    """Compute the accuracies of a lock file's cells again from which images they got right.
+
+    Args:
+        results: key of a run -> its result, as a lock file has them.
+
+    Returns:
+        A line for each accuracy that is another; how many hold; how many of the trained encoders'
+        have no such record, as in older lock files.
+    """
+    wrong, hold, without = list[str](), 0, 0
+    for key, result in sorted(results.items()):
+        for task, probes in (result.get("metrics") or {}).items():
+            for probe, values in probes.items():
+                metric = f"{task}.{probe}.trained"
+                text = (result.get("right") or {}).get(metric)
+                if text is None:
+                    without += "trained" in values
+                    continue
+                computed = percent(unpack(text))
+                if computed == values.get("trained"):
+                    hold += 1
+                else:
+                    line = f"{key}: {metric}: {values.get('trained')}, its answers give {computed}"
+                    wrong.append(line)
+    return wrong, hold, without
 
 
-def unpack(text: str) -> Right:
-    """The bits that ``pack`` made a text of."""
-    count, _, packed = text.partition(":")
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(packed), np.uint8), count=int(count))
-    return bits.astype(np.bool_)
+def percent(right: Right) -> float:
+    """The share that is right, rounded as ``metrics.json`` has it: first to four digits."""
+    return round(round(100 * float(right.mean()), 4), 2)

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ijepa.study import answers, decision, numbers, statistics
+from ijepa.runtime import bits
+from ijepa.study import decision, numbers, statistics
 from ijepa.study.decision import Contrast, Test, Verdict
 from ijepa.study.registration import Claimed, Plan
 from ijepa.study.statistics import Comparison, Sample
@@ -42,7 +43,7 @@ def samples(
         packed = {run.seed: _packed(locked, run, metric) for run in here}
         known[place] = Sample(
             values[place],
-            {seed: answers.unpack(text) for seed, text in packed.items() if text},
+            {seed: bits.unpack(text) for seed, text in packed.items() if text},
             frozenset(run.seed for run in here if run.collapsed),
         )
     return known
