@@ -144,13 +144,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     runs = add("runs", _runs, "the recorded runs of all stages")
     runs.add_argument(
-        "action", choices=("list", "show", "sync"),
-        help="list: a table, newest first; show ID: one run; sync: send them all to MongoDB",
+        "action", choices=("list", "show", "sync", "export", "import"),
+        help="list: a table, newest first; show ID: one run; sync: send them all to MongoDB;"
+        " export FILE: pack those behind lock files and reports; import FILE: load these",
     )  # fmt: skip
-    runs.add_argument("id", nargs="?", type=int, help="with show")
+    runs.add_argument("of", nargs="?", metavar="ID|FILE", help="with show; with export, import")
+    runs.add_argument("--all", action="store_true", help="with export: every run of the journal")
     omniboard = add("omniboard", _omniboard, "serve the runs as a web page on this machine")
     omniboard.add_argument(
         "--port", type=int, default=9000, help="or the next free one (%(default)s)"
+    )
+    omniboard.add_argument(
+        "--import", type=Path, metavar="FILE", dest="file", help="of `ijepa runs export`, first"
     )
     db = add("db", _db, "the embedded MongoDB; it also starts by itself when a run needs it")
     db.add_argument("action", choices=("start", "stop", "status"))
@@ -358,6 +363,13 @@ def _runs(args: argparse.Namespace) -> int:
     from ijepa.runtime import environment
     from ijepa.tracking import omniboard, runs, sync, terminal
 
+    if args.action in ("export", "import"):
+        from ijepa.study import archive
+
+        if not args.of:
+            raise ValueError(f"runs {args.action}: which file? such as reports/runs.tar.gz")
+        file = Path(args.of)
+        return archive.export(file, args.all) if args.action == "export" else archive.load(file)
     if args.action == "sync":
         done = sync.sync(environment.home(), compare=True)
         omniboard.prepare(environment.home())
@@ -378,9 +390,9 @@ def _runs(args: argparse.Namespace) -> int:
         for line in damaged:
             print(line, file=sys.stderr)
         return 0
-    if args.id is None:
+    if not (args.of or "").isdecimal():
         raise ValueError("runs show: which one? `ijepa runs list` has the ids")
-    text, damaged = terminal.show(args.id)
+    text, damaged = terminal.show(int(args.of))
     print(text)
     for line in damaged:
         print(f"error: {line}", file=sys.stderr)
@@ -390,6 +402,10 @@ def _runs(args: argparse.Namespace) -> int:
 def _omniboard(args: argparse.Namespace) -> int:
     from ijepa.tracking import omniboard
 
+    if args.file:
+        from ijepa.study import archive
+
+        archive.load(args.file)
     return omniboard.serve(args.port)
 
 

@@ -76,14 +76,14 @@ def _add_journal(tar: tarfile.TarFile, tables: Mapping[str, Sequence[Run]]) -> N
     names = tuple({run.name for run in every} | {f"data-{run.data[:12]}-" for run in every})
     for record in journal.listing():
         if record.experiment.startswith(names):
-            tar.add(record.folder, f"runs/{record.id}", filter=_kept)
+            tar.add(record.folder, f"runs/{record.id}", filter=kept)
     sources = environment.home() / "runs/_sources"
     if sources.is_dir():
         tar.add(sources, "runs/_sources")
 
 
-def _kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Not the locks of the database's sync, and nothing half-written."""
+def kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """What of the journal goes along: no lock of the database's sync, nothing half-written."""
     return None if member.name.endswith((".sync", ".tmp")) else member
 
 

@@ -54,7 +54,7 @@ def merge(file: Path) -> int:
         lock.write(name, scale.name, runs, runner.known_results(runs))
     there = len(journal.folders(environment.home())) - before
     print(f"{file}: {new} results are new, and {there} of its {len(ids)} runs")
-    _sync(list(ids.values()))
+    send(list(ids.values()))
     return runner.report(chosen, tables, scale)
 
 
@@ -134,7 +134,8 @@ def _take(
     return new
 
 
-def _sync(ids: Sequence[int]) -> None:
+def send(ids: Sequence[int]) -> None:
+    """Bring runs into the database, if it can be reached."""
     try:
         done = sync.sync(environment.home(), ids)
     except errors.Failure as error:
