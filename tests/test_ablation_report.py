@@ -217,8 +217,10 @@ def test_every_number_leads_to_its_runs(built: Bench, report_of: tuple[str, str]
         assert link[1:] in links.ids if link.startswith("#") else link.startswith("data:image/")
     for run in numbers.runs:
         if run.done:
-            for value in (run.signature, run.encoder, run.commit):
+            for value in (run.signature, run.encoder, run.commit, run.baseline):
                 assert f'title="{value}"' in page
+            name, scale = report_of
+            assert f"ijepa reproduce {name}.{scale} {run.key}</" in page
             assert "<br>".join(str(run.ids[s]) for s in run.ids) in page
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from ijepa.pages import marks, text, verdict
 from ijepa.pages.table import Cell, Row, Table
-from ijepa.study import numbers
+from ijepa.study import numbers, recorded
 from ijepa.study.decision import UNDECIDED
 from ijepa.study.numbers import Study
 from ijepa.study.plan import STAGES
 from ijepa.study.statistics import Comparison, Share, Spread
 
 WITH = ", ± 95\u00a0%"  # in the head of a column of numbers with their interval's half width
+AGAIN = "to run it again"
 INTERVAL = "95\u00a0% interval (points)"
 
 
@@ -216,10 +217,13 @@ def _by_point(study: Study, columns: Mapping[str, Callable[[numbers.Cell], str]]
 
 
 def runs(study: Study) -> Table:
-    """Every run of the plan with what identifies it."""
+    """Every run of the plan with what identifies it, and what runs it again in a fresh clone.
+
+    The commit is the baseline, which a clone has; that of the DVC experiment on it is a detail.
+    """
     hashes = ("signature", "code", "data", "encoder")
-    columns = ["variant", "seed", "here (%)", "state", "experiment", "commit", ", ".join(STAGES),
-               *hashes, "standing", "time", "machine"]  # fmt: skip
+    columns = ["variant", "seed", "here (%)", "state", AGAIN, "commit", "experiment",
+               ", ".join(STAGES), *hashes, "standing", "time", "machine"]  # fmt: skip
     rows = []
     for cell in study.cells:
         for run in study.runs_of(cell):
@@ -227,17 +231,25 @@ def runs(study: Study) -> Table:
             ids = "\n".join(str(run.ids[stage] or text.NOTHING) for stage in STAGES)
             commit, *identity = (
                 Cell(text.short(value), value, code=True)
-                for value in (getattr(run, name) for name in ("commit", *hashes))
+                for value in (getattr(run, name) for name in ("baseline", *hashes))
             )
+            again = Cell(f"ijepa reproduce {study.name}.{study.scale} {run.key}", code=True)
+            own = f"{run.name}\n{text.short(run.commit)}" if run.name else text.NOTHING
+            experiment = Cell(own, run.commit, code=True)
             cells = [
                 verdict.row(study, cell), str(run.seed), text.number(study.value(run), 2),
-                run.health or "done" if run.done else lost, run.name or text.NOTHING, commit,
-                Cell(ids, code=True), *identity, run.standing or "", text.duration(run.total),
-                run.machine or text.NOTHING,
+                run.health or "done" if run.done else lost, again if run.done else text.NOTHING,
+                commit, experiment, Cell(ids, code=True), *identity, run.standing or "",
+                text.duration(run.total), _machine(run),
             ]  # fmt: skip
             rows.append(Row(cells, "" if run.done else "lost", body=anchor(cell)))
     table = Table(columns, rows, text=columns, kind="runs")
     return table if any(run.standing for run in study.runs) else table.without("standing")
+
+
+def _machine(run: numbers.Run) -> str:
+    """What its bits depend on beside code and data, as far as it is on record."""
+    return recorded.numerics_in_words(run.numerics) or run.machine or text.NOTHING
 
 
 def settings(study: Study) -> Table:

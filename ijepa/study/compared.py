@@ -43,8 +43,8 @@ def md5(path: Path) -> str:
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
-    inside = sorted(file.relative_to(path).parts for file in path.rglob("*") if file.is_file())
-    listed = [{"md5": md5(path.joinpath(*p)), "relpath": "/".join(p)} for p in inside]
+    inside = sorted(f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file())
+    listed = [{"md5": md5(path / name), "relpath": name} for name in inside]
     return f"{hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest()}.dir"
 
 

@@ -71,6 +71,7 @@ class Run:
     ids: Mapping[str, int | str | None]  # stage -> id of the record
     seconds: Mapping[str, float | None]  # stage -> wall time
     total: float | None  # seconds of all stages
+    numerics: Mapping[str, Any] | None = None  # of pretraining: device, threads, torch, ...
 
     @property
     def done(self) -> bool:

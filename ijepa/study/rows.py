@@ -42,7 +42,7 @@ def run_of(
         **{k: pretrain.get(k) for k in (
             "context_ratio", "images", "parameters", "health", "collapsed", "rankme")},
         **{k: entry.get(k) for k in ("signature", "code", "data", "encoder")},
-        **{k: source.get(k) for k in ("name", "commit", "baseline", "machine")},
+        **{k: source.get(k) for k in ("name", "commit", "baseline", "machine", "numerics")},
     }  # fmt: skip
     run = Run(
         key=key, variant=variant, point=point, seed=seed, status=status, reason=reason,
