@@ -26,7 +26,7 @@ import psutil
 
 from ijepa import config as configs
 from ijepa.runtime import environment, files
-from ijepa.tracking import journal, mongo, omniboard, sync
+from ijepa.tracking import journal, mongo, omniboard
 
 OUT = Path("benchmarks/results/omniboard.md")
 SCRIPT = Path(__file__).with_name("omniboard.cjs")

@@ -17,7 +17,7 @@ from pymongo.errors import OperationFailure
 from test_tracking_journal import record
 
 from ijepa.runtime import files
-from ijepa.tracking import journal, live, mongo, process, runs, sync
+from ijepa.tracking import document, journal, live, mongo, process, runs, sync
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -437,9 +437,9 @@ def test_a_damaged_run_and_a_copy_of_one_cost_a_line_each(home: Path) -> None:
 
 def test_keys_that_mongo_would_make_one_stay_apart() -> None:
     tree = {"a.b": 1, "a_b": 2, "a$b": {"x.y": 3}, "c": [{"d.e": 4, "d_e": 5}]}
-    plain = sync._plain(tree)
+    plain = document._plain(tree)
     assert plain == {"a_b_2": 1, "a_b": 2, "a_b_3": {"x_y": 3}, "c": [{"d_e_2": 4, "d_e": 5}]}
-    assert sync._plain(plain) == plain
+    assert document._plain(plain) == plain
 
 
 def test_a_server_that_its_starter_could_not_note_before_it_was_killed_is_ended(

@@ -37,6 +37,12 @@ LIMITS: dict[str, Any] = {
     "retryWrites": False,
     "retryReads": False,
 }
+# where a person waits for it: the server shares its cores with training
+PATIENT = LIMITS | {
+    "serverSelectionTimeoutMS": 20_000,
+    "connectTimeoutMS": 20_000,
+    "socketTimeoutMS": 180_000,
+}
 
 
 class UnavailableError(errors.Failure):
@@ -62,22 +68,26 @@ def database_name() -> str:
     return name
 
 
-def connect(home: Path) -> Database[dict[str, Any]]:
+def connect(home: Path, patient: bool = False) -> Database[dict[str, Any]]:
     """The database of the runs; the embedded server is started when it does not run.
+
+    Args:
+        home: of the embedded server.
+        patient: wait for a server that is busy.
 
     Raises:
         UnavailableError: it is switched off, cannot be reached or refuses the credentials.
     """
     if url() == "off":
         raise UnavailableError("IJEPA_MONGO_URL is off")
-    name = database_name()
+    name, limits = database_name(), PATIENT if patient else LIMITS
     try:
         if url():
             with warnings.catch_warnings():  # the driver's show an option's value
                 warnings.simplefilter("ignore")
-                client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(url(), **LIMITS)
+                client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(url(), **limits)
         else:
-            client = _client(_ensure(home), OWNER)
+            client = _client(_ensure(home, limits), OWNER, limits)
         try:
             client.admin.command("ping")
         except PyMongoError:
@@ -91,13 +101,13 @@ def connect(home: Path) -> Database[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def session(home: Path) -> Iterator[Database[dict[str, Any]]]:
+def session(home: Path, patient: bool = False) -> Iterator[Database[dict[str, Any]]]:
     """``connect``, and close at the end.
 
     Raises:
         UnavailableError: also where the database fails, or refuses what is asked of it.
     """
-    database = connect(home)
+    database = connect(home, patient)
     try:
         yield database
     except PyMongoError as error:
@@ -174,7 +184,7 @@ def _wait(done: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def _ensure(home: Path) -> dict[str, Any]:
+def _ensure(home: Path, limits: dict[str, Any] = LIMITS) -> dict[str, Any]:
     """Start the embedded server unless it runs; its port, process and passwords."""
     folder = home / "mongo"
     try:
@@ -187,7 +197,7 @@ def _ensure(home: Path) -> dict[str, Any]:
         if state is None or not state["provisioned"]:
             return _provision(folder, state)
         if _runs(state):
-            if _answers(state):
+            if _answers(state, limits):
                 return state
             raise UnavailableError(
                 f"the embedded MongoDB (process {state['pid']}) does not answer;"
@@ -274,17 +284,19 @@ def _start(folder: Path, state: dict[str, Any], *options: str) -> dict[str, Any]
     raise UnavailableError(f"the embedded MongoDB does not start: see {log}")
 
 
-def _client(state: dict[str, Any], user: str | None) -> pymongo.MongoClient[dict[str, Any]]:
+def _client(
+    state: dict[str, Any], user: str | None, limits: dict[str, Any] = LIMITS
+) -> pymongo.MongoClient[dict[str, Any]]:
     login: dict[str, Any] = {}
     if user:
         login = {"username": user, "password": state["passwords"][user], "authSource": "admin"}
     # journal: without it SecantusDB acknowledges writes that a kill within 0.2 s loses
-    return pymongo.MongoClient("127.0.0.1", state["port"], journal=True, **LIMITS, **login)
+    return pymongo.MongoClient("127.0.0.1", state["port"], journal=True, **limits, **login)
 
 
-def _answers(state: dict[str, Any]) -> bool:
+def _answers(state: dict[str, Any], limits: dict[str, Any] = LIMITS) -> bool:
     """Whether our server answers: SCRAM proves to both sides that the other knows the password."""
-    with contextlib.suppress(PyMongoError), _client(state, OWNER) as client:
+    with contextlib.suppress(PyMongoError), _client(state, OWNER, limits) as client:
         client.admin.command("ping")
         return True
     return False

@@ -1,7 +1,8 @@
 """Fill MongoDB from the journal, as often as one likes: the journal wins, nothing is doubled.
 
-A run's document holds the hash of the journal's files that it was made from, and that of the
-document and series that were written; so a database that is no longer the journal's is found.
+A run's document (``document``) holds the hash of the journal's files that it was made from, and
+that of the document and series that were written; so a database that is no longer the journal's is
+found.
 """
 
 import contextlib
@@ -9,22 +10,20 @@ import hashlib
 import mimetypes
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import bson
 import gridfs
-from pymongo import ASCENDING
+from pymongo import ASCENDING, ReplaceOne
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from ijepa.runtime import files
-from ijepa.tracking import mongo, runs
+from ijepa.tracking import document, mongo, runs
 
-DOCUMENT = 15_000_000  # bytes; MongoDB refuses 16 MiB
 Mongo = Database[dict[str, Any]]
-INTEGER = 2**63  # the first whole number that MongoDB has no type for
+LOCK = 5.0  # seconds that another sync of the same run is waited for
 
 
 @dataclass
@@ -37,6 +36,7 @@ class Summary:
         died: run -> how it is known that it is dead; it is marked so.
         repaired: the runs whose document or series was not what had been written; it is again.
         problems: a line for every run that is not whole in the database, and why.
+        held: how many of the runs that were looked at are in the database at the end.
     """
 
     written: list[int] = field(default_factory=list)
@@ -44,9 +44,12 @@ class Summary:
     died: dict[int, str] = field(default_factory=dict)
     repaired: list[int] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    held: int = field(default=0, compare=False)
 
 
-def sync(home: Path, only: Iterable[int] | None = None, compare: bool = False) -> Summary:
+def sync(
+    home: Path, only: Iterable[int] | None = None, compare: bool = False, patient: bool = False
+) -> Summary:
     """Bring the database up to the journal.
 
     Runs whose process is gone are marked DIED. A run counts as unchanged only when its files are
@@ -56,6 +59,7 @@ def sync(home: Path, only: Iterable[int] | None = None, compare: bool = False) -
         home: the folder of the journal.
         only: ids of the runs to look at; all by default.
         compare: read what the database has and compare its hash, which costs as much as to write.
+        patient: a person waits, so a server on a busy machine may take minutes to answer.
 
     Raises:
         UnavailableError: the database is switched off, does not answer or refuses us.
@@ -64,7 +68,7 @@ def sync(home: Path, only: Iterable[int] | None = None, compare: bool = False) -
     if only is not None:
         chosen = {str(number) for number in only}
         folders = [folder for folder in folders if folder.name in chosen]
-    with mongo.session(home) as database:
+    with mongo.session(home, patient) as database:
         return _sync(database, folders, compare)
 
 
@@ -76,11 +80,13 @@ def _sync(database: Mongo, folders: Iterable[Path], compare: bool) -> Summary:
     for folder in folders:
         if not (folder / "run.json").exists():  # about to start, or stopped before it did
             continue
-        with mongo.locked(folder / ".sync", 5):  # an older view must not overwrite a newer one
-            try:
+        try:  # an older view must not overwrite a newer one
+            with files.locked(folder / ".sync", LOCK, ValueError("another process sends it")):
                 _sync_folder(database, folder, compare, summary, owners)
-            except (ValueError, OSError) as error:
-                summary.problems.append(f"run {folder.name}: left out: {error}")
+        except (ValueError, OSError) as error:
+            summary.problems.append(f"run {folder.name}: left out: {error}")
+    uuids = {"meta.uuid": {"$in": list(owners)}, "journal": {"$exists": True}}
+    summary.held = database.runs.count_documents(uuids)
     return summary
 
 
@@ -120,8 +126,8 @@ def _sync_folder(
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 of what the journal has of a run."""
-    digest = hashlib.sha256()
+    """SHA-256 of what the journal has of a run, and of how it is shown."""
+    digest = hashlib.sha256(document.FORM)
     for name in ("run.json", "config.json", "info.json", "metrics.json", "cout.txt"):
         with contextlib.suppress(FileNotFoundError):
             digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
@@ -152,7 +158,8 @@ def _whole(
     database: Mongo, run_id: int, run: Mapping[str, Any], points: Mapping[str, Any] | None
 ) -> bool:
     """Whether the database has every point and file of a run."""
-    counts = sorted((name, len(series["values"])) for name, series in (points or {}).items())
+    drawn = document.charted(points or {})
+    counts = sorted((name, len(series["values"])) for name, series in drawn.items())
     kept = len(run["artifacts"]) + len(run["experiment"].get("sources", []))
     whole = [old for old in _files(database, run_id) if _complete(database, old)]
     return _counts(database, run_id) == counts and len(whole) == kept
@@ -160,9 +167,9 @@ def _whole(
 
 def _written(database: Mongo, run_id: int) -> str:
     """SHA-256 of the run's document and series as the database has them."""
-    document = database.runs.find_one({"_id": run_id}) or {}
-    document.pop("written", None)
-    digest = hashlib.sha256(bson.encode(document))
+    run = database.runs.find_one({"_id": run_id}) or {}
+    run.pop("written", None)
+    digest = hashlib.sha256(bson.encode(run))
     for series in database.metrics.find({"run_id": run_id}).sort("name", ASCENDING):
         series.pop("_id")
         digest.update(bson.encode(series))
@@ -184,35 +191,44 @@ def _write_run(
     """
     runs.check(folder, ["cout.txt", *run["artifacts"]])
     info, output = runs.read(folder / "info.json") or {}, folder / "cout.txt"
-    if points is None:
-        known = database.metrics.find({"run_id": run_id}, {"name": 1})
-        info["metrics"] = [{"name": s["name"], "id": str(s["_id"])} for s in known]
-    else:
-        info["metrics"] = [
-            {"name": name, "id": _write_series(database, run_id, name, series)}
-            for name, series in points.items()
-        ]
-        database.metrics.delete_many({"run_id": run_id, "name": {"$nin": list(points)}})
-    run["experiment"]["sources"] = [
+    config = runs.read(folder / "config.json") or {}
+    printed = output.read_text(errors="replace") if output.is_file() else ""
+    written = document.build(run, config, info, printed, points)
+    written["info"]["metrics"] = _write_series(database, run_id, run["meta"]["uuid"], points)
+    written["experiment"]["sources"] = [
         [name, _put(database, folder.parent / stored, f"source://{name}")]
         for name, stored in run["experiment"]["sources"]
     ]
-    document = {
-        **run,
-        "format": "MongoObserver-0.7.0",
-        "config": runs.read(folder / "config.json"),
-        "info": info,
-        "captured_out": output.read_text(errors="replace") if output.is_file() else "",
-        "artifacts": [
-            {"name": name, "file_id": _put(database, folder / name, f"artifact://{run_id}/{name}")}
-            for name in run["artifacts"]
-        ],
-        **{key: _time(run.get(key)) for key in ("start_time", "heartbeat", "stop_time")},
-    }
-    document = {**_plain(document), "_id": run_id, "journal": digest}
-    database.runs.replace_one({"_id": run_id}, _fitting(document))
+    written["artifacts"] = [
+        {"name": name, "file_id": _put(database, folder / name, f"artifact://{run_id}/{name}")}
+        for name in run["artifacts"]
+    ]
+    written |= {"_id": run_id, "journal": digest}
+    database.runs.replace_one({"_id": run_id}, document.fitting(written))
     # of what can be read back: a server may keep a number as another kind
     database.runs.update_one({"_id": run_id}, {"$set": {"written": _written(database, run_id)}})
+
+
+def _write_series(
+    database: Mongo, run_id: int, uuid: str, points: Mapping[str, Any] | None
+) -> list[dict[str, str]]:
+    """Write the series of a run in one call; without ``points`` those of the database stay.
+
+    Returns:
+        Their names and ids, as the run's document lists them.
+    """
+    if points is None:
+        known = database.metrics.find({"run_id": run_id}, {"name": 1})
+        return [{"name": s["name"], "id": str(s["_id"])} for s in known]
+    drawn = document.charted(points)
+    ids = {name: document.series_id(uuid, name) for name in drawn}
+    database.metrics.delete_many({"run_id": run_id, "_id": {"$nin": list(ids.values())}})
+    if drawn:
+        database.metrics.bulk_write([
+            ReplaceOne({"_id": ids[name]}, {"run_id": run_id, "name": name, **series}, upsert=True)
+            for name, series in drawn.items()
+        ])  # fmt: skip
+    return [{"name": name, "id": str(key)} for name, key in ids.items()]
 
 
 def _identify(database: Mongo, wanted: int, uuid: str) -> int:
@@ -243,9 +259,9 @@ def _counts(database: Mongo, run_id: int) -> list[tuple[str, int]]:
 
 def _files(database: Mongo, run_id: int) -> list[dict[str, Any]]:
     """The artifacts and sources of a run that the database has, as GridFS lists them."""
-    document = database.runs.find_one({"_id": run_id}, {"artifacts": 1, "experiment": 1}) or {}
-    ids = [one["file_id"] for one in document.get("artifacts", [])]
-    ids += [source for _, source in document.get("experiment", {}).get("sources", [])]
+    run = database.runs.find_one({"_id": run_id}, {"artifacts": 1, "experiment": 1}) or {}
+    ids = [one["file_id"] for one in run.get("artifacts", [])]
+    ids += [source for _, source in run.get("experiment", {}).get("sources", [])]
     return list(database["fs.files"].find({"_id": {"$in": ids}}))
 
 
@@ -268,20 +284,6 @@ def _remove_damaged(database: Mongo, run_id: int) -> bool:
     return damaged
 
 
-def _write_series(database: Mongo, run_id: int, name: str, series: dict[str, Any]) -> str:
-    key = {"run_id": run_id, "name": name}
-    values = {
-        "steps": series["steps"],
-        "values": series["values"],
-        "timestamps": [_time(when) for when in series["timestamps"]],
-    }
-    database.metrics.replace_one(key, {**key, **values}, upsert=True)
-    written = database.metrics.find_one(key, {"_id": 1})
-    assert written is not None
-    database.metrics.delete_many({**key, "_id": {"$ne": written["_id"]}})
-    return str(written["_id"])
-
-
 def _put(database: Mongo, path: Path, name: str) -> Any:
     """Store a file under a name once, however often it is asked for; its id."""
     sha256 = files.sha256(path)
@@ -295,39 +297,3 @@ def _put(database: Mongo, path: Path, name: str) -> Any:
             content_type=mimetypes.guess_type(path.name)[0],
             metadata={"sha256": sha256},
         )
-
-
-def _fitting(document: dict[str, Any]) -> dict[str, Any]:
-    """The document, made small enough for MongoDB by shortening what can be long."""
-    for key, short in (("captured_out", 100_000), ("fail_trace", 0), ("info", 0)):
-        if len(bson.encode(document)) <= DOCUMENT:
-            break
-        if key == "captured_out":
-            document[key] = document[key][-short:]
-        elif key in document:
-            document[key] = "too large for MongoDB: see the journal"
-    return document
-
-
-def _plain(value: Any) -> Any:
-    """``value`` with keys and numbers that MongoDB has: no dots or $ in names, 64-bit integers.
-
-    Keys that would become one stay apart: the later gets a number.
-    """
-    if isinstance(value, dict):
-        plain: dict[str, Any] = {}
-        for key, inside in value.items():
-            name = wanted = str(key).replace(".", "_").replace("$", "_")
-            number = 1
-            while name in plain or (name != str(key) and name in value):
-                number += 1
-                name = f"{wanted}_{number}"
-            plain[name] = _plain(inside)
-        return plain
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    return str(value) if isinstance(value, int) and not -INTEGER <= value < INTEGER else value
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
