@@ -371,9 +371,12 @@ def _runs(args: argparse.Namespace) -> int:
         file = Path(args.of)
         return archive.export(file, args.all) if args.action == "export" else archive.load(file)
     if args.action == "sync":
-        done = sync.sync(environment.home(), compare=True)
+        done = sync.sync(environment.home(), compare=True, patient=True)
         omniboard.prepare(environment.home())
-        print(f"MongoDB: {len(done.written)} runs written, {done.unchanged} were there already")
+        of = (
+            f"of the journal's {len(runs.folders(environment.home()))} runs, {done.held} are there"
+        )
+        print(f"MongoDB: {of}; {len(done.written)} written now, {done.unchanged} unchanged")
         for number, how in done.died.items():
             print(f"run {number}: {how}; it is marked DIED")
         for number in done.repaired:

@@ -1,11 +1,13 @@
 """Show the runs in Omniboard, a web page: on this machine only, by a user who can only read."""
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +25,50 @@ SETTINGS = {
     "initial_fetch_size": 50,
     "row_height": 40,
 }
-# Columns of ours: name -> metric, and name -> path in the document of a run
-METRICS = {
-    "Loss": "train.loss",
-    "RankMe": "train.rankme",
-    "Linear top-1": "eval.class.linear.trained",
-    "kNN top-1": "eval.class.knn.trained",
-}
+# Columns of ours: name -> path in the document of a run (tracking/document.py). None is a metric
+# column of Omniboard's own: those join every series of every run for each look at the list.
 FIELDS = {
     "Data set": "config.params.data.name",
+    "Objective": "config.params.objective.name",
     "Mask": "config.params.mask.name",
     "Target scale": "config.params.mask.target_scale",
+    "Headline": "info.headline.of",
+    "Trained %": "info.headline.trained",
+    "Random init %": "info.headline.random_init",
+    "Pixels %": "info.headline.pixels",
+    "Loss": "info.last.train_loss",
+    "RankMe": "info.last.train_rankme",
+    "Seed": "config.seed",
+    "Experiment": "config.experiment",
+    "Commit": "config.commit",
+    "Dirty": "info.git.dirty",
+    "Epochs": "config.params.train.epochs",
     "Context scale": "config.params.mask.context_scale",
-    "Objective": "config.params.objective.name",
     "Width": "config.params.model.width",
     "Depth": "config.params.model.depth",
-    "Epochs": "config.params.train.epochs",
-    "Dirty": "info.git.dirty",
+    "Data hash": "config.data",
+    "Signature": "config.signature",
 }
-# What a first visit shows, and the widths in pixels. Otherwise Omniboard's own columns come first
-# and ours are three screens to the right. c_: the top level of the configuration.
-SHOWN = {"_id": 130, "experiment_name": 130, "status": 110, "start_time": 150, "duration": 90,
-         "result": 90, "Loss": 90, "RankMe": 90, "Linear top-1": 100, "kNN top-1": 90,
-         "c_seed": 70, "c_experiment": 140, "Data set": 90, "Target scale": 110, "Epochs": 70,
-         "Depth": 70, "Width": 70, "c_commit": 100, "Dirty": 70, "c_signature": 110}  # fmt: skip
-HIDDEN = ("hostname", "command", "heartbeat", "resources", "stop_time", "format",
-          "tags", "notes", "c_stage", "c_data", "c_params", "Mask", "Context scale",
-          "Objective")  # fmt: skip
+# What a first visit shows, and the widths in pixels: a screen of 1280 has the first thirteen.
+# Otherwise Omniboard's own columns come first, and ours are three screens to the right.
+SHOWN = {"_id": 125, "experiment_name": 125, "status": 105, "Data set": 80, "Objective": 90,
+         "Mask": 100, "Target scale": 105, "Headline": 105, "Trained %": 85, "Random init %": 110,
+         "Loss": 75, "RankMe": 75, "Seed": 60, "start_time": 150, "duration": 85,
+         "Experiment": 150, "Commit": 100, "Dirty": 70, "Pixels %": 80, "Epochs": 75, "Context scale": 110,
+         "Width": 70, "Depth": 70}  # fmt: skip
+HIDDEN = ("Data hash", "Signature", "result", "hostname", "command", "heartbeat", "resources",
+          "stop_time", "format", "tags", "notes",
+          *(f"c_{key}" for key in runs.CONFIG))  # fmt: skip
+_JOINED = tuple(  # what an earlier version made
+    {"name": name, "metric_name": metric}
+    for name, metric in (
+        ("Loss", "train.loss"),
+        ("RankMe", "train.rankme"),
+        ("Linear top-1", "eval.class.linear.trained"),
+        ("kNN top-1", "eval.class.knn.trained"),
+    )
+)
+CHARTED = ("train.loss",)  # what a chart draws until a person ticks more
 
 
 def serve(port: int = 9000) -> int:
@@ -59,15 +78,19 @@ def serve(port: int = 9000) -> int:
         ValueError: node or npm is missing, or the database cannot be used.
     """
     home = environment.home()
+    program = install(home)
+    before = _stamps(home)
+    _say(f"sending what MongoDB lacks of {len(before)} runs ...")
     try:
-        sync.sync(home)
+        for line in sync.sync(home, patient=True).problems:
+            print(line, file=sys.stderr)
         prepare(home)
         uri = mongo.reader_url(home)
     except UnavailableError as error:
         raise ValueError(f"Omniboard needs the database: {error}") from None
-    program = install(home)
     arrange(program.parent.parent / "web" / "build" / "index.html")
     log = home / "omniboard" / "server.log"
+    _say("starting the page ...")
     with launch.raising():
         server = _start(program, uri, port, log)
         try:
@@ -77,13 +100,17 @@ def serve(port: int = 9000) -> int:
                 raise ValueError(f"Omniboard did not start: see {log}")
             about = "this machine only, read-only; Ctrl-C ends it"
             print(f"Omniboard: http://127.0.0.1:{taken}/ ({about})", flush=True)
-            _watch(server, home)
+            _watch(server, home, before)
         except KeyboardInterrupt:
             print("stopped")
         finally:
             server.terminate()
             server.wait()
     return 0
+
+
+def _say(text: str) -> None:
+    print(f"Omniboard: {text}", file=sys.stderr, flush=True)
 
 
 def _start(program: Path, uri: str, port: int, log: Path) -> subprocess.Popen[bytes]:
@@ -108,12 +135,10 @@ def prepare(home: Path) -> None:
     """
     wanted: dict[str, dict[str, dict[str, Any]]] = {
         "omniboard.settings": {name: {"value": value} for name, value in SETTINGS.items()},
-        "omniboard.metric.columns": {
-            name: {"metric_name": metric, "extrema": "last"} for name, metric in METRICS.items()
-        },
         "omniboard.custom.columns": {n: {"config_path": path} for n, path in FIELDS.items()},
     }
-    with mongo.session(home) as database:
+    with mongo.session(home, patient=True) as database:
+        database["omniboard.metric.columns"].delete_many({"$or": list(_JOINED)})
         for collection, documents in wanted.items():
             for name, values in documents.items():
                 change = {"$setOnInsert": values}
@@ -154,12 +179,15 @@ def install(home: Path) -> Path:
 
 
 def arrange(page: Path) -> None:
-    """Let the page arrange its columns at a person's first visit: it keeps them in the browser."""
-    names = {f"c_{key}": f"config.{key}" for key in runs.CONFIG} | FIELDS | {
+    """Let the page arrange its columns and charts at a person's first visit.
+
+    The page keeps both in the browser, where a person's changes stay until ours are others.
+    """
+    names = FIELDS | {f"c_{key}": f"config.{key}" for key in runs.CONFIG} | {
         "experiment_name": "experiment.name", "hostname": "host.hostname",
         "tags": "omniboard.tags", "notes": "omniboard.notes",
     }  # fmt: skip
-    state = {
+    columns = {
         "columnOrder": list(SHOWN),
         "columnWidths": SHOWN | dict.fromkeys(HIDDEN, 150),
         "columnNameMap": names,
@@ -167,26 +195,52 @@ def arrange(page: Path) -> None:
             {"label": name.strip("_").replace("_", " "), "value": name, "selected": name in SHOWN}
             for name in (*SHOWN, *HIDDEN)
         ],
-        "metricAndCustomColumns": [{"name": n, "value": n} for n in METRICS]
-        + [{"name": n, "value": path} for n, path in FIELDS.items()],
+        "metricAndCustomColumns": [{"name": n, "value": path} for n, path in FIELDS.items()],
     }
-    key = "default|RunsTable|1"
+    charts = {
+        "metricNameOptions": [{"label": n, "value": n, "selected": True} for n in CHARTED],
+    }
+    kept = {
+        "default|RunsTable|1": json.dumps(columns),
+        # Omniboard means its database's key here, and forgets to pass it
+        "undefined|MetricsPlotView|default": json.dumps(charts),
+    }
+    version = hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:12]
     script = (
-        f'<script id="ijepa">localStorage[{json.dumps(key)}]'
-        f"||=JSON.stringify({json.dumps(state)})</script>"
+        f'<script id="ijepa">if(localStorage.ijepa!=="{version}")'
+        f'Object.assign(localStorage,{json.dumps(kept)},{{ijepa:"{version}"}})</script>'
     )
     html = re.sub(r'<script id="ijepa">.*?</script>', "", page.read_text(), flags=re.DOTALL)
     page.write_text(html.replace('<div id="root">', f'{script}<div id="root">', 1))
 
 
-def _watch(server: subprocess.Popen[bytes], home: Path) -> None:
-    """Keep the database up to the journal while the page is up."""
+def _stamps(home: Path) -> dict[int, Any]:
+    """Run -> what changes whenever the journal writes to it; of a run that goes on, each look."""
+    stamps: dict[int, Any] = {}
+    for folder in runs.folders(home):
+        told = [(path.name, path.stat().st_mtime_ns) for path in sorted(folder.glob("*"))
+                if path.name != ".sync"]  # fmt: skip
+        going = b'"status": "RUNNING"' in _bytes(folder / "run.json")
+        stamps[int(folder.name)] = (told, time.monotonic() if going else None)
+    return stamps
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _watch(server: subprocess.Popen[bytes], home: Path, sent: dict[int, Any]) -> None:
+    """Keep the database up to the journal while the page is up; ``sent`` is how that was."""
     while True:
         try:
             server.wait(REFRESH)
         except subprocess.TimeoutExpired:
+            now = _stamps(home)
             try:
-                sync.sync(home)
+                if new := [run for run, stamp in now.items() if stamp != sent.get(run)]:
+                    done = sync.sync(home, new, patient=True)
+                    now = sent if done.problems else now
+                sent = now
             except UnavailableError as error:
                 print(f"note: {error}", file=sys.stderr)
         else:
