@@ -127,7 +127,8 @@ def opened(database: psutil.Process) -> dict[str, float]:
     """The page in a browser, and a minute of it."""
     start = time.monotonic()
     command = [sys.executable, "-m", "ijepa", "omniboard", "--port", "9470"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True)  # fmt: skip
     assert server.stdout is not None
     try:
         taken, url = {}, ""

@@ -373,10 +373,9 @@ def _runs(args: argparse.Namespace) -> int:
     if args.action == "sync":
         done = sync.sync(environment.home(), compare=True, patient=True)
         omniboard.prepare(environment.home())
-        of = (
-            f"of the journal's {len(runs.folders(environment.home()))} runs, {done.held} are there"
-        )
-        print(f"MongoDB: {of}; {len(done.written)} written now, {done.unchanged} unchanged")
+        said = f"{len(done.written)} runs written, {done.unchanged} were there already"
+        whole = len(runs.folders(environment.home()))
+        print(f"MongoDB: {said}; it has {done.held} of the journal's {whole}")
         for number, how in done.died.items():
             print(f"run {number}: {how}; it is marked DIED")
         for number in done.repaired:

@@ -54,8 +54,8 @@ FIELDS = {
 SHOWN = {"_id": 125, "experiment_name": 125, "status": 105, "Data set": 80, "Objective": 90,
          "Mask": 100, "Target scale": 105, "Headline": 105, "Trained %": 85, "Random init %": 110,
          "Loss": 75, "RankMe": 75, "Seed": 60, "start_time": 150, "duration": 85,
-         "Experiment": 150, "Commit": 100, "Dirty": 70, "Pixels %": 80, "Epochs": 75, "Context scale": 110,
-         "Width": 70, "Depth": 70}  # fmt: skip
+         "Experiment": 150, "Commit": 100, "Dirty": 70, "Pixels %": 80, "Epochs": 75,
+         "Context scale": 110, "Width": 70, "Depth": 70}  # fmt: skip
 HIDDEN = ("Data hash", "Signature", "result", "hostname", "command", "heartbeat", "resources",
           "stop_time", "format", "tags", "notes",
           *(f"c_{key}" for key in runs.CONFIG))  # fmt: skip
