@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pymongo
 import pytest
-from test_tracking_journal import Science
 
+from ijepa import config as configs
 from ijepa.tracking import journal, mongo, omniboard, process, runs
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 # where the pictures go; docs/images when they are to be made anew
+CONFIG = configs.load(ROOT / "params.yaml")
 SHOTS = os.environ.get("IJEPA_TEST_SHOTS")
 
 
@@ -32,14 +33,17 @@ def four_stages(folder: Path) -> None:
     page.write_text("<h1>report</h1>")
 
     def pretrain(run: journal.Run) -> float:
-        for step in range(0, 3000, 10):
+        for step in range(1, 3000, 10):
             run.log("train.loss", 0.9 * math.exp(-step / 1000) + 0.2, step)
             run.log("train.rankme", 20 + step / 50, step)
-        return 80.0
+            run.log("train.flops", 5e10 * step, step)
+            run.log("train.eta", 3000.0 - step, step)
+        return 79.8
 
     def evaluate(run: journal.Run) -> float:
-        run.log("eval.class.linear.trained", 52.1, 0)
-        run.log("eval.class.knn.trained", 44.0, 0)
+        for name, value in {"trained": 52.1, "random_init": 37.3, "pixels": 41.4}.items():
+            run.log(f"eval.class.linear.{name}", value, 0)
+            run.log(f"eval.class.knn.{name}", value - 8, 0)
         return 52.1
 
     for stage, body in (
@@ -48,7 +52,7 @@ def four_stages(folder: Path) -> None:
         ("evaluate", evaluate),
         ("report", lambda run: run.artifact(page)),
     ):
-        journal.record(stage, Science(), body, data="5f1c" * 16)
+        journal.record(stage, CONFIG, body, data="5f1c" * 16)
 
 
 @pytest.fixture
@@ -113,8 +117,8 @@ def test_this_machine_only_reading_only_and_no_password_to_see(
         assert reader.ijepa.runs.count_documents({}) == 4
 
 
-def test_a_browser_sees_the_runs_a_chart_and_the_report(
-    page: tuple[str, int], tmp_path: Path
+def test_a_browser_sees_the_runs_the_loss_and_what_a_run_leads_to(
+    home: Path, page: tuple[str, int], tmp_path: Path
 ) -> None:
     chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
     if not Path(chromium).is_file():
@@ -127,18 +131,35 @@ def test_a_browser_sees_the_runs_a_chart_and_the_report(
     time.sleep(1)
     shots = SHOTS or str(tmp_path)
     done = subprocess.run(
-        ["node", script, page[0], shots], capture_output=True, text=True, timeout=180
+        ["node", script, page[0], shots], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["failed"] == []
     assert seen["errors"] == []
-    stages = [row.split(" | ")[2] for row in seen["rows"]]
+    cells = [row.split(" | ") for row in seen["rows"]]
+    stages = [row[2] for row in cells]
     assert stages == [f"ijepa.{name}" for name in ("report", "evaluate", "pretrain", "prepare")]
-    assert "52.1" in seen["rows"][1].split(" | ")  # the column of the linear probe
-    assert seen["series"] == ["train.loss", "train.rankme"]
-    assert "index.html" in seen["artifacts"]
-    for name in ("omniboard.png", "omniboard-metrics.png", "omniboard-artifact.png"):
+    wanted = ["Data set", "Objective", "Mask", "Target scale", "Headline", "Trained %",
+              "Random init %", "Loss"]  # fmt: skip
+    assert [header for header in seen["headers"] if header in wanted] == wanted
+    assert not [header for header in seen["headers"] if header.startswith("C ")]
+    assert {"class linear", "52.1", "37.3"} <= set(cells[1])
+    assert all("25000" not in row for row in cells)  # images in no column of accuracies
+    assert seen["ticked"] == ["train.loss"]
+    assert seen["lines"] == 1
+    run = {record.stage: str(record.id) for record in runs.listing(home)}
+    assert "report" in seen["links"]["report"]
+    assert run["pretrain"] in seen["links"]["commit"]
+    assert f"prepared by prepare {run['prepare']}" in seen["links"]["data"]
+    for kind in ("report", "commit", "data"):
+        assert run["pretrain"] in seen["links"][f"{kind}, and back"]
+    for name in (
+        "omniboard.png",
+        "omniboard-metrics.png",
+        "omniboard-artifact.png",
+        "omniboard-390.png",
+    ):
         assert Path(shots, name).stat().st_size > 20_000
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ijepa.runtime import environment, files, launch
-from ijepa.tracking import mongo, process, runs, sync
+from ijepa.tracking import links, mongo, process, runs, sync
 from ijepa.tracking.mongo import UnavailableError
 
 NODE = Path(__file__).parent / "node"  # the pinned npm package, and what keeps it on loopback
@@ -88,18 +88,20 @@ def serve(port: int = 9000) -> int:
         uri = mongo.reader_url(home)
     except UnavailableError as error:
         raise ValueError(f"Omniboard needs the database: {error}") from None
-    arrange(program.parent.parent / "web" / "build" / "index.html")
     log = home / "omniboard" / "server.log"
     _say("starting the page ...")
-    with launch.raising():
+    with launch.raising(), links.served(home) as pages:
+        web = program.parent.parent / "web" / "build" / "index.html"
+        arrange(web, f"http://127.0.0.1:{pages.server_port}")
         server = _start(program, uri, port, log)
         try:
             # the wanted port, or the next one when that is in use
             taken = process.port(server, log, rb"listening on port ", 60)
             if taken is None:
                 raise ValueError(f"Omniboard did not start: see {log}")
+            pages.board = f"http://127.0.0.1:{taken}/"
             about = "this machine only, read-only; Ctrl-C ends it"
-            print(f"Omniboard: http://127.0.0.1:{taken}/ ({about})", flush=True)
+            print(f"Omniboard: {pages.board} ({about})", flush=True)
             _watch(server, home, before)
         except KeyboardInterrupt:
             print("stopped")
@@ -178,10 +180,11 @@ def install(home: Path) -> Path:
     return folder / "node_modules" / "omniboard" / "dist" / "index.js"
 
 
-def arrange(page: Path) -> None:
-    """Let the page arrange its columns and charts at a person's first visit.
+def arrange(page: Path, place: str) -> None:
+    """Let the page arrange its columns and charts at a person's first visit, and link its runs.
 
-    The page keeps both in the browser, where a person's changes stay until ours are others.
+    The page keeps columns and charts in the browser, where a person's changes stay until ours are
+    others. ``place`` is the address of the links' server.
     """
     names = FIELDS | {f"c_{key}": f"config.{key}" for key in runs.CONFIG} | {
         "experiment_name": "experiment.name", "hostname": "host.hostname",
@@ -208,7 +211,9 @@ def arrange(page: Path) -> None:
     version = hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:12]
     script = (
         f'<script id="ijepa">if(localStorage.ijepa!=="{version}")'
-        f'Object.assign(localStorage,{json.dumps(kept)},{{ijepa:"{version}"}})</script>'
+        f'Object.assign(localStorage,{json.dumps(kept)},{{ijepa:"{version}"}});'
+        f"const PLACE={json.dumps(place)},KINDS={json.dumps(links.KINDS[::-1])};"
+        f"{links.BAR}</script>"
     )
     html = re.sub(r'<script id="ijepa">.*?</script>', "", page.read_text(), flags=re.DOTALL)
     page.write_text(html.replace('<div id="root">', f'{script}<div id="root">', 1))

@@ -48,6 +48,15 @@ def checkout() -> Checkout:
     return Checkout(head, changed)
 
 
+def show(commit: str) -> str:
+    """A commit as git shows it, with the files that it changes.
+
+    Raises:
+        ValueError: it is not in this checkout; git's own words.
+    """
+    return _git("show", "--stat", "--no-color", "--format=fuller", commit, "--")
+
+
 def _git(*args: str) -> str:
     try:
         done = subprocess.run(["git", *args], capture_output=True, text=True, check=False)
