@@ -27,10 +27,9 @@ CONFIG = configs.load(ROOT / "params.yaml")
 SHOTS = os.environ.get("IJEPA_TEST_SHOTS")
 
 
-def four_stages(folder: Path) -> None:
+def four_stages() -> None:
     """One run of each stage, with numbers as a laptop's run has them."""
-    page = folder / "index.html"
-    page.write_text("<h1>report</h1>")
+    page = ROOT / "reports" / "cifar10" / "index.html"
 
     def pretrain(run: journal.Run) -> float:
         for step in range(1, 3000, 10):
@@ -71,9 +70,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def page(home: Path, tmp_path: Path) -> Iterator[tuple[str, int]]:
+def page(home: Path) -> Iterator[tuple[str, int]]:
     """The address of an Omniboard that shows four runs, and the process id of its node."""
-    four_stages(tmp_path)
+    four_stages()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -149,7 +148,8 @@ def test_a_browser_sees_the_runs_the_loss_and_what_a_run_leads_to(
     assert seen["ticked"] == ["train.loss"]
     assert seen["lines"] == 1
     run = {record.stage: str(record.id) for record in runs.listing(home)}
-    assert "report" in seen["links"]["report"]
+    assert f"report {run['report']}" in seen["links"]["report"]
+    assert "CIFAR-10" in seen["links"]["report"]
     assert run["pretrain"] in seen["links"]["commit"]
     assert f"prepared by prepare {run['prepare']}" in seen["links"]["data"]
     for kind in ("report", "commit", "data"):

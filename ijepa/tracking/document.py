@@ -87,7 +87,8 @@ def build(
         series: ``metrics.json``; None where it is damaged.
     """
     result = run.get("result")
-    told = {"last": last(series or {}), "headline": headline(config, result, series or {})}
+    shown = {name: _short(value) for name, value in last(series or {}).items()}
+    told = {"last": shown, "headline": headline(config, result, series or {})}
     document = {
         **run,
         "format": "MongoObserver-0.7.0",
@@ -100,6 +101,12 @@ def build(
         document["result"] = None
     plain: dict[str, Any] = _plain(document)
     return plain
+
+
+def _short(value: Any) -> Any:
+    """A number as a narrow column can show it; counts stay whole."""
+    cut = isinstance(value, float) and not value.is_integer()
+    return float(f"{value:.5g}") if cut else value
 
 
 def fitting(document: dict[str, Any]) -> dict[str, Any]:
