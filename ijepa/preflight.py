@@ -7,13 +7,14 @@ out of what a number depends on). What one probe needs, that probe says (``check
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from ijepa import config as configs
 from ijepa import variants
 from ijepa.config import Config
 from ijepa.evaluation import labelling
-from ijepa.runtime import environment, files
+from ijepa.runtime import environment, errors, files
 from ijepa.store.read import Store, open_store
 
 _FLOAT = 4  # bytes; weights and the optimiser's two averages are float32
@@ -145,3 +146,20 @@ def training(config: Config, store: Store) -> list[str]:
     notes = counts(config, store)
     transfer(config)
     return [*notes, *disk(config, environment.home())]
+
+
+def main() -> None:
+    """The first stage: say how params.yaml differs from the commit's, then ``config.main``.
+
+    It is said also where that refuses: of ``-S`` DVC keeps what it wrote, for the next run too.
+    """
+    from ijepa import workspace  # it knows the plans of studies; a stage that trains need not
+
+    remark = workspace.remark()
+    if remark:
+        print(remark, flush=True)
+    configs.main()
+
+
+if __name__ == "__main__":
+    sys.exit(errors.run(main))

@@ -330,7 +330,8 @@ def test_no_output_switches_the_run_cache_off() -> None:
 def test_stages_run_as_modules_of_the_working_folder() -> None:
     """orchestration 1, trap 7: anything else runs the main checkout's code in an experiment."""
     for name, stage in stages().items():
-        assert stage["cmd"] == f"python -m ijepa.{name}"
+        module = {"config": "preflight"}.get(name, name)
+        assert stage["cmd"] == f"python -m ijepa.{module}"
 
 
 def test_compiled_files_are_no_part_of_a_hash_and_analytics_are_off() -> None:
