@@ -23,7 +23,7 @@ where to start:
   make repro                      all four stages with params.yaml, then one line with the result
   dvc repro                       the same; a second call runs only what a change touches
   dvc exp run -S mask.target_scale=0.2
-                                  one change of params.yaml; `dvc exp show` compares
+                                  one change of params.yaml, which stays; `ijepa exp` compares
   dvc exp run $(ijepa preset cifar10)
                                   a whole setting of experiments/presets/
 
@@ -60,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     add("env", _env, "print the IJEPA_* variables: hardware and places, never science")
     preset = add("preset", _preset, "list the presets, or print one as arguments of `dvc exp run`")
     preset.add_argument("name", nargs="?", help="a file of experiments/presets/")
+    compared = add("exp", _exp, "the experiments of `dvc exp run`: what each changed and reaches")
+    compared.add_argument("--task", help="of out/metrics.json; default: class")
+    compared.add_argument("--probe", help="default: linear")
+    compared.add_argument("--all", action="store_true", help="those of every commit, not of HEAD")
     ablate = add("ablate", _ablate, "run experiments, variant by seed, into their lock files")
     ablate.add_argument("names", nargs="*", help="files of experiments/, without .yaml")
     ablate.add_argument("--all", action="store_true", help="every file of experiments/")
@@ -220,6 +224,12 @@ def _hydra(key: str, value: Any) -> str:
     if re.search(r"\s", text):
         raise ValueError(f"{key}: {value!r}: a space cannot go through $(ijepa preset ...)")
     return text
+
+
+def _exp(args: argparse.Namespace) -> None:
+    from ijepa import compare
+
+    print(compare.show(args.task, args.probe, args.all))
 
 
 def _ablate(args: argparse.Namespace) -> int:

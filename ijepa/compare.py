@@ -1,0 +1,183 @@
+"""``ijepa exp``: DVC's experiments in a terminal's width: what each changed and what it reaches.
+
+``dvc exp show`` has a column for every key, metric and file, 200 and more. What it knows is read
+here, and each evaluation's intervals where DVC's cache has them.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ijepa import workspace
+from ijepa.config import PARAMS
+from ijepa.pages import text
+
+METRICS, EVALUATION = "out/metrics.json", "out/evaluation/evaluation.json"
+_BASELINES = ("random_init", "pixels")
+_NAME = 28  # columns of a name, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One experiment, one commit or the working copy, as DVC knows it.
+
+    Attributes:
+        name: of the experiment, or of the commit that experiments are compared with.
+        commit: hash, or "workspace".
+        state: why there are no numbers, such as ``queued``; else "".
+        metrics: the content of ``out/metrics.json``, task -> probe -> encoder -> percent.
+        changes: ``key value (was value)``, beside the commit that it started from.
+    """
+
+    name: str
+    commit: str
+    state: str
+    metrics: Mapping[str, Any]
+    changes: tuple[str, ...]
+
+
+def show(task: str | None, probe: str | None, every: bool) -> str:
+    """The table of HEAD's experiments, or of every commit's.
+
+    Raises:
+        ValueError: DVC cannot tell, or no run has such a task or probe; one line.
+    """
+    command = [sys.executable, "-m", "dvc", "exp", "show", "--json", *(["-A"] if every else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"ended with {done.returncode}"
+        raise ValueError(f"dvc exp show: {said}")
+    listed = rows(json.loads(done.stdout))
+    width = shutil.get_terminal_size((100, 24)).columns
+    remark = workspace.remark()
+    shown = table(listed, *headline(listed, task, probe), width, evaluation)
+    return "\n".join([*([textwrap.fill(remark, max(width, 60))] if remark else []), shown])
+
+
+def rows(shown: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Of what ``dvc exp show --json`` prints: every commit, then its experiments.
+
+    The working copy is left out where a row has its parameters and its numbers.
+    """
+    listed, own = [], None
+    for entry in shown:
+        start = _params(entry)
+        if entry["rev"] == "workspace":
+            own = entry
+            continue
+        listed.append(_row(entry, entry.get("name") or entry["rev"][:7], start))
+        for experiment in entry.get("experiments") or ():
+            state = (experiment.get("executor") or {}).get("state") or ""
+            first = experiment["revs"][0]
+            name = experiment.get("name") or first["rev"][:7]
+            listed.append(_row(first, name, start, state.lower()))
+    if own is not None:
+        row = _row(own, "workspace", _params(shown[1]) if len(shown) > 1 else {})
+        if (row.metrics, row.changes) not in [(r.metrics, r.changes) for r in listed]:
+            listed.insert(0, row)
+    return listed
+
+
+def _row(entry: Mapping[str, Any], name: str, start: Mapping[str, Any], state: str = "") -> Row:
+    data = entry.get("data") or {}
+    metrics = ((data.get("metrics") or {}).get(METRICS) or {}).get("data") or {}
+    changes = tuple(workspace.differences(start, _params(entry))) if data else ()
+    reason = "" if metrics else (state if state != "success" else "") or "no numbers"
+    return Row(name, entry["rev"], reason, metrics, changes)
+
+
+def _params(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = entry.get("data") or {}
+    params: Mapping[str, Any] = (data.get("params") or {}).get(str(PARAMS), {}).get("data") or {}
+    return params
+
+
+def headline(listed: Sequence[Row], task: str | None, probe: str | None) -> tuple[str, str]:
+    """The task and the probe to show: as asked, else class and linear, else the first there is.
+
+    Raises:
+        ValueError: no run has them.
+    """
+    tasks = sorted({name for row in listed for name in row.metrics})
+    task = task or _preferred("class", tasks)
+    probes = sorted({name for row in listed for name in row.metrics.get(task, {})})
+    probe = probe or _preferred("linear", probes)
+    for option, name, known in (("--task", task, tasks), ("--probe", probe, probes)):
+        if name not in known and tasks:
+            raise ValueError(f"{option}: {name!r} is not one of {', '.join(known)}")
+    return task, probe
+
+
+def _preferred(name: str, names: Sequence[str]) -> str:
+    return name if name in names or not names else names[0]
+
+
+def evaluation(commit: str) -> Mapping[str, Any]:
+    """``evaluation.json`` of a commit, or of the working copy; empty where no cache has it."""
+    import dvc.api  # a second, which `ijepa --help` need not wait
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexError
+
+    try:
+        if commit == "workspace":
+            content = Path(EVALUATION).read_text("utf-8")
+        else:
+            content = dvc.api.read(EVALUATION, rev=commit)
+        read: Mapping[str, Any] = json.loads(content)
+    except (DvcException, DataIndexError, OSError, ValueError):
+        return {}
+    return read
+
+
+def table(
+    listed: Sequence[Row], task: str, probe: str, width: int, evaluated: Any = evaluation
+) -> str:
+    """Rows as lines of at most ``width`` columns (60 or more); changes go on below.
+
+    Args:
+        listed: see ``rows``.
+        task: of the metrics.
+        probe: of the task.
+        width: of the terminal.
+        evaluated: commit -> the content of its ``evaluation.json``; see ``evaluation``.
+    """
+    heads = ("experiment", "trained", *(text.spoken(name) for name in _BASELINES))
+    cells = [heads, *(_cells(row, task, probe, evaluated) for row in listed)]
+    changes = [("changed",), *(row.changes for row in listed)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    indent = sum(widths) + 2 * len(widths)
+    lines = [
+        f"{text.spoken(task)}, {text.spoken(probe)}: percent of the test images,"
+        " ± half a 95 % interval over them, not over seeds"
+    ]
+    for row, changed in zip(cells, changes, strict=True):
+        left = [cell.ljust(w) if i == 0 else cell.rjust(w)
+                for i, (cell, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
+        words = list(_wrapped(changed, max(width, 60) - indent)) or [""]
+        lines.append(f"{'  '.join(left)}  {words[0]}".rstrip())
+        lines += [f"{'':{indent}}{word}" for word in words[1:]]
+    return "\n".join([*textwrap.wrap(lines[0], max(width, 60)), *lines[1:]])
+
+
+def _cells(row: Row, task: str, probe: str, evaluated: Any) -> tuple[str, ...]:
+    name = row.name if len(row.name) <= _NAME else f"{row.name[: _NAME - 1]}…"
+    numbers = row.metrics.get(task, {}).get(probe)
+    if numbers is None:
+        return name, row.state or text.NOTHING, *("" for _ in _BASELINES)
+    cell = evaluated(row.commit).get("tasks", {}).get(task, {}).get(probe, {}).get("trained", {})
+    accuracy = numbers.get("trained")
+    same = None not in (accuracy, cell.get("accuracy")) and abs(cell["accuracy"] - accuracy) < 0.01
+    low, high = (cell.get("low"), cell.get("high")) if same else (None, None)
+    others = (text.number(numbers.get(baseline)) for baseline in _BASELINES)
+    return name, text.plus_minus(accuracy, low, high), *others
+
+
+def _wrapped(changes: Sequence[str], width: int) -> Iterator[str]:
+    for change in changes:
+        yield from textwrap.wrap(change, width) or [""]
