@@ -58,7 +58,7 @@ out = pathlib.Path(sys.argv[2])
 out.parent.mkdir(parents=True, exist_ok=True)
 if params["seed"] == 9:
     sys.exit("error: it broke")
-out.write_text(json.dumps([sys.argv[1], params, told["THREADS"]] + sys.argv[3:]))
+out.write_text(json.dumps([sys.argv[1], params, *told.values()]))
 """,
     "dvc.yaml": """
 stages:
@@ -80,7 +80,7 @@ stages:
 
 def wrote(stage: str, seed: int = 1, threads: str = "3") -> str:
     """What a stage of the stand-in writes for the cell ``a/1``."""
-    return json.dumps([stage, {"seed": seed, "train": {"lr": 0.5}}, threads])
+    return json.dumps([stage, {"seed": seed, "train": {"lr": 0.5}}, threads, "fp32", "2", "cpu"])
 
 
 def sha(text: str) -> str:
@@ -92,7 +92,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of the stand-in at a later commit, with the lock file of an earlier one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IJEPA_MONGO_URL", "off")
-    for name in ("IJEPA_HOME", "IJEPA_THREADS", "DVC_ROOT"):
+    for name in ("IJEPA_HOME", "IJEPA_THREADS", "IJEPA_PRECISION", "IJEPA_PROCESSES",
+                 "IJEPA_DEVICE", "DVC_ROOT"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     for name, text in STAND_IN.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +109,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "data": sha(wrote("prepare")), "encoder": hashes["out/encoder.safetensors"],
         "files": hashes, "metrics": {"class": 50.0}, "pretrain": None,
     }  # fmt: skip
-    numerics = {"device": "cpu", "threads": 3, "precision": "fp32", "processes": 1}
+    numerics = {"device": "cpu", "threads": 3, "precision": "fp32", "processes": 2}
     source = {"baseline": first, "commit": None, "numerics": numerics, "seconds": {"pretrain": 7}}
     lock(result, source)
     (tmp_path / "ijepa/stage.py").write_text("raise SystemExit('the code of today')")
@@ -192,7 +193,7 @@ def test_a_dry_run_says_what_and_how_long_and_runs_nothing(
     assert reproduce.reproduce(["two.smoke", "a/1"], dry_run=True) == 0
     said = capsys.readouterr().out
     assert "0:00:07 (pretrain 7 s)" in said
-    assert "fp32, 1 process, 3 threads" in said
+    assert "fp32, 2 processes, 3 threads" in said
     assert "prepare: " not in said
 
 
@@ -246,7 +247,7 @@ def test_the_default_run_is_what_dvc_lock_says(home: Path) -> None:
     inside = home / "data/prepared"
     inside.mkdir(parents=True)
     params = {"seed": 4, "train": {"lr": 0.5}}
-    wanted = json.dumps(["prepare", params, None])
+    wanted = json.dumps(["prepare", params, None, None, None, None])
     (inside / "manifest.json").write_text(wanted)
     digest = compared.md5(inside)
     lines = {"schema": "2.0", "stages": {
@@ -327,6 +328,8 @@ def test_why_has_step_tensor_machine_and_distance_of_the_numbers(
         files={f"out/{p.name}": files.sha256(p) for p in before.iterdir()},
         numbers={"out/metrics.json": {"class": {"linear": 50.0, "knn": 1.0}}},
     )  # fmt: skip
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/encoder.safetensors").write_bytes(b"of another run")
     rows = compared.compare(record, tmp_path / "clone")
     assert not any(row.same for row in rows)
     lines = list(compared.why(record, tmp_path / "clone", rows, {}))

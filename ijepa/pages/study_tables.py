@@ -247,9 +247,12 @@ def runs(study: Study) -> Table:
     return table if any(run.standing for run in study.runs) else table.without("standing")
 
 
-def _machine(run: numbers.Run) -> str:
-    """What its bits depend on beside code and data, as far as it is on record."""
-    return recorded.numerics_in_words(run.numerics) or run.machine or text.NOTHING
+def _machine(run: numbers.Run) -> Cell:
+    """What its bits depend on beside code and data, as far as it is on record; three to a line."""
+    words = recorded.numerics_in_words(run.numerics) or run.machine or text.NOTHING
+    parts = words.split(", ")
+    lines = [", ".join(parts[start : start + 3]) for start in range(0, len(parts), 3)]
+    return Cell("\n".join(lines), words, code=True)
 
 
 def settings(study: Study) -> Table:
