@@ -133,6 +133,10 @@ def test_a_run_leads_to_its_report_commit_and_data_and_back(home: Path, tmp_path
     trained = stage("pretrain", lambda run: None, "5f" * 32)
     other = stage("prepare", lambda run: None, "77" * 32)
     assert links.page(home, "BOARD/", f"/run/{trained}/report").status == 404
+    journal.record("report", Science(scale=(0.1, 0.2)), lambda run: run.artifact(report))
+    assert links.page(home, "BOARD/", f"/run/{trained}/report").status == 404, (
+        "of other parameters"
+    )
     reported = stage("report", lambda run: run.artifact(report), "5f" * 32)
 
     def seen(kind: str) -> str:
