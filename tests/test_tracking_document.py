@@ -153,6 +153,8 @@ def test_a_run_leads_to_its_report_commit_and_data_and_back(home: Path, tmp_path
     assert "5f" * 32 in data
     assert str(prepared) in data
     assert str(other) not in data
+    for longer in (f"/run/{trained}/data/", f"/x/run/{trained}/data"):
+        assert links.page(home, "BOARD/", longer).status == 404
     (runs.listing(home)[0].folder / "index.html").write_text("<script>changed</script>")
     damaged = links.page(home, "BOARD/", f"/run/{trained}/report")
     assert damaged.status == 500

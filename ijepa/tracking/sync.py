@@ -107,12 +107,12 @@ def _sync_folder(
     owner = owners.setdefault(run["meta"]["uuid"], folder.name)
     if owner != folder.name:
         raise ValueError(f"a copy of run {owner}, whose uuid it has")
-    run_id = _identify(database, number, run["meta"]["uuid"])
-    digest, have = _digest(folder), _have(database, run_id)
+    digest, have = _digest(folder), _identify(database, number, run["meta"]["uuid"])
+    run_id = int(have["_id"])
     points, damage = _series(database, folder, run_id)
-    lost = compare and _remove_damaged(database, run_id)
+    lost = compare and _remove_damaged(database, have)
     if damage is None and have.get("journal") == digest:
-        whole = _whole(database, run_id, run, points)
+        whole = _whole(database, have, run, points)
         if whole and (not compare or have.get("written") == _written(database, run_id)):
             summary.unchanged += 1
             return
@@ -134,10 +134,6 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _have(database: Mongo, run_id: int) -> dict[str, Any]:
-    return database.runs.find_one({"_id": run_id}, {"journal": 1, "written": 1}) or {}
-
-
 def _series(
     database: Mongo, folder: Path, run_id: int
 ) -> tuple[dict[str, dict[str, Any]] | None, str | None]:
@@ -149,20 +145,23 @@ def _series(
         points = runs.series(folder)
     except ValueError as error:
         return None, str(error)
-    if not points and _counts(database, run_id):
+    if not points and database.metrics.find_one({"run_id": run_id}, {"_id": 1}):
         return None, f"{folder / 'metrics.json'}: missing, and the database has series"
     return points, None
 
 
 def _whole(
-    database: Mongo, run_id: int, run: Mapping[str, Any], points: Mapping[str, Any] | None
+    database: Mongo,
+    have: Mapping[str, Any],
+    run: Mapping[str, Any],
+    points: Mapping[str, Any] | None,
 ) -> bool:
-    """Whether the database has every point and file of a run."""
+    """Whether the database, which has this of a run's document, has its every point and file."""
     drawn = document.charted(points or {})
     counts = sorted((name, len(series["values"])) for name, series in drawn.items())
     kept = len(run["artifacts"]) + len(run["experiment"].get("sources", []))
-    whole = [old for old in _files(database, run_id) if _complete(database, old)]
-    return _counts(database, run_id) == counts and len(whole) == kept
+    whole = [old for old in _files(database, have) if _complete(database, old)]
+    return _counts(database, have["_id"]) == counts and len(whole) == kept
 
 
 def _written(database: Mongo, run_id: int) -> str:
@@ -231,19 +230,22 @@ def _write_series(
     return [{"name": name, "id": str(key)} for name, key in ids.items()]
 
 
-def _identify(database: Mongo, wanted: int, uuid: str) -> int:
-    """The run's id in the database: its own, or the next free one if another machine took that."""
-    known = database.runs.find_one({"meta.uuid": uuid}, {"_id": 1})
+def _identify(database: Mongo, wanted: int, uuid: str) -> dict[str, Any]:
+    """What the database has of a run, but for what is long.
+
+    Its ``_id`` is the run's own, or the next free one if another machine took that.
+    """
+    parts = {"journal": 1, "written": 1, "artifacts": 1, "experiment.sources": 1}
+    known = database.runs.find_one({"meta.uuid": uuid}, parts)
     while known is None:
         try:
             database.runs.insert_one({"_id": wanted, "meta": {"uuid": uuid}})
         except DuplicateKeyError:
-            known = database.runs.find_one({"_id": wanted, "meta.uuid": uuid}, {"_id": 1})
+            known = database.runs.find_one({"_id": wanted, "meta.uuid": uuid}, parts)
             wanted += 1
         else:
-            return wanted
-    identity: int = known["_id"]
-    return identity
+            return {"_id": wanted}
+    return known
 
 
 def _counts(database: Mongo, run_id: int) -> list[tuple[str, int]]:
@@ -257,12 +259,11 @@ def _counts(database: Mongo, run_id: int) -> list[tuple[str, int]]:
     return sorted((row["name"], row["points"]) for row in counts)
 
 
-def _files(database: Mongo, run_id: int) -> list[dict[str, Any]]:
+def _files(database: Mongo, have: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The artifacts and sources of a run that the database has, as GridFS lists them."""
-    run = database.runs.find_one({"_id": run_id}, {"artifacts": 1, "experiment": 1}) or {}
-    ids = [one["file_id"] for one in run.get("artifacts", [])]
-    ids += [source for _, source in run.get("experiment", {}).get("sources", [])]
-    return list(database["fs.files"].find({"_id": {"$in": ids}}))
+    ids = [one["file_id"] for one in have.get("artifacts", [])]
+    ids += [source for _, source in have.get("experiment", {}).get("sources", [])]
+    return list(database["fs.files"].find({"_id": {"$in": ids}})) if ids else []
 
 
 def _complete(database: Mongo, old: Mapping[str, Any]) -> bool:
@@ -271,10 +272,10 @@ def _complete(database: Mongo, old: Mapping[str, Any]) -> bool:
     return bool(chunks == -(-old["length"] // old["chunkSize"]))
 
 
-def _remove_damaged(database: Mongo, run_id: int) -> bool:
+def _remove_damaged(database: Mongo, have: Mapping[str, Any]) -> bool:
     """Remove the run's files whose bytes are not what was put there; whether there were any."""
     damaged = False
-    for old in _files(database, run_id):
+    for old in _files(database, have):
         digest = hashlib.sha256()
         for chunk in database["fs.chunks"].find({"files_id": old["_id"]}).sort("n", ASCENDING):
             digest.update(chunk["data"])

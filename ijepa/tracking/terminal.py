@@ -7,6 +7,15 @@ from ijepa.runtime import environment
 from ijepa.tracking import runs
 from ijepa.tracking.runs import Record
 
+UNITS = {"prepare": " images", "pretrain": " RankMe", "evaluate": " %", "report": " %"}
+
+
+def _result(record: Record) -> str:
+    """A stage's result with what it is: accuracies and counts stand in one column."""
+    if record.result is None:
+        return ""
+    return f"{record.result:.6g}{UNITS.get(record.stage, '')}"
+
 
 def table(records: list[Record]) -> str:
     """The runs as lines of text, for a terminal."""
@@ -18,7 +27,7 @@ def table(records: list[Record]) -> str:
             "start (UTC)": r.start[:19].replace("T", " "),
             "seconds": "" if r.seconds is None else f"{r.seconds:.0f}",
             "seed": str(r.seed),
-            "result": "" if r.result is None else f"{r.result:.6g}",
+            "result": _result(r),
             "signature": r.signature[:8],
             "commit": r.commit[:8] + ("+" if r.dirty else ""),
             "experiment": r.experiment,
