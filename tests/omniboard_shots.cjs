@@ -10,6 +10,7 @@
 const puppeteer = require("puppeteer-core");
 const [url, folder] = process.argv.slice(2);
 const ROW = ".public_fixedDataTable_bodyRow";
+const PATIENCE = 180000; // milliseconds, on a busy machine
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 (async () => {
@@ -20,6 +21,7 @@ const pause = (ms) => new Promise((done) => setTimeout(done, ms));
   });
   const seen = { failed: [], errors: [], links: {} };
   const page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE);
   page.on("response", (r) => r.status() >= 400 && seen.failed.push(`${r.status()} ${r.url()}`));
   page.on("pageerror", (error) => seen.errors.push(String(error)));
 
@@ -34,8 +36,8 @@ const pause = (ms) => new Promise((done) => setTimeout(done, ms));
   };
 
   const visit = async () => {
-    await page.goto(url, { waitUntil: "networkidle2", timeout: 60000 });
-    await page.waitForSelector(ROW, { timeout: 30000 });
+    await page.goto(url, { waitUntil: "networkidle2", timeout: PATIENCE });
+    await page.waitForSelector(ROW);
     await pause(2000);
   };
 
@@ -47,7 +49,7 @@ const pause = (ms) => new Promise((done) => setTimeout(done, ms));
   await page.screenshot({ path: `${folder}/omniboard.png` });
 
   await toggle("ijepa.pretrain");
-  await page.waitForSelector(".js-plotly-plot .lines", { timeout: 20000 });
+  await page.waitForSelector(".js-plotly-plot .lines");
   seen.series = await page.$$eval(".js-plotly-plot .legendtext, .js-plotly-plot .scatterlayer .trace",
     (all) => all.map((name) => name.textContent).filter(Boolean));
   seen.lines = (await page.$$(".js-plotly-plot .scatterlayer .trace")).length / 2; // smoothed, not
@@ -61,12 +63,13 @@ const pause = (ms) => new Promise((done) => setTimeout(done, ms));
     const opened = new Promise((done) => page.once("popup", done));
     await link.click();
     const behind = await opened;
+    behind.setDefaultTimeout(PATIENCE);
     await behind.waitForSelector("body a");
     await pause(500);
     seen.links[kind] = await behind.evaluate(() => document.body.innerText);
     if (kind === "report") await behind.screenshot({ path: `${folder}/omniboard-artifact.png` });
     await Promise.all([
-      behind.waitForNavigation({ waitUntil: "networkidle2" }),
+      behind.waitForNavigation({ waitUntil: "domcontentloaded" }),
       behind.evaluate(() =>
         [...document.querySelectorAll("a")].find((a) => a.innerText.startsWith("pretrain")).click()),
     ]);

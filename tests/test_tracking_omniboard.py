@@ -130,7 +130,7 @@ def test_a_browser_sees_the_runs_the_loss_and_what_a_run_leads_to(
     time.sleep(1)
     shots = SHOTS or str(tmp_path)
     done = subprocess.run(
-        ["node", script, page[0], shots], capture_output=True, text=True, timeout=300
+        ["node", script, page[0], shots], capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
