@@ -11,7 +11,6 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ijepa import workspace
@@ -21,18 +20,20 @@ from ijepa.pages import text
 METRICS, EVALUATION = "out/metrics.json", "out/evaluation/evaluation.json"
 _BASELINES = ("random_init", "pixels")
 _NAME = 28  # columns of a name, at most
+_SHOWN = 4  # changes of an experiment; a run of a table has thirty
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One experiment, one commit or the working copy, as DVC knows it.
+    """One experiment, or the commit that it started from, as DVC knows it.
 
     Attributes:
-        name: of the experiment, or of the commit that experiments are compared with.
-        commit: hash, or "workspace".
+        name: of the experiment, or of the commit.
+        commit: its hash.
         state: why there are no numbers, such as ``queued``; else "".
         metrics: the content of ``out/metrics.json``, task -> probe -> encoder -> percent.
-        changes: ``key value (was value)``, beside the commit that it started from.
+        changes: ``key value (was value)``, beside the commit that it started from; and whether
+            that commit's numbers are of other code.
     """
 
     name: str
@@ -63,39 +64,46 @@ def show(task: str | None, probe: str | None, every: bool) -> str:
 def rows(shown: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Of what ``dvc exp show --json`` prints: every commit, then its experiments.
 
-    The working copy is left out where a row has its parameters and its numbers.
+    Not the working copy: after a run that failed its parameters are new and its numbers are not.
     """
-    listed, own = [], None
+    listed = []
     for entry in shown:
-        start = _params(entry)
         if entry["rev"] == "workspace":
-            own = entry
             continue
+        start = entry
         listed.append(_row(entry, entry.get("name") or entry["rev"][:7], start))
         for experiment in entry.get("experiments") or ():
             state = (experiment.get("executor") or {}).get("state") or ""
             first = experiment["revs"][0]
             name = experiment.get("name") or first["rev"][:7]
             listed.append(_row(first, name, start, state.lower()))
-    if own is not None:
-        row = _row(own, "workspace", _params(shown[1]) if len(shown) > 1 else {})
-        if (row.metrics, row.changes) not in [(r.metrics, r.changes) for r in listed]:
-            listed.insert(0, row)
     return listed
 
 
 def _row(entry: Mapping[str, Any], name: str, start: Mapping[str, Any], state: str = "") -> Row:
     data = entry.get("data") or {}
     metrics = ((data.get("metrics") or {}).get(METRICS) or {}).get("data") or {}
-    changes = tuple(workspace.differences(start, _params(entry))) if data else ()
-    reason = "" if metrics else (state if state != "success" else "") or "no numbers"
-    return Row(name, entry["rev"], reason, metrics, changes)
+    if state in ("", "success"):
+        state = "" if metrics else "no numbers"
+    else:
+        metrics = {}  # DVC shows the commit's, which such an experiment has not replaced
+    changes = workspace.differences(_params(start), _params(entry)) if data else []
+    if metrics and None not in (codes := (_code(start), _code(entry))) and codes[0] != codes[1]:
+        changes.insert(0, "other code than the commit's numbers are of")
+    return Row(name, entry["rev"], state, metrics, tuple(changes))
 
 
 def _params(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     data = entry.get("data") or {}
     params: Mapping[str, Any] = (data.get("params") or {}).get(str(PARAMS), {}).get("data") or {}
     return params
+
+
+def _code(entry: Mapping[str, Any]) -> str | None:
+    """The hash of ``ijepa`` that the numbers are of, from ``dvc.lock``."""
+    data = entry.get("data") or {}
+    code: str | None = ((data.get("deps") or {}).get("ijepa") or {}).get("hash")
+    return code
 
 
 def headline(listed: Sequence[Row], task: str | None, probe: str | None) -> tuple[str, str]:
@@ -119,17 +127,13 @@ def _preferred(name: str, names: Sequence[str]) -> str:
 
 
 def evaluation(commit: str) -> Mapping[str, Any]:
-    """``evaluation.json`` of a commit, or of the working copy; empty where no cache has it."""
+    """``evaluation.json`` of a commit; empty where no cache has it."""
     import dvc.api  # a second, which `ijepa --help` need not wait
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexError
 
     try:
-        if commit == "workspace":
-            content = Path(EVALUATION).read_text("utf-8")
-        else:
-            content = dvc.api.read(EVALUATION, rev=commit)
-        read: Mapping[str, Any] = json.loads(content)
+        read: Mapping[str, Any] = json.loads(dvc.api.read(EVALUATION, rev=commit))
     except (DvcException, DataIndexError, OSError, ValueError):
         return {}
     return read
@@ -179,5 +183,6 @@ def _cells(row: Row, task: str, probe: str, evaluated: Any) -> tuple[str, ...]:
 
 
 def _wrapped(changes: Sequence[str], width: int) -> Iterator[str]:
-    for change in changes:
-        yield from textwrap.wrap(change, width) or [""]
+    more = len(changes) - _SHOWN
+    for change in [*changes[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]:
+        yield from textwrap.wrap(change, width)

@@ -5,6 +5,7 @@ that the next run has them too. That is DVC's way; unseen, one change becomes se
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,5 +55,7 @@ def remark(path: Path = PARAMS) -> str:
     shown = ", ".join(changes[:_SHOWN]) + (
         f" and {more} more (`dvc params diff`)" if more > 0 else ""
     )
-    line = f"{path} differs from HEAD ({commit}) in: {shown}; `git restore {path}` starts clean"
-    return errors.plain(line)
+    line = f"{path} differs from HEAD ({commit}) in: {shown}"
+    # `--temp` and `--queue` run in a copy, and leave the user's file as it was
+    copied = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve() != Path.cwd()
+    return errors.plain(line if copied else f"{line}; `git restore {path}` starts clean")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -337,3 +338,31 @@ def test_stages_run_as_modules_of_the_working_folder() -> None:
 def test_compiled_files_are_no_part_of_a_hash_and_analytics_are_off() -> None:
     assert {"__pycache__", "*.pyc"} <= set((ROOT / ".dvcignore").read_text().split())
     assert "analytics = false" in (ROOT / ".dvc" / "config").read_text()
+
+
+# dvc.lock and the numbers of the default run, which `dvc exp diff` compares with.
+
+LOCK = ROOT / "dvc.lock"
+
+
+@pytest.mark.skipif(not LOCK.is_file(), reason="no run of params.yaml is here")
+def test_the_lock_file_is_of_this_pipeline_these_parameters_and_these_files() -> None:
+    lock = YAML(typ="safe").load(LOCK.read_text())["stages"]
+    graph, whole = stages(), YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    assert list(lock) == list(graph)
+    made: dict[str, str] = {}
+    for name, stage in graph.items():
+        written = {entry["path"]: entry["md5"] for entry in lock[name].get("outs", [])}
+        read = {entry["path"]: entry["md5"] for entry in lock[name].get("deps", [])}
+        outs = [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
+        assert lock[name]["cmd"] == stage["cmd"]
+        assert set(read) == set(stage["deps"])
+        assert set(written) == {out if isinstance(out, str) else next(iter(out)) for out in outs}
+        assert {path: made[path] for path in read if path in made} == {
+            path: md5 for path, md5 in read.items() if path in made
+        }, f"{name} is of another run than what it reads"
+        made |= written
+    assert lock["config"]["params"]["params.yaml"] == whole
+    for path in ("out/metrics.json", "out/pretrain.json", "out/history.csv"):
+        md5 = hashlib.md5((ROOT / path).read_bytes()).hexdigest()
+        assert md5 == made[path], f"{path}: is not of dvc.lock's run"

@@ -73,6 +73,7 @@ def git(*arguments: str) -> str:
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository whose one commit has params.yaml, and the working folder."""
+    monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     git("init", "-q")
     (tmp_path / "params.yaml").write_text(TEXT)
@@ -92,6 +93,17 @@ def test_what_differs_from_the_commit_is_one_line(checkout: Path) -> None:
     assert workspace.remark() == line
     git("commit", "-qam", "second")
     assert workspace.remark() == "", "what is committed is no difference"
+
+
+def test_a_copy_of_the_checkout_is_not_what_a_user_would_restore(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC sets DVC_ROOT to the user's checkout, wherever `--temp` and `--queue` run."""
+    apply_overrides(checkout / "params.yaml", ["train.epochs=1"])
+    monkeypatch.setenv("DVC_ROOT", str(checkout))
+    assert workspace.remark().endswith(" (was 7); `git restore params.yaml` starts clean")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path_factory.mktemp("other")))
+    assert workspace.remark().endswith("in: train.epochs 1 (was 7)")
 
 
 def test_many_changes_are_counted(checkout: Path) -> None:
