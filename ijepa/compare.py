@@ -19,6 +19,7 @@ from ijepa.pages import text
 
 METRICS, EVALUATION = "out/metrics.json", "out/evaluation/evaluation.json"
 _BASELINES = ("random_init", "pixels")
+_LEAST = 80  # columns of a terminal
 _NAME = 28  # columns of a name, at most
 _SHOWN = 4  # changes of an experiment; a run of a table has thirty
 
@@ -55,10 +56,10 @@ def show(task: str | None, probe: str | None, every: bool) -> str:
         said = " ".join(done.stderr.split()) or f"ended with {done.returncode}"
         raise ValueError(f"dvc exp show: {said}")
     listed = rows(json.loads(done.stdout))
-    width = shutil.get_terminal_size((100, 24)).columns
+    width = max(shutil.get_terminal_size((100, 24)).columns, _LEAST)
     remark = workspace.remark()
     shown = table(listed, *headline(listed, task, probe), width, evaluation)
-    return "\n".join([*([textwrap.fill(remark, max(width, 60))] if remark else []), shown])
+    return "\n".join([*([textwrap.fill(remark, width)] if remark else []), shown])
 
 
 def rows(shown: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -70,13 +71,12 @@ def rows(shown: Sequence[Mapping[str, Any]]) -> list[Row]:
     for entry in shown:
         if entry["rev"] == "workspace":
             continue
-        start = entry
-        listed.append(_row(entry, entry.get("name") or entry["rev"][:7], start))
+        listed.append(_row(entry, entry.get("name") or entry["rev"][:7], entry))
         for experiment in entry.get("experiments") or ():
             state = (experiment.get("executor") or {}).get("state") or ""
             first = experiment["revs"][0]
             name = experiment.get("name") or first["rev"][:7]
-            listed.append(_row(first, name, start, state.lower()))
+            listed.append(_row(first, name, entry, state.lower()))
     return listed
 
 
@@ -142,13 +142,13 @@ def evaluation(commit: str) -> Mapping[str, Any]:
 def table(
     listed: Sequence[Row], task: str, probe: str, width: int, evaluated: Any = evaluation
 ) -> str:
-    """Rows as lines of at most ``width`` columns (60 or more); changes go on below.
+    """Rows as lines of at most ``width`` columns; changes go on below.
 
     Args:
         listed: see ``rows``.
         task: of the metrics.
         probe: of the task.
-        width: of the terminal.
+        width: of the terminal; 80 or more.
         evaluated: commit -> the content of its ``evaluation.json``; see ``evaluation``.
     """
     heads = ("experiment", "trained", *(text.spoken(name) for name in _BASELINES))
@@ -163,10 +163,10 @@ def table(
     for row, changed in zip(cells, changes, strict=True):
         left = [cell.ljust(w) if i == 0 else cell.rjust(w)
                 for i, (cell, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
-        words = list(_wrapped(changed, max(width, 60) - indent)) or [""]
+        words = list(_wrapped(changed, width - indent)) or [""]
         lines.append(f"{'  '.join(left)}  {words[0]}".rstrip())
         lines += [f"{'':{indent}}{word}" for word in words[1:]]
-    return "\n".join([*textwrap.wrap(lines[0], max(width, 60)), *lines[1:]])
+    return "\n".join([*textwrap.wrap(lines[0], width), *lines[1:]])
 
 
 def _cells(row: Row, task: str, probe: str, evaluated: Any) -> tuple[str, ...]:
