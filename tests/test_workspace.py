@@ -111,6 +111,9 @@ def test_many_changes_are_counted(checkout: Path) -> None:
         checkout / "params.yaml", [f"seeds.{part}=1" for part in configs.Seeds.__slots__]
     )
     assert "more" not in workspace.remark()
+    apply_overrides(checkout / "params.yaml", ["train.lr=1", "train.epochs=1"])
+    assert " and 1 more (`dvc params diff`); " in workspace.remark()
+    apply_overrides(checkout / "params.yaml", ["train.lr=0.001", "train.epochs=7"])
     apply_overrides(
         checkout / "params.yaml", ["seed=2", "train.lr=1", "~train.flip", "++mask.x=a"]
     )
