@@ -149,7 +149,7 @@ def test_a_browser_sees_the_runs_the_loss_and_what_a_run_leads_to(
     assert seen["lines"] == 1
     run = {record.stage: str(record.id) for record in runs.listing(home)}
     assert f"report {run['report']}" in seen["links"]["report"]
-    assert "CIFAR-10" in seen["links"]["report"]
+    assert "I-JEPA on cifar10" in seen["links"]["report"]
     assert run["pretrain"] in seen["links"]["commit"]
     assert f"prepared by prepare {run['prepare']}" in seen["links"]["data"]
     for kind in ("report", "commit", "data"):
