@@ -4,6 +4,8 @@ A command's module is imported when the command is asked for, so that help is in
 """
 
 import argparse
+import dataclasses
+import io
 import json
 import math
 import re
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ijepa.arguments import SHELLS, Parser, Version, completion
 from ijepa.runtime import errors
 
 PRESETS = Path("experiments/presets")
@@ -42,19 +45,22 @@ Every run of a stage is recorded: in .ijepa/runs always, in MongoDB when it can 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    args = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a line is seen when it is known, also in a pipe
+        sys.stdout.reconfigure(line_buffering=True)
+    args = _parser().parse(argv)
     command: Callable[[argparse.Namespace], int | None] = args.command
     return errors.run(lambda: command(args))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("ijepa", description=GUIDE, formatter_class=raw)
+    parser = Parser("ijepa", description=GUIDE, formatter_class=raw)
+    parser.add_argument("--version", action=Version)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace], int | None], about: str) -> Any:
         command = commands.add_parser(name, help=about, description=about)
-        command.set_defaults(command=run)
+        command.set_defaults(command=run, parser=command)
         return command
 
     add("env", _env, "print the IJEPA_* variables: hardware and places, never science")
@@ -67,7 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     ablate = add("ablate", _ablate, "run experiments, variant by seed, into their lock files")
     ablate.add_argument("names", nargs="*", help="files of experiments/, without .yaml")
     ablate.add_argument("--all", action="store_true", help="every file of experiments/")
-    ablate.add_argument("--scale", required=True, help="a file of experiments/scales/")
+    ablate.add_argument(
+        "--list",
+        action="store_true",
+        help="the experiments, and what is known of each",
+    )
+    ablate.add_argument("--json", action="store_true", help="with --list: as JSON")
+    ablate.add_argument("--scale", help="a file of experiments/scales/")
     ablate.add_argument(
         "--only", nargs="+", default=[], metavar="VARIANT", help="these alone, or VARIANT@POINT"
     )
@@ -154,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     runs.add_argument("of", nargs="?", metavar="ID|FILE", help="with show; with export, import")
     runs.add_argument("--all", action="store_true", help="with export: every run of the journal")
+    runs.add_argument("--json", action="store_true", help="list and show: as JSON")
     omniboard = add("omniboard", _omniboard, "serve the runs as a web page on this machine")
     omniboard.add_argument(
         "--port", type=int, default=9000, help="or the next free one (%(default)s)"
@@ -168,7 +181,22 @@ def _parser() -> argparse.ArgumentParser:
         "action", choices=("list", "gc"),
         help="list: name, newest step, size; gc: remove those that no process uses",
     )  # fmt: skip
+    shells = add("completion", _completion, "print a script that makes a shell complete `ijepa`")
+    shells.add_argument("shell", choices=SHELLS)
     return parser
+
+
+def _completion(args: argparse.Namespace) -> None:
+    print(completion(_parser(), args.shell))
+
+
+def _print_json(tree: Any) -> None:
+    print(json.dumps(tree, indent=1, default=str))  # str: of a path
+
+
+def _soon(what: str) -> None:
+    """Say at once what is begun, on stderr: to load torch takes seconds."""
+    print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 def _env(args: argparse.Namespace) -> None:
@@ -233,10 +261,23 @@ def _exp(args: argparse.Namespace) -> None:
 
 
 def _ablate(args: argparse.Namespace) -> int:
+    if args.list:
+        from ijepa.study import catalogue
+
+        listed = catalogue.entries()
+        if args.json:
+            _print_json([dataclasses.asdict(one) for one in listed])
+        else:
+            print(catalogue.table(listed))
+        return 0
+    if args.json:
+        raise ValueError("--json: with --list alone")
     from ijepa.study import runner, stopping
 
     if bool(args.names) == args.all:
-        raise ValueError("ijepa ablate: name experiments, or say --all; `ls experiments` has them")
+        raise ValueError("ijepa ablate: name experiments, or say --all; --list has them")
+    if args.scale is None:
+        raise ValueError("ijepa ablate: --scale: missing; `ls experiments/scales` has them")
     if args.jobs < 0:
         raise ValueError(f"--jobs: {args.jobs} is not a whole number >= 0")
     if not args.seconds > 0:
@@ -274,7 +315,6 @@ def _reproduce(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from ijepa.pages import index, readme, study
     from ijepa.study import lock, vouch
 
     tables = [
@@ -286,6 +326,9 @@ def _report(args: argparse.Namespace) -> int:
     if missing or not tables:
         wanted = ", ".join(sorted(missing)) or "any experiment"
         raise ValueError(f"no lock file of {wanted}; `ijepa ablate NAME --scale SCALE` makes it")
+    _soon(f"{len(tables)} reports to {'check' if args.check else 'build'}")
+    from ijepa.pages import index, readme, study
+
     standing = {table: vouch.standing(*table) for table in tables}
     if args.check:
         changed = [*index.check(tables, standing=standing), *readme.check()]
@@ -302,6 +345,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    _soon(f"evaluating {args.encoder}")
     from ijepa.evaluation.elsewhere import evaluate
 
     changes = dict(text.partition("=")[::2] for text in args.changes)
@@ -318,6 +362,7 @@ def _verify(args: argparse.Namespace) -> int:
         return _verify_table(args.path)
     if (args.path / "results.json").is_file():
         return _verify_report(args.path)
+    _soon(f"verifying {args.path}")
     from ijepa.evaluation import scores
 
     inside, beside = args.path / "metrics.json", args.path.parent / "metrics.json"
@@ -352,6 +397,7 @@ def _verified(path: Path, wrong: list[str], good: str) -> int:
 
 
 def _export(args: argparse.Namespace) -> None:
+    _soon(f"exporting {args.encoder}")
     from ijepa import config
     from ijepa.backbones import _export
 
@@ -360,6 +406,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _masks(args: argparse.Namespace) -> None:
+    _soon("drawing the masks of params.yaml")
     from ijepa import config
     from ijepa.pages.figures import masks
 
@@ -373,6 +420,8 @@ def _runs(args: argparse.Namespace) -> int:
     from ijepa.runtime import environment
     from ijepa.tracking import omniboard, runs, sync, terminal
 
+    if args.json and args.action not in ("list", "show"):
+        raise ValueError(f"--json: not with runs {args.action}")
     if args.action in ("export", "import"):
         from ijepa.study import archive
 
@@ -395,15 +444,21 @@ def _runs(args: argparse.Namespace) -> int:
         return 1 if done.problems else 0
     if args.action == "list":
         records, damaged = runs.every()
-        print(terminal.table(records) if records else "no runs yet; `dvc repro` makes some")
-        for record in records:
-            if record.died:
-                print(f"run {record.id}: DIED: {record.died}")
+        if args.json:
+            _print_json([dataclasses.asdict(record) for record in records])
+        else:
+            print(terminal.table(records) if records else "no runs yet; `dvc repro` makes some")
+            for record in records:
+                if record.died:
+                    print(f"run {record.id}: DIED: {record.died}")
         for line in damaged:
             print(line, file=sys.stderr)
         return 0
     if not (args.of or "").isdecimal():
         raise ValueError("runs show: which one? `ijepa runs list` has the ids")
+    if args.json:
+        _print_json(dataclasses.asdict(runs.one(int(args.of))))
+        return 0
     text, damaged = terminal.show(int(args.of))
     print(text)
     for line in damaged:

@@ -1,15 +1,22 @@
 """The ijepa command."""
 
+import dataclasses
 import json
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from test_tracking_journal import record
 
 from ijepa import cli, config, presets
+from ijepa.arguments import SHELLS
 from ijepa.runtime import environment, files
+from ijepa.study import catalogue, experiment, lock, vouch
 from ijepa.tracking import runs
 
 ROOT = Path(__file__).parents[1]
@@ -127,3 +134,175 @@ def test_the_presets_leave_params_yaml_as_it_is() -> None:
     before = config.PARAMS.read_text()
     cli.preset("cifar10")
     assert config.PARAMS.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["reprot"], "COMMAND: 'reprot' is not one of .*; did you mean report\\?"),
+        (["runs", "lst"], "runs: action: 'lst' is not one of list, show, sync; did you mean list"),
+        (
+            ["ablate", "--dryrun"],
+            "ablate: '--dryrun' is no argument of it; did you mean --dry-run",
+        ),
+        (["ablate", "loss", "--scal=smoke", "--jbos=2"], "'--jbos=2' .* did you mean --jobs\\?"),
+        (["export", "out"], "the following arguments are required: --format"),
+        (["runs", "show", "x"], "runs: id: invalid int value: 'x'"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_a_mistyped_command_is_one_line_with_what_was_meant(
+    argv: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert re.match(f"error: ijepa.*{line}.*; see ijepa.* --help\n$", err), err
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert capsys.readouterr().out == f"ijepa {stated}\n"
+    assert metadata.version("ijepa") == stated
+
+
+def test_the_list_has_every_experiment_in_a_line_that_fits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["ablate", "--list"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["experiment", "table", "known", "title"]
+    assert [line.split()[0] for line in lines] == experiment.names()
+    assert max(map(len, lines)) <= catalogue.WIDTH
+    assert cli.main(["ablate", "--list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    for line, one in zip(lines, listed, strict=True):
+        loaded = experiment.load(one["name"])
+        assert (one["title"], one["table"]) == (loaded.title, loaded.table)
+        assert line.split()[1] == str(loaded.table or "–")
+        assert ("  nothing  " in line) == (not one["known"])
+        assert set(one["known"]) == {s for name, s in lock.listing() if name == one["name"]}
+
+
+def test_the_list_tells_what_would_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of older code are none of today's, and failed runs are none at all."""
+    stands = {"a/0": "today", "a/1": "vouched", "b/0": "older", "b/1": "older"}
+    results = {key: {"status": "done"} for key in stands} | {"b/1": {"status": "failed"}}
+    monkeypatch.setattr(lock, "read", lambda *_: {"seeds": [0, 1], "results": results})
+    monkeypatch.setattr(vouch, "standing", lambda *_: stands)
+    monkeypatch.setattr(lock, "listing", lambda: [("loss", "smoke"), ("losses", "gpu")])
+    monkeypatch.setattr(catalogue, "names", lambda: ["loss"])
+    (one,) = catalogue.entries()
+    assert one.known == {"smoke": catalogue.Known(seeds=2, runs=3, older=1, failed=1)}
+    assert "smoke 2 seeds, 1 older, 1 failed" in catalogue.table([one])
+    stands |= {"a/0": "older", "a/1": "older"}
+    results["b/1"] = {"status": "done"}
+    assert "smoke 2 seeds, older  " in catalogue.table(catalogue.entries())
+
+
+def test_scripts_read_the_runs_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["runs", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    record(lambda run: run.log("loss", 0.25, 7) or 52.5)
+    capsys.readouterr()
+    assert cli.main(["runs", "list", "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert cli.main(["runs", "show", str(listed["id"]), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == listed
+    expected = dataclasses.asdict(runs.one(listed["id"]))
+    assert listed == json.loads(json.dumps(expected, default=str))
+    assert cli.main(["runs", "show", "99", "--json"]) == 2
+    for argv in (["runs", "sync", "--json"], ["ablate", "loss", "--scale", "smoke", "--json"]):
+        assert cli.main(argv) == 2
+        assert "--json: " in capsys.readouterr().err
+
+
+def completed(words: str, *, cwd: Path = ROOT) -> set[str]:
+    """What bash offers after these words."""
+    script = subprocess.run(
+        [sys.executable, "-m", "ijepa", "completion", "bash"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    script += """
+read -ra COMP_WORDS <<< "$1"; [[ $1 == *" " ]] && COMP_WORDS+=("")
+COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
+function=$(complete -p ijepa | sed 's/.*-F \\([^ ]*\\) .*/\\1/'); $function
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+    done = subprocess.run(["bash", "-c", script, "bash", words], cwd=cwd, capture_output=True,
+                          text=True, check=True)  # fmt: skip
+    return set(done.stdout.split())
+
+
+def test_bash_completes_commands_options_and_names_of_files() -> None:
+    assert completed("ijepa rep") == {"report"}
+    assert {"list", "show", "sync"} <= completed("ijepa runs ")
+    assert completed("ijepa ablate --dr") == {"--dry-run"}
+    targets = {name for name in experiment.names() if name.startswith("target_s")}
+    assert len(targets) > 1
+    assert completed("ijepa ablate target_s") == targets
+    scales = {path.stem for path in (ROOT / "experiments/scales").glob("*.yaml")}
+    assert completed("ijepa ablate loss --scale ") == scales
+    assert completed("ijepa preset vit_h14_") == {"vit_h14_official"}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_shell_gets_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "ijepa" in script
+    assert "checkpoints" in script
+    if tool := shutil.which(shell):
+        subprocess.run([tool, "-n"], input=script, text=True, check=True, capture_output=True)
+
+
+def test_what_commands_write_by_default_git_ignores() -> None:
+    """All of their outputs lie where git looks for nothing new."""
+    parser = cli._parser()
+    actions = next(a for a in parser._actions if isinstance(a.choices, dict))
+    assert isinstance(actions.choices, dict)
+    written = [
+        action.default
+        for command in ("masks", "evaluate", "verify")
+        for action in actions.choices[command]._actions
+        if isinstance(action.default, Path)
+    ]
+    assert written
+    written += [path.with_suffix(".svg") for path in written if path.suffix == ".png"]
+    done = subprocess.run(["git", "check-ignore", *map(str, written)], cwd=ROOT,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.stdout.split() == [str(path) for path in written]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["verify", "nowhere"], ["masks", "--out", "{}/m.png"], ["evaluate", "--encoder", "nowhere"],
+     ["export", "--format", "timm", "--encoder", "nowhere", "{}/e"], ["report", "--check"]],
+    ids=lambda argv: argv[0],
+)  # fmt: skip
+def test_a_command_says_what_it_begins_before_it_loads_torch(
+    argv: list[str], tmp_path: Path
+) -> None:
+    script = (
+        "import sys, builtins\n"
+        "from ijepa import cli\n"
+        "class Loads(Exception): pass\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name in ('torch', 'matplotlib'): raise Loads\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "try: cli.main(sys.argv[1:])\n"
+        "except Loads: print('loads', file=sys.stderr)\n"
+    )
+    words = [word.format(tmp_path) for word in argv]
+    done = subprocess.run([sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True,
+                          text=True, check=True)  # fmt: skip
+    lines = done.stderr.splitlines()
+    assert lines[-1] == "loads", done.stderr
+    assert lines[0].endswith(" ...")

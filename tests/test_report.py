@@ -24,15 +24,15 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from ijepa import config as configs
-from ijepa import report, results
+from ijepa import report, results, variants
 from ijepa.config import Config
 from ijepa.masks import Keys
 from ijepa.masks.multiblock import sample
-from ijepa.pages import page
+from ijepa.pages import page, text
 from ijepa.pages import run as pages
 from ijepa.pages.figures import confusion, few_label, masks, probes, training
 from ijepa.pages.text import interval, listed, method, spoken
-from ijepa.results import Results
+from ijepa.results import Results, accuracy
 from ijepa.results.accuracy import Accuracy, Curve, Point
 from ijepa.results.training import Training
 from ijepa.runtime import environment, files
@@ -360,21 +360,70 @@ def test_the_headline_claims_what_the_intervals_decide(planted: Results) -> None
     [
         (True, "collapsed: x", "collapsed: at its end"),
         (False, "partly collapsed: effective rank fell", "partly collapsed"),
-        (False, "healthy: x", "did not collapse"),
+        (False, "healthy: x", "No sign of a collapse"),
         (None, "", "says nothing about a collapse"),
     ],
 )
-def test_health_is_the_loops_verdict(
+def test_health_is_told_by_the_alarm_and_the_numbers_beside_where_they_began(
     collapsed: bool | None, health: str, words: str, planted: Results
 ) -> None:
     end = dataclasses.replace(
         planted.training or Training(*[None] * 5, "", None, None),
-        collapsed=collapsed,
-        health=health,
+        collapsed=collapsed, health=health, feature_std=0.1, rankme=5.0,
+    )  # fmt: skip
+    history = {"loss": (1.0, None), "feature_std": (0.125, 0.1), "rankme": (5.2, 5.0)}
+    told = said(dataclasses.replace(planted, training=end, history=history))["health"]
+    assert words in told
+    assert "not a number in 1 of" in told
+    assert re.findall(r"\d+\.\d+", told) == ["0.100", "0.125", "5.0", "5.2"]
+    assert "healthy" not in told, "a network before training is no less so"
+    assert ("does not say that anything was learned" in told) == (words == "No sign of a collapse")
+
+
+@pytest.mark.parametrize("numbers", [{"feature_std": None}, {"rankme": None}])
+def test_no_absence_of_a_collapse_without_numbers(
+    numbers: dict[str, None], planted: Results
+) -> None:
+    end = dataclasses.replace(
+        planted.training or Training(*[None] * 5, "", None, None),
+        **{"collapsed": False, "health": "x", "feature_std": 0.1, "rankme": 5.0, **numbers},
     )
-    tree = dataclasses.replace(planted, training=end, history={"loss": (1.0, None)})
-    assert words in said(tree)["health"]
-    assert "not a number in 1 of" in said(tree)["health"]
+    told = said(dataclasses.replace(planted, training=end, history=None))["health"]
+    assert "says nothing about a collapse" in told
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ({"name": "scenes"}, "scenes"),
+        ({"name": "scenes", "path": "flowers"}, "scenes"),
+        ({"name": "folder", "path": "flowers"}, "flowers"),
+        ({"name": "folder", "path": "sets/flowers/"}, "flowers"),
+        ({"name": "parquet", "path": "/data/birds"}, "birds"),
+        ({"name": "folder", "path": "."}, "."),
+    ],
+)
+def test_a_title_names_the_data_set(
+    data: dict[str, Any], name: str, planted: Results, tmp_path: Path
+) -> None:
+    parameters = {**planted.parameters, "data": {**planted.parameters["data"], **data}}
+    parameters["train"] = {**parameters["train"], "epochs": 1.0}
+    results = dataclasses.replace(planted, parameters=parameters)
+    objective = variants.load("objectives", parameters["objective"]["name"])
+    told = dict(page.paragraphs("run.protocol.j2", r=results, objective=objective))
+    assert f"“{name}” for 1 epoch in" in " ".join(told["What was trained"].split())
+    assert text.dataset(data) == name
+
+
+def test_where_no_candidate_is_ever_right_held_out_is_no_result() -> None:
+    """One labelled image of each class: left out, nothing else has its class."""
+    told = {"accuracy": 30.0, "held_out": 0.0, "grid": [{"held_out": 0.0}, {"held_out": 0.0}]}
+    rows = accuracy.table({"tasks": {"class": {"logistic": {"trained": told}}}}, ["class"], {})
+    assert rows[0].held_out is None
+    assert rows[0].accuracy == 30.0
+    told["grid"] = [{"held_out": 0.0}, {"held_out": 12.5}]  # another candidate was
+    rows = accuracy.table({"tasks": {"class": {"logistic": {"trained": told}}}}, ["class"], {})
+    assert rows[0].held_out == 0.0
 
 
 def test_the_table_of_costs_has_what_is_known(planted: Results) -> None:

@@ -55,8 +55,12 @@ for stage in config.STAGES:
         ("import ijepa.prepare; from ijepa import variants; variants.load('datasets', 'scenes')",
          RECORDER),
         ("import ijepa.report", set()),
+        ("from ijepa import cli; cli.main('ablate loss --scale smoke --dry-run'.split())",
+         {"scipy"}),
+        ("from ijepa import cli; cli.main('ablate --list'.split())", {"scipy"}),
+        ("from ijepa import cli; cli.main('runs list --json'.split())", set()),
     ],
-    ids=["pretrain", "prepare", "report"],
+    ids=["pretrain", "prepare", "report", "ablate-dry-run", "ablate-list", "runs-list"],
 )  # fmt: skip
 def test_a_door_that_computes_nothing_loads_no_torch(program: str, allowed: set[str]) -> None:
     assert loaded(program) & HEAVY <= allowed

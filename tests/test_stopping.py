@@ -171,8 +171,8 @@ def test_a_dry_run_says_the_least_and_the_most_that_it_may_take(
     desk.table("same", 0.0)
     assert stopping.run(["same"], "smoke", dry_run=True) == 0
     assert capsys.readouterr().out == (
-        "same: looks at 6, 12, 24 seeds: at least 6 seeds, 12 runs, 12 to do, about 0:06:00 with 1"
-        " at once; at most 24 seeds, 48 runs, 48 to do, about 0:24:00 with 1 at once\n"
+        "same: looks at 6, 12, 24 seeds: at least 6 seeds, 12 runs, 12 to do, about 6 min with 1"
+        " at once; at most 24 seeds, 48 runs, 48 to do, about 24 min with 1 at once\n"
     )
     assert desk.executed == []
     assert lock.unregistered("same", "smoke")

@@ -47,5 +47,6 @@ def _environment(inert: bool = False) -> Environment:
     environment.filters |= {
         "md": text.markdown, "duration": text.duration, "short": text.short,
         "number": text.number, "spoken": text.spoken, "count": text.count, "listed": text.listed,
+        "dataset": text.dataset, "epochs": text.epochs,
     }  # fmt: skip
     return environment

@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from ijepa.pages.table import Cell, Row, Table
-from ijepa.pages.text import method, number, plus_minus, spoken
+from ijepa.pages.text import dataset, method, number, plus_minus, spoken
 from ijepa.results import Results
 from ijepa.results.accuracy import Accuracy, question
 
@@ -32,7 +32,7 @@ def beside(results: Results) -> Table:
     measured = [name for name in _heads() if any(name in fits for _, fits in ours)]
     if not measured:
         return Table([], [])
-    data = results.parameters["data"]["name"]
+    data = dataset(results.parameters["data"])
     rows = [Row([f"This run, pretrained on {data}: another scale"], kind="group")]
     for row, fits in ours:
         if fits:

@@ -12,7 +12,7 @@ from ijepa.pages import board_table, index, page, verdict
 from ijepa.pages.figures import claims as claims_figure
 from ijepa.pages.figures import emergence
 from ijepa.pages.table import Row, Table
-from ijepa.pages.text import count, duration, method, number, plus_minus, spoken
+from ijepa.pages.text import count, dataset, duration, method, number, plus_minus, spoken
 from ijepa.results import Results
 from ijepa.results.accuracy import Accuracy
 from ijepa.study.numbers import Pair, Study
@@ -122,7 +122,7 @@ def about(folder: Path, run: Results) -> str:
     times = {stage.name: stage.run.seconds for stage in run.provenance.stages if stage.run}
     taken = ", ".join(f"{name} {duration(seconds)}" for name, seconds in times.items())
     return (
-        f"[{objective.TITLE} on {run.parameters['data']['name']}]({folder.as_posix()}/report.md):"
+        f"[{objective.TITLE} on {dataset(run.parameters['data'])}]({folder.as_posix()}/report.md):"
         f" top-1 accuracy in percent on {count(run.run.counts.get(run.run.split))}"
         f" {run.run.split} images, ± half of the 95 % interval over these images; seed"
         f" {run.parameters['seed']}" + (f"; {taken}." if taken else ".")

@@ -27,7 +27,17 @@ from ijepa.pages.figures import (
     training,
 )
 from ijepa.pages.table import Cell, Row, Table
-from ijepa.pages.text import NOTHING, duration, interval, method, number, points, scaled, spoken
+from ijepa.pages.text import (
+    NOTHING,
+    dataset,
+    duration,
+    interval,
+    method,
+    number,
+    points,
+    scaled,
+    spoken,
+)
 from ijepa.results import Results, representation
 from ijepa.results.accuracy import Accuracy
 from ijepa.store.read import PREPARED, open_store
@@ -93,7 +103,7 @@ def write(results: Results, folder: Path) -> None:
         "r": results,
         "folder": folder,
         "say": dict(page.paragraphs("run.words.j2", r=results)),
-        "title": f"{objective.TITLE} on {results.parameters['data']['name']}",
+        "title": f"{objective.TITLE} on {dataset(results.parameters['data'])}",
         "accuracies": accuracies(results),
         "chosen": chosen(results),
         "protocol": page.paragraphs("run.protocol.j2", r=results, objective=objective),

@@ -5,7 +5,8 @@ of its own, ``sd``.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 NAMES = {
@@ -30,6 +31,21 @@ def method(probe: str, share: float = 1.0, shots: int | None = None) -> str:
     if shots:
         return f"{shots}-shot, first draw"  # of the most; the curve has them all
     return f"{100 * share:g} % labels, {spoken(probe)}" if share < 1 else spoken(probe)
+
+
+def dataset(data: Mapping[str, Any]) -> str:
+    """A run's data set as a reader calls it: a reader of files is no name, its folder's is one.
+
+    Args:
+        data: ``data`` of the parameters.
+    """
+    named = data["name"] not in ("folder", "parquet") or not data.get("path")
+    return str(data["name"] if named else PurePosixPath(data["path"]).name or data["path"])
+
+
+def epochs(count: float) -> str:
+    """``1 epoch``, ``0.5 epochs``."""
+    return f"{count:g} epoch" + ("" if count == 1 else "s")
 
 
 def number(value: float | None, digits: int = 1, signed: bool = False) -> str:

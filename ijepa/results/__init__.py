@@ -65,6 +65,12 @@ class Results:
         return {r.encoder: r for r in self.table if (r.task, r.probe) == (task, probe)}
 
     @property
+    def start(self) -> dict[str, float]:
+        """The first row of the history, after one step: the columns that have a number there."""
+        first = {name: values[0] for name, values in (self.history or {}).items()}
+        return {name: value for name, value in first.items() if value is not None}
+
+    @property
     def accuracy(self) -> float | None:
         """The headline: percent of the images that the trained encoder's probe gets right."""
         row = self.of(*self.headline).get("trained")

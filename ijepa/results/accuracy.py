@@ -115,11 +115,22 @@ def _row(
         images=(cells.get("n") or {}).get("test"), chance=real(cells.get("chance")),
         share=options.get("train_fraction", 1.0) * own.get("fraction", 1.0),
         shots=shots,
-        **{name: real(cell.get(name)) for name in ("accuracy", "low", "high", "held_out")},
+        **{name: real(cell.get(name)) for name in ("accuracy", "low", "high")},
+        held_out=_held_out(cell),
         max=real(cell.get("max_over_candidates")), selected=cell.get("selected"),
         difference=real(against.get("difference")), difference_low=low, difference_high=high,
         verdict=verdict(low, high),
     )  # fmt: skip
+
+
+def _held_out(cell: Mapping[str, Any]) -> float | None:
+    """The chosen settings' accuracy on the images that choose; None where these told nothing.
+
+    Where a class has one labelled image, no fit that has not seen it can name it: then all
+    settings are right on none, and the 0 is no result.
+    """
+    tried = [row.get("held_out") for row in cell.get("grid") or ()]
+    return None if tried and not any(tried) else real(cell.get("held_out"))
 
 
 def verdict(low: float | None, high: float | None) -> str | None:

@@ -75,8 +75,6 @@ def jobs(per_gpu: int) -> int:
 
 def visible_gpus() -> list[str]:
     """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
-    import torch
-
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
+    count = environment._gpus()
     return told.split(",")[:count] if told else [str(number) for number in range(count)]

@@ -6,12 +6,11 @@ import statistics
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from ijepa import config as configs
-from ijepa.runtime import files
+from ijepa.runtime import durations, files
 from ijepa.study import (
     answers,
     bench,
@@ -251,7 +250,7 @@ def _summary(
     tables: Tables, chosen: Sequence[Run], once: Sequence[Run], todo: Sequence[Run],
     scale: Scale, jobs: int,
 ) -> str:  # fmt: skip
-    estimate = f", about {about(tables, len(todo), scale, jobs)}" if todo else ""
+    estimate = f", {about(tables, len(todo), scale, jobs)}" if todo else ""
     return (
         f"{scale.name}: {len(tables)} experiments, {len(chosen)} cells, {len(once)} runs"
         f" ({len(chosen) - len(once)} shared): {len(todo)} to do, {len(once) - len(todo)} known"
@@ -269,7 +268,7 @@ def about(tables: Collection[str], runs: int, scale: Scale, jobs: int) -> str:
         if result["status"] == "done" and content["provenance"][key]["seconds"]
     ]
     seconds = statistics.median(timed) if timed else 60 * scale.minutes
-    return f"{timedelta(seconds=round(seconds * runs / jobs))} with {jobs} at once"
+    return f"{durations.about(seconds * runs / jobs)} with {jobs} at once"
 
 
 def _state(run: Run, todo: Sequence[Run], results: Results) -> str:

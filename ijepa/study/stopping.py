@@ -145,7 +145,7 @@ def _forecast(
             results = runner.known_results(runs)
             todo = sum(not runner.known(run, results) for run in runs)
             lines.append(
-                f"{words} {looks[look]} seeds, {len(runs)} runs, {todo} to do, about"
+                f"{words} {looks[look]} seeds, {len(runs)} runs, {todo} to do,"
                 f" {runner.about([one.name], todo, scale, jobs)}"
             )
         planned = ", ".join(map(str, looks))

@@ -3,10 +3,10 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from ijepa.runtime import durations
 from ijepa.study import job
 
 
@@ -55,7 +55,7 @@ class Watch:
     def _line(self, spec: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         ended, count = len(self.ended), len(self.group)
         seconds = (time.time() - self.start) / ended * (count - ended)
-        left = f"; {count - ended} left, about {timedelta(seconds=round(seconds))}"
+        left = f"; {count - ended} jobs left, {durations.about(seconds)}"
         failed = f"FAILED: {result['reason']} ({spec['log']})"
         words = "done" if result["status"] == "done" else failed
         title = self.titles.get(spec["name"], spec["name"])

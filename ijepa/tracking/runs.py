@@ -173,6 +173,19 @@ def load(folder: Path) -> Record | None:
         raise ValueError(f"{folder}: damaged: {type(error).__name__}: {error}") from None
 
 
+def one(run_id: int, home: Path | None = None) -> Record:
+    """A run by its number.
+
+    Raises:
+        ValueError: the journal has no such run, or cannot tell what it is.
+    """
+    folder = (home or environment.home()) / "runs" / str(run_id)
+    record = load(folder)
+    if record is None:
+        raise ValueError(f"{run_id}: no such run in {folder.parent}")
+    return record
+
+
 def _record(
     folder: Path, run: Mapping[str, Any], config: Mapping[str, Any], info: Mapping[str, Any]
 ) -> Record:

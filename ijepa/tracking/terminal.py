@@ -3,7 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-from ijepa.runtime import environment
 from ijepa.tracking import runs
 from ijepa.tracking.runs import Record
 
@@ -51,10 +50,8 @@ def show(run_id: int, home: Path | None = None) -> tuple[str, list[str]]:
     Raises:
         ValueError: the journal has no such run, or cannot tell what it is.
     """
-    folder = (home or environment.home()) / "runs" / str(run_id)
-    record = runs.load(folder)
-    if record is None:
-        raise ValueError(f"{run_id}: no such run in {folder.parent}")
+    record = runs.one(run_id, home)
+    folder = record.folder
     lines = [f"{f.name:<10} {getattr(record, f.name)}" for f in dataclasses.fields(record)
              if f.name not in ("cost", "versions", "outs")]  # fmt: skip
     lines += [f"{'cost':<10} {name} {value}" for name, value in (record.cost or {}).items()]
