@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow lint format types check omniboard masks lock clean distclean
+.PHONY: help setup repro test test-slow lint format types check docs omniboard masks lock clean distclean
 
 help:  ## this list
 	@echo "make TARGET, of:"
@@ -64,6 +64,12 @@ types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
 
 check: lint types test  ## what a change must pass: lint, types, test
+
+# A warning is an error. The one that is let pass: Python 3.11 cannot evaluate array[int].
+docs: $(STAMP)  ## the API reference from docstrings: build/api/index.html
+	@$(BIN)/python -W error::UserWarning -W "ignore:Error parsing type annotation array:UserWarning" \
+	  -m pdoc --docformat google --output-directory build/api ijepa
+	@echo build/api/index.html
 
 omniboard: $(STAMP)  ## browse the runs in a web page on this machine
 	$(BIN)/ijepa omniboard
