@@ -326,7 +326,7 @@ def _report(args: argparse.Namespace) -> int:
     if missing or not tables:
         wanted = ", ".join(sorted(missing)) or "any experiment"
         raise ValueError(f"no lock file of {wanted}; `ijepa ablate NAME --scale SCALE` makes it")
-    _soon(f"{len(tables)} reports to {'check' if args.check else 'build'}")
+    _soon(f"{'checking' if args.check else 'building'} {len(tables)} of the reports")
     from ijepa.pages import index, readme, study
 
     standing = {table: vouch.standing(*table) for table in tables}

@@ -421,6 +421,9 @@ def test_where_no_candidate_is_ever_right_held_out_is_no_result() -> None:
     rows = accuracy.table({"tasks": {"class": {"logistic": {"trained": told}}}}, ["class"], {})
     assert rows[0].held_out is None
     assert rows[0].accuracy == 30.0
+    del told["grid"]  # nothing says what was tried
+    rows = accuracy.table({"tasks": {"class": {"logistic": {"trained": told}}}}, ["class"], {})
+    assert rows[0].held_out == 0.0
     told["grid"] = [{"held_out": 0.0}, {"held_out": 12.5}]  # another candidate was
     rows = accuracy.table({"tasks": {"class": {"logistic": {"trained": told}}}}, ["class"], {})
     assert rows[0].held_out == 0.0

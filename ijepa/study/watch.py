@@ -55,7 +55,7 @@ class Watch:
     def _line(self, spec: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         ended, count = len(self.ended), len(self.group)
         seconds = (time.time() - self.start) / ended * (count - ended)
-        left = f"; {count - ended} jobs left, {durations.about(seconds)}"
+        left = f"; {count - ended} more, {durations.about(seconds)}"
         failed = f"FAILED: {result['reason']} ({spec['log']})"
         words = "done" if result["status"] == "done" else failed
         title = self.titles.get(spec["name"], spec["name"])
