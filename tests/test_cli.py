@@ -240,7 +240,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 def test_bash_completes_commands_options_and_names_of_files() -> None:
-    assert completed("ijepa rep") == {"report"}
+    assert completed("ijepa repo") == {"report"}
     assert {"list", "show", "sync"} <= completed("ijepa runs ")
     assert completed("ijepa ablate --dr") == {"--dry-run"}
     targets = {name for name in experiment.names() if name.startswith("target_s")}
