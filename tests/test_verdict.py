@@ -274,6 +274,8 @@ def test_readme_counts_the_verdicts_of_the_board(bench: Bench) -> None:
         assert re.findall(r"\]\((.*?)\)", sentence) == links
         shown = [board_table.short(one) for one in those]
         assert all(text in sentence for text in shown)
+        apart = [one.alone for one in those if one.alone != decision]
+        assert re.findall(r"by itself \S (.*?)[,)]", sentence) == apart
     assert readme.claims(bench.experiments) == [], "no board, nothing is said"
 
 
