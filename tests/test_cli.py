@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from test_tracking_journal import record
 
-from ijepa import cli, config, presets
+from ijepa import cli, commands, config, presets
 from ijepa.arguments import SHELLS
 from ijepa.runtime import environment, files
 from ijepa.study import catalogue, experiment, lock, vouch
@@ -57,11 +57,11 @@ def test_env_shows_every_variable_and_no_password(
     assert "CANARY" not in out
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in cli.PRESETS.glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(p.stem for p in commands.PRESETS.glob("*.yaml")))
 def test_every_preset_resolves_and_its_arguments_say_the_same(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    about, changes = cli.preset(name)
+    about, changes = commands.checked_preset(name)
     assert about
     assert cli.main(["preset", name]) == 0
     words = capsys.readouterr().out.split()  # as an unquoted $(...) splits them
@@ -78,17 +78,17 @@ def test_presets_are_read_by_hydra_as_they_are_meant() -> None:
     parser = pytest.importorskip("hydra.core.override_parser.overrides_parser")
     values = {"a.b": "cifar10", "a.c": [0.15, 0.2], "a.d": 1e-06, "a.e": True, "a.f": None,
               "a.g": "x=y", "a.h": "imagenet/train", "a.i": 300}  # fmt: skip
-    texts = [f"{key}={cli._hydra(key, value)}" for key, value in values.items()]
+    texts = [f"{key}={commands._hydra(key, value)}" for key, value in values.items()]
     parsed = parser.OverridesParser.create().parse_overrides(texts)
     assert {override.key_or_group: override.value() for override in parsed} == values
     with pytest.raises(ValueError, match="a space"):
-        cli._hydra("a.j", "two words")
+        commands._hydra("a.j", "two words")
 
 
 def test_a_wrong_preset_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "PRESETS", tmp_path)
+    monkeypatch.setattr(commands, "PRESETS", tmp_path)
     for text, message in (
         (
             "mask.target_scal: 0.2",
@@ -132,7 +132,7 @@ def test_a_database_that_is_off_is_one_clear_line(capsys: pytest.CaptureFixture[
 
 def test_the_presets_leave_params_yaml_as_it_is() -> None:
     before = config.PARAMS.read_text()
-    cli.preset("cifar10")
+    commands.checked_preset("cifar10")
     assert config.PARAMS.read_text() == before
 
 
