@@ -17,6 +17,7 @@ from typing import Any
 from ijepa import config as configs
 from ijepa.runtime import files
 from ijepa.tracking import journal, mongo, sync
+from ijepa.tracking.document import charted
 from torture import damage, kills
 from torture.place import TRACEBACK, Ended, Place, Process, kind, processes, walk
 from torture.states import command, must
@@ -81,7 +82,8 @@ def differences(database: Any, journal_home: Path) -> list[str]:
             continue
         wrong += [f"{folder.name}: {part}" for part in _run(folder, run, document, kept, chunks)]
         metrics = folder / "metrics.json"
-        for name, points in (files.read_json(metrics) if metrics.is_file() else {}).items():
+        tree = files.read_json(metrics) if metrics.is_file() else {}
+        for name, points in charted(tree).items():
             other = series.pop((document["_id"], name), {"steps": [], "values": []})
             names[name] += 1
             if other["steps"] != points["steps"] or not _same(other["values"], points["values"]):
