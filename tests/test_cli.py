@@ -305,3 +305,10 @@ def test_a_command_says_what_it_begins_before_it_loads_torch(
     lines = done.stderr.splitlines()
     assert lines[-1] == "loads", done.stderr
     assert lines[0].endswith(" ...")
+
+
+def test_nothing_that_git_ignores_is_committed() -> None:
+    """What is built or computed, such as the API reference, is of the checkout that made it."""
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
