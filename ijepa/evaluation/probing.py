@@ -100,9 +100,8 @@ def outcomes(job: Job, report: Callable[[str], None], progress: bool = False) ->
         for probe, name in pairs(job.config, backbones):
             results[probe, name] = fit(job, backbones[name], prepared, probe, progress)
             for task, result in results[probe, name].items():
-                right = float((result.predictions == labels[task]).mean())
                 where = f"{data}/{task}" if data else task
-                report(f"  {name}, {probe}, {where}: {100 * right:.1f} %")
+                report(f"  {name}, {probe}, {where}: {100 * result.accuracy(labels[task]):.1f} %")
         counts = {
             "train": len(used),
             "held_out": sum(map(len, folds)),

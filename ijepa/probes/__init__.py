@@ -138,6 +138,15 @@ class Result:
         predictions: NDArray[np.int64] = self.test[self.winner]
         return predictions
 
+    def accuracy(self, truth: NDArray[np.int64]) -> float:
+        """Share in [0, 1] of the test images that are right, as tables have it.
+
+        Of a few-label curve it is the mean over the draws of the most labels.
+        """
+        most = max((draw.labels for draw in self.curve), default=0)
+        drawn = [draw.predictions for draw in self.curve if draw.labels == most]
+        return float((np.stack(drawn or [self.predictions]) == truth).mean())
+
     @property
     def selection(self) -> NDArray[np.float64]:
         """Held-out accuracy of each candidate in [0, 1], (C,)."""

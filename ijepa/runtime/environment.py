@@ -108,24 +108,24 @@ def hardware() -> Hardware:
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"IJEPA_DEVICE: {device!r} is not one of auto, cpu, cuda")
     if device == "auto":
-        device = "cuda" if _gpus() else "cpu"
-    if device == "cuda" and not _gpus():
+        device = "cuda" if gpus() else "cpu"
+    if device == "cuda" and not gpus():
         raise ValueError("IJEPA_DEVICE: 'cuda', but torch sees no GPU here")
     precision = text("IJEPA_PRECISION")
     if precision not in ("auto", "bf16", "fp32"):
         raise ValueError(f"IJEPA_PRECISION: {precision!r} is not one of auto, bf16, fp32")
     if precision == "auto":
         precision = "bf16" if _fast_bf16(device) else "fp32"
-    gpus = _gpus() if device == "cuda" else 1
-    processes = number("IJEPA_PROCESSES", _MOST) or gpus
-    if device == "cuda" and processes > gpus:
-        raise ValueError(f"IJEPA_PROCESSES: {processes} is more than the {gpus} visible GPUs")
+    devices = gpus() if device == "cuda" else 1
+    processes = number("IJEPA_PROCESSES", _MOST) or devices
+    if device == "cuda" and processes > devices:
+        raise ValueError(f"IJEPA_PROCESSES: {processes} is more than the {devices} visible GPUs")
     threads = number("IJEPA_THREADS", _MOST) or max(1, cores() // processes)
     return Hardware(device, precision, processes, threads)
 
 
 @functools.cache
-def _gpus() -> int:
+def gpus() -> int:
     """The GPUs that torch sees; it is not loaded, for seconds, where no driver could show it one.
 
     NVIDIA's driver is a library, AMD's a device file.

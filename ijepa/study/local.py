@@ -76,5 +76,5 @@ def jobs(per_gpu: int) -> int:
 def visible_gpus() -> list[str]:
     """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = environment._gpus()
+    count = environment.gpus()
     return told.split(",")[:count] if told else [str(number) for number in range(count)]

@@ -77,7 +77,7 @@ def rankme(features: Tensor) -> float:
 
 
 def verdict(first: dict[str, float], last: dict[str, float], most: int) -> str:
-    """A run's health in words, from its first and last meters.
+    """Whether an alarm fired, from a run's first and last meters, as ``out/pretrain.json`` has it.
 
     ``most`` is what the effective rank can be: the width, or the images of a reading if fewer.
     The thresholds are for alarms, not for ranking runs: full collapse has a standard deviation
@@ -90,4 +90,19 @@ def verdict(first: dict[str, float], last: dict[str, float], most: int) -> str:
         return f"collapsed: feature std {std:.3f}, effective rank {rank:.1f} of {most}"
     if rank < start / 2:
         return f"partly collapsed: effective rank fell from {start:.1f} to {rank:.1f} of {most}"
+    # a name of before, which stays for the bytes of results: no alarm is all that it means
     return f"healthy: feature std {last['feature_std']:.2f}, effective rank {rank:.1f} of {most}"
+
+
+def told(first: dict[str, float], last: dict[str, float], most: int) -> str:
+    """A run's health for a person: the alarm of ``verdict``, or else the numbers and their start.
+
+    An encoder before training raises no alarm either, so that none is nothing to praise.
+    """
+    alarm = verdict(first, last, most)
+    if not alarm.startswith("healthy"):
+        return alarm
+    return (
+        f"feature std {last['feature_std']:.2f} ({first['feature_std']:.2f} after the first step),"
+        f" effective rank {last['rankme']:.1f} of {most} ({first['rankme']:.1f} after it)"
+    )

@@ -9,7 +9,7 @@ from ijepa.model import vit
 from ijepa.runtime import files
 from ijepa.runtime.errors import Failure
 from ijepa.store.read import Store
-from ijepa.training.health import verdict
+from ijepa.training.health import told, verdict
 from ijepa.training.progress import Progress
 
 OUT = Path("out")
@@ -49,7 +49,8 @@ def _write(
     history: list[dict[str, float]],
     read: int,
 ) -> None:
-    words = verdict(history[0], history[-1], min(config.model.width, read))
+    meters = history[0], history[-1], min(config.model.width, read)
+    words = verdict(*meters)
     identity = {"data": store.hash, "signature": configs.signature(config)}
     context = getattr(objective, "context_encoder", objective.encoder)
     networks = {"encoder": objective.encoder, "context_encoder": context}
@@ -72,4 +73,4 @@ def _write(
     }
     files.write_json(OUT / "pretrain.json", metrics)
     files.write_sums(OUT, NAMES)
-    print(words, flush=True)
+    print(told(*meters), flush=True)

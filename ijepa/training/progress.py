@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
+from ijepa.runtime import durations
 from ijepa.training.batches import Batch
 from ijepa.training.meter import peak_memory
 
@@ -93,7 +94,7 @@ def row_steps(steps: int) -> list[int]:
 
 
 def line(row: dict[str, float], steps: int, clock: dict[str, float]) -> str:
-    """A row of the history as a line of the log."""
+    """A row of the history as a line of the log; the loss has four digits and a fixed width."""
     ema = f"ema {row['ema']:.4f}  " if "ema" in row else ""
     health = (
         f"std {row['feature_std']:.3f}  rankme {row['rankme']:.1f}  " if "rankme" in row else ""
@@ -101,8 +102,8 @@ def line(row: dict[str, float], steps: int, clock: dict[str, float]) -> str:
     # loading is the limit: IJEPA_WORKERS, a faster disk, smaller pictures
     waiting = f"  waits for data {clock['waiting']:.0%}" if clock["waiting"] > 0.05 else ""
     return (
-        f"step {row['step']:>6}/{steps}  loss {row['loss']:.4g}  lr {row['lr']:.2e}  "
+        f"step {row['step']:>6}/{steps}  loss {row['loss']:#9.4g}  lr {row['lr']:.2e}  "
         f"wd {row['weight_decay']:.3f}  {ema}context {row['context_ratio']:.2f}  "
-        f"{health}{clock['images_per_second']:.0f} images/s  ETA {clock['eta']:.0f} s  "
-        f"{clock['memory_gib']:.2f} GiB{waiting}"
+        f"{health}{clock['images_per_second']:.0f} images/s  {clock['memory_gib']:.2f} GiB  "
+        f"{durations.about(clock['eta'])} left{waiting}"
     )
