@@ -7,7 +7,9 @@ import dataclasses
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ijepa import config as configs
 from ijepa import preflight
@@ -15,7 +17,7 @@ from ijepa.config import Config
 from ijepa.model import flops
 from ijepa.runtime import environment, errors, files, launch
 from ijepa.store.read import open_store
-from ijepa.tracking import journal
+from ijepa.tracking import journal, runs
 from ijepa.training import rows
 
 LOOP = "ijepa.training.loop"
@@ -81,11 +83,20 @@ def pretrain(config: Config, hardware: environment.Hardware, run: journal.Run) -
             "IJEPA_THREADS": str(hardware.threads),
         }
         end = launch.run(LOOP, hardware, variables, tail.read, nodes=True)
+        if tail.trail:  # of a run that was stopped too
+            files.write_json(Path(folder) / runs.TRAIL, packed(tail.trail))
+            run.artifact(Path(folder) / runs.TRAIL)
     if end.status:
         reason = tail.failed or f"training: {end}; its output is above"
         raise errors.Failure(reason, tail.status or 1)
     run.artifact(OUTS[1])
     return round(float(files.read_json(OUTS[2])["rankme"]), 2)
+
+
+def packed(trail: Mapping[int, Mapping[str, str]]) -> dict[str, Any]:
+    """The trail without a repetition of names: ``sums`` has 8 digits a name for each step."""
+    names = list(next(iter(trail.values())))
+    return {"names": names, "sums": {s: "".join(sums.values()) for s, sums in trail.items()}}
 
 
 class Tail:
@@ -95,6 +106,7 @@ class Tail:
         self.path, self.run = path, run
         self.path.touch()
         self.position, self.failed, self.status = 0, "", 0
+        self.trail: dict[int, dict[str, str]] = {}  # step -> weight -> checksum
 
     def read(self) -> None:
         """Log the whole lines that are new."""
@@ -107,6 +119,9 @@ class Tail:
             row = json.loads(text)
             if "failed" in row:
                 self.failed, self.status = row["failed"], row["status"]
+                continue
+            if "trail" in row:
+                self.trail[row["step"]] = row["trail"]
                 continue
             if "numerics" in row or "cost" in row:  # the cost so far: a run may be stopped later
                 self.run.info(**row)

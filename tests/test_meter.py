@@ -281,6 +281,8 @@ def test_a_resumed_run_has_the_flops_of_the_whole_and_all_its_seconds(
     straight, rows = run("straight")
     assert (straight["flops"], straight["images"]) == (expected, 32)
     assert straight["flops_per_image"] == expected / 32
+    trail = [row for row in rows if "trail" in row]
+    assert [row["step"] for row in trail] == [1, 2, 3, 4], "at every row of the history"
     assert straight["flops_useful"] == useful == 32 * straight["flops_useful_per_image"] < expected
     assert cost(rows)["device_seconds"] == 4
     assert (cost(rows)["wall_seconds"], cost(rows)["earlier_seconds"]) == (50 + 4 + 20 + 400, 0)
@@ -292,6 +294,7 @@ def test_a_resumed_run_has_the_flops_of_the_whole_and_all_its_seconds(
     kill = 0
     resumed, rows = run("killed")
     assert resumed == straight
+    assert [row for row in rows if "trail" in row] == trail, "of the whole run"
     assert cost(rows)["device_seconds"] == 4
     before = (50 + 1 + 10) + (50 + 1 + 100 + 1)  # each up to the checkpoint it was killed after
     assert cost(rows)["earlier_seconds"] == before

@@ -10,7 +10,7 @@ from typing import Any
 from ijepa.runtime import environment, files
 from ijepa.study import outcome, parting, recorded
 from ijepa.study.recorded import DATA, Recorded
-from ijepa.tracking import provenance
+from ijepa.tracking import provenance, runs
 
 SHOWN = 16  # digits of a digest in the table
 
@@ -69,6 +69,8 @@ def why(
     apart = {row.file for row in rows if not row.same}
     if DATA in apart or "data/prepared" in apart:
         yield "they part at the data, so nothing was trained"
+    if weights := _weights(record, variables):
+        yield f"they part at {weights}"
     if outcome.HISTORY in apart:
         yield f"they part at {_step(record, path)}"
     for encoder in sorted(name for name in apart if name.endswith(".safetensors")):
@@ -87,6 +89,15 @@ def why(
                 numeric = isinstance(old, int | float) and isinstance(new, int | float)
                 distance = f", {new - old:+.3g}" if numeric else ""
                 yield f"{file} {key}: {old} recorded, {new} here{distance}"
+
+
+def _weights(record: Recorded, variables: Mapping[str, str]) -> str:
+    """The first step after which weights differ, by the trails."""
+    if record.trail is None:
+        return ""
+    home = Path(variables["IJEPA_HOME"])  # the clone's
+    folders = [file.parent for file in home.glob(f"runs/*/{runs.TRAIL}")]
+    return parting.first_weights(record.trail, record.places, folders[0]) if folders else ""
 
 
 def _step(record: Recorded, path: Path) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ijepa.runtime import files
-from ijepa.study import answers
+from ijepa.runtime import environment, files
+from ijepa.study import answers, parting
 from ijepa.tracking import runs
 
 METRICS, PRETRAIN, HISTORY = "out/metrics.json", "out/pretrain.json", "out/history.csv"
@@ -63,6 +63,7 @@ def gather(
         result["provenance"] |= {
             "machine": trained.gpu or trained.cpu,
             "numerics": {**trained.numerics, **versions} if trained.numerics else None,
+            "trail": parting.trail(environment.home() / "runs" / str(trained.id)),
             "cost": trained.cost,  # ijepa.training.meter.Spent, as far as it was recorded
         }
     result["provenance"] |= {
@@ -89,7 +90,7 @@ def _empty(plan: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
         "right": None,
         "provenance": {"name": job["name"], "commit": None, "baseline": plan["commit"],
                        "runs": {}, "seconds": {}, "machine": None, "numerics": None,
-                       "cost": None},
+                       "trail": None, "cost": None},
     }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
-"""Where two runs part: the first step of their histories, the first tensor, the numbers."""
+"""Where two runs part: the first step of their weights or histories, the first tensor, numbers."""
 
 import csv
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,11 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+from ijepa.runtime import files
 from ijepa.runtime.records import plain
+from ijepa.tracking.runs import TRAIL
+
+_DIGITS = 8  # of a checksum
 
 History = Mapping[str, Sequence[float | None]]  # column -> a value for every logged step
 
@@ -18,6 +23,57 @@ def history(path: Path) -> dict[str, list[float | None]]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return {k: [float(row[k]) if row[k] else None for row in rows] for k in (rows or [{}])[0]}
+
+
+def trail(folder: Path) -> dict[str, list[Any]] | None:
+    """What a lock file keeps of a training run's trail: a checksum of all weights for each step.
+
+    Args:
+        folder: of the run in a journal; None where it has no trail.
+    """
+    file = folder / TRAIL
+    if not file.is_file():
+        return None
+    sums = files.read_json(file)["sums"]
+    whole = [f"{zlib.crc32(digits.encode()):08x}" for digits in sums.values()]
+    return {"steps": [int(step) for step in sums], "sums": whole}
+
+
+def first_weights(
+    before: Mapping[str, Sequence[Any]], recorded: Sequence[Path], here: Path
+) -> str:
+    """The first logged step after which the weights differ, and the first tensor; "" if none.
+
+    Args:
+        before: as of ``trail``, on record.
+        recorded: folders one of which may be the recorded run's, whose trail names tensors.
+        here: the folder of the run that was repeated.
+    """
+    after = trail(here)
+    if after is None:
+        return ""
+    sums = dict(zip(after["steps"], after["sums"], strict=True))
+    equal = ""
+    for step, digits in zip(before["steps"], before["sums"], strict=True):
+        if step in sums and sums[step] != digits:
+            tensor = next((t for folder in recorded if (t := _tensor(folder, here, step))), "")
+            return f"the weights of step {step}{equal}" + (f": {tensor}" if tensor else "")
+        equal = f", equal up to step {step}"
+    return ""
+
+
+def _tensor(before: Path, after: Path, step: int) -> str:
+    """The first tensor that differs after a step, if both folders have a trail; "" if not."""
+    if not (before / TRAIL).is_file():
+        return ""
+    old, new = (files.read_json(folder / TRAIL) for folder in (before, after))
+    pairs = [_split(one["sums"].get(str(step), "")) for one in (old, new)]
+    apart = [name for name, a, b in zip(old["names"], *pairs, strict=False) if a != b]
+    return f"{apart[0]}, the first of {len(apart)} of {len(old['names'])} tensors" if apart else ""
+
+
+def _split(digits: str) -> list[str]:
+    return [digits[i : i + _DIGITS] for i in range(0, len(digits), _DIGITS)]
 
 
 def first_step(before: History, after: History) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ijepa.runtime import environment, errors, files
-from ijepa.study import lock, plan
+from ijepa.study import lock, parting, plan
 from ijepa.tracking import runs as journal
 
 DATA = "data/prepared/manifest.json"  # its SHA-256 is the data hash
@@ -41,6 +41,7 @@ class Recorded:
         threads: stage -> CPU threads.
         seconds: stage -> wall time.
         history: column of ``history.csv`` -> its values.
+        trail: steps, and a checksum of all weights after each (``parting.trail``).
         places: folders that may have the recorded files still.
     """
 
@@ -59,6 +60,7 @@ class Recorded:
     threads: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     history: Mapping[str, Sequence[float | None]] | None = None
+    trail: Mapping[str, Sequence[Any]] | None = None
     places: tuple[Path, ...] = ()
 
 
@@ -108,7 +110,7 @@ def of_cell(table: str, key: str) -> Recorded:
         files={**data, **hashes},
         numbers={"out/metrics.json": result["metrics"], "out/pretrain.json": result["pretrain"]},
         numerics=source.get("numerics") or _machine(source), threads=source.get("threads") or {},
-        seconds=source.get("seconds") or {}, places=_places(trained),
+        seconds=source.get("seconds") or {}, trail=source.get("trail"), places=_places(trained),
     )  # fmt: skip
 
 
@@ -135,7 +137,7 @@ def of_run(number: int) -> Recorded:
         threads={r.stage: r.numerics["threads"] for r in [*beside, record]
                  if r.numerics and "threads" in r.numerics},
         seconds={r.stage: r.whole_seconds for r in [*beside, record] if r.whole_seconds},
-        places=_places(number),
+        trail=parting.trail(folder), places=_places(number),
     )  # fmt: skip
 
 

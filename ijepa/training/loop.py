@@ -25,7 +25,7 @@ from ijepa.config import Config
 from ijepa.model import vit
 from ijepa.runtime import environment, errors, launch
 from ijepa.store.read import Store, open_store
-from ijepa.training import checkpoint
+from ijepa.training import checkpoint, trail
 from ijepa.training.batches import Batches, loader
 from ijepa.training.gradients import gradients, micro_batch
 from ijepa.training.health import fixed_images, health, readings
@@ -57,14 +57,16 @@ def train(
     fixed = fixed_images(store.splits["train"], config).to(device)
 
     with run_folder(config, store, rank, world) as folder, checkpoint.writer(folder) as writer:
-        progress, window, history, spent = restore(folder, objective, optimizer, device, now, rank)
+        progress, window, history, traces, spent = restore(
+            folder, objective, optimizer, device, now, rank
+        )
         clock = Clock(progress.images, steps * size, device)
         meter = Meter(device, world, spent, energy(device, world) if rank == 0 else None)
         saved, tally = time.monotonic(), Tally(world, device)
         if rank == 0:
             print(", ".join(f"{name} {value}" for name, value in now.items()), flush=True)
             print(f"{folder.name}: from step {progress.step} of {steps}", flush=True)
-            for row in history:
+            for row in (*history, *traces):
                 emit(row)
 
         waiting = Waiting(loader(batches, progress.images, device.type == "cuda"))
@@ -92,6 +94,9 @@ def train(
                         history[-1] |= health(objective.encoder, fixed)
                 window = Window()
                 if rank == 0:
+                    with meter.paused():
+                        traces.append(trail.row(progress.step, objective))
+                    emit(traces[-1])
                     meter.read()
                     reading = clock.reading(progress.images, meter.training, waiting.seconds)
                     emit(history[-1] | reading)
@@ -101,7 +106,7 @@ def train(
             if rank == 0 and (last or stopping or saving):
                 state = {"objective": objective.state_dict(), "optimizer": optimizer.state_dict(),
                          "progress": dataclasses.asdict(progress), "history": history,
-                         "window": dataclasses.asdict(window), "numerics": now,
+                         "trail": traces, "window": dataclasses.asdict(window), "numerics": now,
                          "spent": dataclasses.asdict(meter.read())}  # fmt: skip
                 with meter.paused():
                     writer.save(progress.step, state)
@@ -177,15 +182,16 @@ def restore(
     device: torch.device,
     numerics: dict[str, Any],
     rank: int,
-) -> tuple[Progress, Window, list[dict[str, float]], Spent | None]:
+) -> tuple[Progress, Window, list[dict[str, float]], list[dict[str, Any]], Spent | None]:
     """Load the newest good checkpoint; rank 0 says if it was written under other numerics.
 
     Returns:
-        The progress, the open window, the history, and what the run has taken; None at its start.
+        The progress, the open window, the history, the trail, and what the run has taken; None at
+        its start.
     """
     state = checkpoint.load(folder, device)
     if state is None:
-        return Progress(), Window(), [], None
+        return Progress(), Window(), [], [], None
     objective.load_state_dict(state["objective"])
     optimizer.load_state_dict(state["optimizer"])
     changed = [
@@ -196,7 +202,7 @@ def restore(
     if changed and rank == 0:
         print(f"note: the checkpoint was written with {'; '.join(changed)}", flush=True)
     progress, window = Progress(**state["progress"]), Window(**state["window"])
-    return progress, window, state["history"], Spent(**state["spent"])
+    return progress, window, state["history"], state["trail"], Spent(**state["spent"])
 
 
 def numerics(micro: int) -> dict[str, Any]:

@@ -18,7 +18,8 @@ _waiting: list[str] = []  # lines that the disk has not taken yet
 def emit(row: Mapping[str, Any]) -> None:
     """Hand a row over; a disk that does not take it hurts the record alone, and is tried again.
 
-    Either numbers of a step, for the series; or what the run's bits depend on in this machine,
+    Either numbers of a step, for the series; or checksums of the weights after it, ``{"step": ...,
+    "trail": {...}}`` (``ijepa.training.trail``); or what the run's bits depend on in this machine,
     ``{"numerics": {...}}`` (``environment.numerics``); or what it took, ``{"cost": {...}}``
     (``ijepa.training.meter.Spent``); or why it failed, ``{"failed": ..., "status": ...}``.
     """
