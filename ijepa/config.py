@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import math
-import sys
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ijepa import variants
-from ijepa.runtime import errors, files
+from ijepa.runtime import files
 from ijepa.strict import (
     choice,
     integer,
@@ -402,29 +401,3 @@ def parameters(config: Config, stage: str) -> dict[str, Any]:
 
 def _without_fraction(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name != "train_fraction"}
-
-
-def main() -> None:
-    """The first stage: check params.yaml, and write what each of the others is a function of.
-
-    What is known to fail later, with the data where it is prepared already, is said here.
-
-    That is its parameters and all the code that ``variants.closure`` finds for it. DVC runs a
-    stage again when its file here changes, so neither is listed by hand.
-    """
-    from ijepa import preflight  # it reads configurations, and so imports this file
-
-    config = load()
-    for note in preflight.first(config):
-        print(errors.plain(f"note: {note}"), flush=True)
-    INPUTS.mkdir(parents=True, exist_ok=True)
-    for stage in STAGES:
-        inputs = {
-            "code": variants.files(*variants.entries(config, stage)),
-            "parameters": parameters(config, stage),
-        }
-        files.write_json(INPUTS / f"{stage}.json", inputs)
-
-
-if __name__ == "__main__":
-    sys.exit(errors.run(main))

@@ -149,16 +149,29 @@ def training(config: Config, store: Store) -> list[str]:
 
 
 def main() -> None:
-    """The first stage: say how params.yaml differs from the commit's, then ``config.main``.
+    """The first stage: check params.yaml, and write what each of the others is a function of.
 
-    It is said also where that refuses: of ``-S`` DVC keeps what it wrote, for the next run too.
+    How params.yaml differs from the commit's is said first, also where it is refused: of ``-S``
+    DVC keeps what it wrote, for the next run too. Then what is known to fail later.
+
+    A stage is a function of its parameters and of all the code that ``variants.closure`` finds for
+    it. DVC runs it again when its file here changes, so neither is listed by hand.
     """
     from ijepa import workspace  # it knows the plans of studies; a stage that trains need not
 
     remark = workspace.remark()
     if remark:
         print(remark, flush=True)
-    configs.main()
+    config = configs.load()
+    for note in first(config):
+        print(errors.plain(f"note: {note}"), flush=True)
+    configs.INPUTS.mkdir(parents=True, exist_ok=True)
+    for stage in configs.STAGES:
+        inputs = {
+            "code": variants.files(*variants.entries(config, stage)),
+            "parameters": configs.parameters(config, stage),
+        }
+        files.write_json(configs.INPUTS / f"{stage}.json", inputs)
 
 
 if __name__ == "__main__":

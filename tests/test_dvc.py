@@ -15,7 +15,7 @@ from conftest import ROOT, params, tiny
 from ruamel.yaml import YAML
 
 from ijepa import config as configs
-from ijepa import evaluate, prepare, variants
+from ijepa import evaluate, preflight, prepare, variants
 from ijepa.config import Config
 from ijepa.store.read import open_store
 from ijepa.training import loop
@@ -76,7 +76,7 @@ def test_config_writes_the_code_and_the_parameters_of_every_stage(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(json.dumps(params()))
-    configs.main()
+    preflight.main()
     config = configs.load()
     for stage in STAGES:
         inputs = json.loads(Path(f"out/inputs/{stage}.json").read_text())

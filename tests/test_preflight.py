@@ -157,18 +157,18 @@ def test_the_first_stage_knows_the_counts_only_of_data_prepared_as_params_say(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = written(**FEW)
-    configs.main()
+    preflight.main()
     assert capsys.readouterr().out == "", "nothing is prepared yet"
     packed(30, 7)
-    configs.main()
+    preflight.main()
     assert "note: evaluate.few_shot.shots: 20 left out" in capsys.readouterr().out
     written(**{**FEW, "data.render_seed": 1})
-    configs.main()
+    preflight.main()
     assert capsys.readouterr().out == "", "what is prepared is another set"
-    configs.main()
+    preflight.main()
     assert "20 left out" in capsys.readouterr().out
     shutil.rmtree("data/prepared")
-    configs.main()
+    preflight.main()
     assert config.evaluate.probes == ("few_shot",)
 
 
@@ -193,7 +193,7 @@ def test_what_are_no_parameters_is_one_line_that_names_the_file(content: bytes |
     path = Path("params.yaml")
     path.write_bytes(content) if content is not None else path.mkdir()
     with pytest.raises(ValueError, match=r"^params.yaml: ") as error:
-        configs.main()
+        preflight.main()
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 200
 
@@ -201,7 +201,7 @@ def test_what_are_no_parameters_is_one_line_that_names_the_file(content: bytes |
 def test_missing_data_of_a_transfer_is_said_first() -> None:
     written(**{"evaluate.transfer": [{"name": "folder", "path": "pets"}]})
     with pytest.raises(ValueError, match=r"^params.yaml: evaluate.transfer\[0\]: .*pets"):
-        configs.main()
+        preflight.main()
 
 
 @pytest.mark.parametrize("value", [[], ["knn", "knn"], [""]])
