@@ -186,6 +186,20 @@ def test_a_collapsed_run_is_marked_and_the_healthy_mean_stands_beside(bench: Ben
     assert not [head for head in other.columns if head.startswith("healthy")]
 
 
+def test_a_page_calls_no_network_healthy_and_says_on_what_machine_its_numbers_came_to_be(
+    bench: Bench,
+) -> None:
+    of, page = read(bench, "collapsed")
+    rows = Tables(page).named("machine")
+    alarms = [row["state"].partition(":")[0] for row in rows]
+    assert sorted(set(alarms)) == ["collapsed", "no alarm"]
+    assert alarms.count("collapsed") == 1
+    for run, row in zip(of.runs, rows, strict=True):
+        assert row["machine"].split() == (run.machine or "nowhere").split()
+    cell = next(cell for cell in of.cells if cell.collapsed)
+    assert verdict.health(cell).startswith(f"{len(of.seeds) - 1} of {len(of.seeds)} ")
+
+
 def test_what_was_changed_later_is_exploratory_and_decides_nothing(bench: Bench) -> None:
     of, page = read(bench, "changed_later")
     assert [pair.exploratory for pair in of.pairs] == [False, False, True]

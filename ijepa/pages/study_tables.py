@@ -236,9 +236,10 @@ def runs(study: Study) -> Table:
             again = Cell(f"ijepa reproduce {study.name}.{study.scale} {run.key}", code=True)
             own = f"{run.name}\n{text.short(run.commit)}" if run.name else text.NOTHING
             experiment = Cell(own, run.commit, code=True)
+            state = verdict.alarm(run.health or "done") if run.done else lost
             cells = [
                 verdict.row(study, cell), str(run.seed), text.number(study.value(run), 2),
-                run.health or "done" if run.done else lost, again if run.done else text.NOTHING,
+                state, again if run.done else text.NOTHING,
                 commit, experiment, Cell(ids, code=True), *identity, run.standing or "",
                 text.duration(run.total), _machine(run),
             ]  # fmt: skip

@@ -21,6 +21,7 @@ CLASSES = {
 }  # fmt: skip
 _FEW = 6  # labels that a sentence can bear
 COLLAPSED = "✕"  # a run whose representation collapsed
+_NO_ALARM = "no alarm"
 
 
 def metric(name: str, beside: str | None = None) -> str:
@@ -272,12 +273,18 @@ def standing(study: Study) -> str:
 
 
 def health(cell: Cell) -> str:
-    """The first word of each run's verdict if it is one, or else ``2 of 3 healthy``."""
-    words = [str(text).partition(":")[0] for text in cell.health if text]
+    """Each run's alarm if it is one for all, or else ``2 of 3 without an alarm``."""
+    words = [alarm(text).partition(":")[0] for text in cell.health if text]
     names = list(dict.fromkeys(words))
     if len(names) < 2:
         return "".join(names) or NOTHING
-    return f"{words.count('healthy')} of {len(words)} healthy"
+    return f"{words.count(_NO_ALARM)} of {len(words)} without an alarm"
+
+
+def alarm(recorded: str) -> str:
+    """A run's health as a person reads it: an untrained network raises no alarm either."""
+    word, colon, numbers = recorded.partition(":")
+    return (_NO_ALARM if word == "healthy" else word) + colon + numbers
 
 
 def listed(study: Study, value: Callable[[Cell], float | None], digits: int = 1) -> str:
