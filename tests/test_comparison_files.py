@@ -17,6 +17,7 @@ from ijepa.study.experiment import Experiment, Scale
 OBJECTIVES = ("ijepa", "pixels", "mae", "data2vec", "ibot")
 TABLES = ("objectives", "compute", "augmentations")
 TRIALS = {"recipes": "", "recipes_cifar10": "_cifar10"}  # experiment -> end of its recipes' names
+REPORTS = {"recipes": "crossing", "recipes_cifar10": "targets"}  # a table of theirs, with a margin
 COMMON = {  # that every recipe sets, so that none rests on another's or on a scale's choice
     "objective.name", "mask.name", "mask.target_scale", "train.crop_scale", "train.color_jitter",
     "train.grayscale", "train.blur", "train.solarize", "train.lr", "train.weight_decay",
@@ -88,22 +89,26 @@ def test_each_objective_gets_as_many_trials_on_a_seed_of_their_own(trials: str) 
 
 
 @pytest.mark.parametrize("tried", TRIALS)
-def test_a_recipe_is_the_trial_that_was_best_on_held_out_images(tried: str) -> None:
-    """Of the committed lock file; while there is none, the first trial."""
+def test_no_trial_beats_a_recipe_by_the_margin_of_its_tables(tried: str) -> None:
+    """On held-out images, by the committed lock file; without one it is the first trial."""
     recipes = experiments.load(tried)
     results = lock.read(tried, "laptop")["results"]
+    margin = experiments.load(REPORTS[tried]).claim.margin
     task, probe, which = recipes.metric.split(".")
     for name in OBJECTIVES:
         trials = [v for v in recipes.variants.values() if v.set["objective.name"] == name]
-        found = [results.get(f"{trial.name}/100") for trial in trials]
-        values = [
-            one["metrics"][task][probe][which] if one and one["status"] == "done" else -1.0
-            for one in found
-        ]
-        best = trials[values.index(max(values))]
         about, recipe = presets.load(f"recipe_{name}{TRIALS[tried]}")
-        assert recipe == best.set, best.name
         assert ("not yet tuned" in about) == (not results)
+        (chosen,) = (trial.name for trial in trials if trial.set == recipe)
+        if not results:
+            assert chosen == trials[0].name
+            continue
+        found = {trial.name: results[f"{trial.name}/100"] for trial in trials}
+        values = {
+            trial: one["metrics"][task][probe][which] if one["status"] == "done" else -1.0
+            for trial, one in found.items()
+        }
+        assert max(values.values()) - values[chosen] < margin, name
 
 
 def test_points_on_cifar10_take_the_recipes_of_cifar10() -> None:
