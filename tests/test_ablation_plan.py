@@ -269,6 +269,18 @@ def test_only_takes_a_variant_or_one_of_its_points(capsys: pytest.CaptureFixture
     assert cells == {"random@longer/0", *(f"pixels@{point}/0" for point in points)}
 
 
+def test_any_registered_seed_runs_also_beyond_those_of_the_scale(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A claim that its look decided may need more on the board."""
+    words = ["ablate", "targets", "--scale", "smoke", "--dry-run", "--seeds", "0", "23"]
+    assert cli.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = {line.split()[-2] for line in lines if line.startswith("  ")}
+    variants = ("representations", "pixels")
+    assert cells == {f"{variant}/{seed}" for variant in variants for seed in (0, 23)}
+
+
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository with one commit, to stand in."""

@@ -49,7 +49,7 @@ def ablate(
         wanted: names of experiments; all of them when empty.
         scale_name: a file of ``experiments/scales``.
         only: variants, or ``variant@point``, to run; all when empty.
-        seeds: seeds to run, of those that the scale or the lock file has; the scale's when empty.
+        seeds: seeds to run, of all that the experiment has; the scale's when empty.
         jobs: runs at once; 0: what the scale says for each GPU, else one.
         runner: ``local``, ``slurm`` or ``plain``: a file of this package each, with ``run``.
         dry_run: print the plan and run nothing.
@@ -65,9 +65,9 @@ def ablate(
     experiments = [load(name) for name in wanted or names()]
     at_points = {cell for e in experiments for cell, _, _ in cells(e)}
     _check_choice("--only", only, sorted(at_points.union(*(e.variants for e in experiments))))
-    counts = {e.name: planned(e, scale) for e in experiments}
-    possible = {str(s) for e in experiments for s in e.seeds[: counts[e.name]]}
+    possible = {str(s) for e in experiments for s in e.seeds}
     _check_choice("--seeds", [str(seed) for seed in seeds], sorted(possible, key=int))
+    counts = {e.name: planned(e, scale, seeds) for e in experiments}
     # a box without git has but the working tree
     tree = files.read_yaml(configs.PARAMS) if runner == "plain" else plan.committed_params()
     tables = {
