@@ -121,8 +121,8 @@ def _parser() -> Parser:
     reproduce = add("reproduce", commands.reproduce, about)
     reproduce.add_argument(
         "what", nargs="*",
-        help="a run's id; a cell of a lock file, such as `target_scale.laptop large/3`; the folder"
-        " of a published run, such as reports/cifar10; default: the run of dvc.lock",
+        help="a run's id; a cell of a lock file, such as `target_scale.laptop s0150_0200/3`; the"
+        " folder of a published run, such as reports/cifar10; default: the run of dvc.lock",
     )  # fmt: skip
     reproduce.add_argument("--dry-run", action="store_true", help="say what would run")
     reproduce.add_argument(

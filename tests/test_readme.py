@@ -1,5 +1,6 @@
 """README says of results what is written from them, and types none."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -42,6 +43,16 @@ def typed(text: str) -> list[str]:
 def test_a_typed_result_is_seen(sentence: str) -> None:
     assert typed(sentence)
     assert not typed(f"`{sentence}`")
+
+
+def test_a_cell_that_is_shown_as_an_example_is_in_its_lock_file() -> None:
+    found = set[tuple[str, str, str]]()
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "ijepa/cli.py"):
+        found |= set(re.findall(r"\b(\w+)\.(laptop|gpu|paper) (\w[\w@]*/\d+)", path.read_text()))
+    assert found
+    for name, scale, cell in found:
+        lock = json.loads((ROOT / f"experiments/{name}.{scale}.lock.json").read_text())
+        assert cell in lock["results"]
 
 
 def test_readme_types_no_result() -> None:

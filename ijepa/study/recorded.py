@@ -86,7 +86,7 @@ def read(words: Sequence[str]) -> Recorded:
 
 
 def of_cell(table: str, key: str) -> Recorded:
-    """A cell of a committed lock file: ``target_scale.laptop``, ``large/3``."""
+    """A cell of a committed lock file: ``target_scale.laptop``, ``s0150_0200/3``."""
     name, _, scale = table.removesuffix(".lock.json").rpartition("/")[2].rpartition(".")
     tables = [".".join(one) for one in lock.listing()]
     if (name, scale) not in lock.listing():
