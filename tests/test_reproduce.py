@@ -264,6 +264,34 @@ def test_the_default_run_is_what_dvc_lock_says(home: Path) -> None:
     assert reproduce.reproduce(["."]) == 1
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_the_default_run_has_the_numerics_of_the_published_report_of_its_bytes(
+    home: Path, same: bool
+) -> None:
+    """DVC records none, and with other threads the bytes are others."""
+    published = files.read_json(ROOT / "reports/default/results.json")
+    runs = {one["name"]: one["run"]["numerics"] for one in published["provenance"]["stages"]}
+    out = Path("out/pretrain.json")
+    out.parent.mkdir(exist_ok=True)
+    out.write_text('{"loss": 1}')
+    content = out.read_bytes()
+    published["provenance"]["files"] = {str(out): hashlib.sha256(content).hexdigest()}
+    Path("reports/default").mkdir(parents=True)
+    files.write_json(Path("reports/default/results.json"), published)
+    md5 = hashlib.md5(content if same else b"").hexdigest()
+    lines = {"stages": {"pretrain": {"outs": [{"path": str(out), "md5": md5}]}}}
+    files.write_json(Path("dvc.lock"), lines)
+    commit()
+    record = recorded.read([])
+    if not same:
+        assert (record.numerics, record.threads) == (None, {})
+        return
+    assert record.threads == {name: runs[name]["threads"] for name in ("pretrain", "evaluate")}
+    assert record.numerics is not None
+    assert record.numerics.items() >= runs["pretrain"].items()
+    assert record.numerics["torch"] == published["provenance"]["versions"]["torch"]
+
+
 def test_a_published_run_is_the_commit_and_the_settings_of_its_report() -> None:
     record = recorded.read([str(ROOT / "reports/cifar10")])
     results = files.read_json(ROOT / "reports/cifar10/results.json")

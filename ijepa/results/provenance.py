@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ijepa.store.read import Store
 from ijepa.tracking import runs
@@ -30,6 +31,7 @@ class Maker:
     experiment: str
     signature: str
     machine: str
+    numerics: Mapping[str, Any] | None = None  # what its bits depend on; None: not recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def _newest(stage: str, outs: Mapping[str, str]) -> runs.Record | None:
 def _maker(record: runs.Record) -> Maker:
     cores = (runs.read(record.folder / "info.json") or {}).get("cores")
     machine = [f"{cores} cores" if cores else "", record.cpu, record.gpu]
-    same = ("id", "status", "dirty", "experiment", "signature")
+    same = ("id", "status", "dirty", "experiment", "signature", "numerics")
     return Maker(
         **{name: getattr(record, name) for name in same},
         commit=f"{record.commit}: {record.git}" if record.git else record.commit,

@@ -5,6 +5,7 @@ report, ``dvc.lock``; and, where this checkout has a journal, one of its runs.
 """
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from ijepa.tracking import runs as journal
 
 DATA = "data/prepared/manifest.json"  # its SHA-256 is the data hash
 DVC_LOCK = Path("dvc.lock")
+REPORTS = Path("reports")
 LIBRARIES = ("torch", "torchvision", "timm", "numpy")  # whose versions are on record
 LAST = "evaluate"  # what comes after it, the report, names runs and is another every time
 
@@ -158,18 +160,24 @@ def of_report(folder: Path) -> Recorded:
         raise ValueError(f"{file}: the runs behind it are not on record")
     _refuse_unknown(trained["commit"], str(file))
     others = {run["commit"][:12] for run in stages.values()} - {trained["commit"][:12]}
+    numerics = {stage: run.get("numerics") or {} for stage, run in stages.items()}
+    arithmetic = numerics.get("pretrain") or {"machine": trained["machine"]}
     return Recorded(
         what=str(folder), commit=trained["commit"], params=params,
         detail=f"some stages ran at {', '.join(sorted(others))}" if others else "",
         signature=trained["signature"], files=source["files"],
-        numerics={"machine": trained["machine"], **_libraries(source["versions"] or {})},
+        numerics={**arithmetic, **_libraries(source["versions"] or {})},
+        threads={stage: one["threads"] for stage, one in numerics.items() if "threads" in one},
         seconds={stage: run["seconds"] for stage, run in stages.items() if run["seconds"]},
         history=results.get("history"), places=_places(trained["id"]),
     )  # fmt: skip
 
 
 def of_default() -> Recorded:
-    """The default run, as ``dvc.lock`` has it: MD5, and the commit that holds it."""
+    """The default run, as ``dvc.lock`` has it: MD5, and the commit that holds it.
+
+    DVC records no machine. A published report of a run of the same bytes does.
+    """
     if not DVC_LOCK.is_file():
         raise ValueError(f"{DVC_LOCK}: no such file; `dvc repro` makes it, or name a run")
     if plan.git("status", "--porcelain", "--", str(DVC_LOCK)).strip():
@@ -180,11 +188,31 @@ def of_default() -> Recorded:
     for name in ("config", *counted):
         params |= stages.get(name, {}).get("params", {}).get("params.yaml", {})
     outs = {out["path"]: out["md5"] for name in counted for out in stages[name].get("outs", ())}
+    published = _published(outs)
     return Recorded(
         what="the default run (dvc.lock)", files=outs, digest="md5", params=params,
         commit=plan.git("log", "-1", "--format=%H", "--", str(DVC_LOCK)).strip(),
-        places=(Path(),),
+        numerics=published.numerics if published else None,
+        threads=published.threads if published else {},
+        seconds=published.seconds if published else {}, places=(Path(),),
     )  # fmt: skip
+
+
+def _published(outs: Mapping[str, str]) -> Recorded | None:
+    """The published report of a run that wrote these bytes, as what git has of them tells."""
+    for file in sorted(REPORTS.glob("*/results.json")):
+        if "provenance" not in files.read_json(file):
+            continue  # of no run
+        report = of_report(file.parent)
+        both = [path for path in report.files if path in outs and Path(path).is_file()]
+        if both and all(_same(Path(path), outs[path], report.files[path]) for path in both):
+            return report
+    return None
+
+
+def _same(path: Path, md5: str, sha256: str) -> bool:
+    content = path.read_bytes()
+    return (hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest()) == (md5, sha256)
 
 
 def at_hand(recorded: Recorded, path: str) -> Path | None:
