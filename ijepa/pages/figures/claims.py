@@ -121,8 +121,9 @@ def _panel(
             study = next(one for one in group if one.name == name)
             axes.plot(*zip(*sorted(line), strict=True), color=colours[data(study)], lw=0.9)
         if len(lines) > 1 and len(line) > 1:
-            axes.annotate(study.label(worse), max(line), xytext=(6, 0), fontsize=7,
-                          textcoords="offset points", va="center")  # fmt: skip
+            behind = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85}
+            axes.annotate(study.label(worse), max(line), xytext=(7, 0), fontsize=7, zorder=5,
+                          textcoords="offset points", va="center", bbox=behind)  # fmt: skip
     axes.margins(x=0.2, y=0.12)
 
 
