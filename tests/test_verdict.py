@@ -186,6 +186,18 @@ def test_a_collapsed_run_is_marked_and_the_healthy_mean_stands_beside(bench: Ben
     assert not [head for head in other.columns if head.startswith("healthy")]
 
 
+def test_an_undecided_claim_tells_what_its_other_pairs_show(bench: Bench) -> None:
+    """Else “undecided” hides the largest effect of a table."""
+    of, page = read(bench, "collapsed")
+    better = next(pair for pair in verdict.claimed(of) if pair.test.decision == "holds")
+    assert better is not verdict.deciding(of)
+    told = f"{verdict.pair(of, better)} is ▲ better by itself, {verdict.effect(better)}"
+    assert verdict.found(of) == told
+    assert told in verdict.sentence(of)
+    assert told in page
+    assert verdict.found(read(bench, "undecided")[0]) == "", "none is decided"
+
+
 def test_a_page_calls_no_network_healthy_and_says_on_what_machine_its_numbers_came_to_be(
     bench: Bench,
 ) -> None:

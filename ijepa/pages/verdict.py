@@ -152,10 +152,29 @@ def _undecided(study: Study) -> str:
     weakest = "the weakest pair, " if _all(study) else ""
     text = f"{start}: {weakest}{pair(study, one)} is {effect(one)} ({over(study)})"
     if n < looks[0]:
-        return f"{text}; the first look is at {looks[0]} seeds."
-    if n >= looks[-1]:
-        return f"{text}; the plan ends here, and {needed(study, 'another one would take')}."
-    return f"{text}; {needed(study)}."
+        text += f"; the first look is at {looks[0]} seeds."
+    elif n >= looks[-1]:
+        text += f"; the plan ends here, and {needed(study, 'another one would take')}."
+    else:
+        text += f"; {needed(study)}."
+    known = found(study)
+    return f"{text} Of the other pairs, {known}." if known else text
+
+
+def found(study: Study) -> str:
+    """Of the pairs on which no verdict hangs: those that are better or worse as findings, counted.
+
+    An undecided claim of several pairs may hide a large effect in another one.
+    """
+    others = [one for one in claimed(study) if one is not deciding(study)]
+    parts = []
+    for decision in (HOLDS, FAILS):
+        these = [one for one in others if one.test.decision == decision]
+        if these:
+            most = max(these, key=lambda one: abs(one.comparison.spread.mean or 0.0))
+            first = f"{pair(study, most)} is {PAIRS[decision]} by itself, {effect(most)}"
+            parts.append(first + (f", as {len(these) - 1} more" if len(these) > 1 else ""))
+    return "; ".join(parts)
 
 
 def needed(study: Study, start: str = "") -> str:
@@ -163,8 +182,8 @@ def needed(study: Study, start: str = "") -> str:
     seeds = study.verdict.needed
     if seeds is None:
         return "how many seeds it takes cannot be told"
-    about = f"about {seeds_of(seeds)} seeds for 80 % power to say “{seeds.goal}”"
-    return f"{start} {about}".strip()
+    count = ("about " if seeds.n else "more than ") + seeds_of(seeds).removeprefix("> ")
+    return f"{start} {count} seeds for 80 % power to say “{seeds.goal}”".strip()
 
 
 def seeds_of(seeds: Needed) -> str:
