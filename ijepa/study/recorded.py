@@ -211,8 +211,7 @@ def _published(outs: Mapping[str, str]) -> Recorded | None:
 
 
 def _same(path: Path, md5: str, sha256: str) -> bool:
-    content = path.read_bytes()
-    return (hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest()) == (md5, sha256)
+    return hashlib.md5(path.read_bytes()).hexdigest() == md5 and files.sha256(path) == sha256
 
 
 def at_hand(recorded: Recorded, path: str) -> Path | None:

@@ -20,8 +20,8 @@ from ijepa.tracking import process
 
 # The top level of a run's recorded configuration: flat, for Omniboard makes a column of each.
 CONFIG = ("stage", "signature", "seed", "experiment", "commit", "data", "params")
-STALE = 60.0  # seconds without a heartbeat after which a run may be dead; they come every 10
 TRAIL = "trail.json"  # of a training run: checksums of its weights at the logged steps
+STALE = 60.0  # seconds without a heartbeat after which a run may be dead; they come every 10
 LOST = 6 * 3600.0  # seconds without one after which it is, on whatever machine it ran
 _RUN = {"status": str, "start_time": str, "meta": dict, "host": dict, "experiment": dict,
         "artifacts": list}  # fmt: skip
