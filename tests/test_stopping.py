@@ -44,7 +44,7 @@ class Desk:
         """An experiment whose first variant is better by so many standard deviations."""
         self.shift[name] = shift
         tree = {**TABLE, **changed, "title": name}
-        base = {"train.lr": 0.001 * len(self.shift)}  # no run is shared
+        base = {"train.lr": 0.001 * len(self.shift), **changed.get("base", {})}  # none is shared
         path = self.folder / f"experiments/{name}.yaml"
         path.write_text(json.dumps({**tree, "base": base}))
         plan.git("add", "-A")
@@ -193,3 +193,18 @@ def test_later_seeds_of_older_code_stay_and_do_not_count(
     content = lock.read("same", "smoke")
     codes = [result["code"] for result in content["results"].values()]
     assert (len(content["seeds"]), codes.count("newer")) == (24, 24)
+
+
+def test_known_are_results_of_the_claimed_pairs_and_no_others(desk: Desk) -> None:
+    desk.table("clear", 5.0)
+    assert stopping.run(["clear"], "smoke") == 0  # knows one target, and four
+    few, many = ({"set": {"mask.num_targets": n}} for n in (2, 3))
+    shared = {"mask.num_targets": 4}
+    for name, pairs, known in (("beside", [["a", "b"]], 0), ("within", [["c", "b"]], 12)):
+        desk.table(
+            name, 0.0, base={"train.lr": 0.001}, seeds=list(range(24)),
+            variants={"a": few, "b": many, "c": {"set": shared}},
+            claim={"text": "?", "pairs": pairs, "margin": 0.1},
+        )  # fmt: skip
+        runner.ablate([name], "smoke", seeds=[0, 1, 2, 3, 4, 7])
+        assert lock.read(name, "smoke")["registered"]["known"] == known

@@ -242,7 +242,10 @@ def changes(study: Study) -> list[str]:
 def _change(one: Change) -> str:
     what = f"{one.key} {one.name}".strip()
     if one.key == "known":
-        return f"{one.registered} results were known before it was registered, from other tables"
+        return (
+            f"{one.registered} results of its claimed pairs were known before it was registered,"
+            " from other tables"
+        )
     if one.registered is None:
         return f"{what}: added after the first run"
     if one.today is None:

@@ -69,7 +69,7 @@ def record(chosen: Experiment, scale: Scale, commit: str | None, known: int) -> 
         chosen: the experiment.
         scale: its scale.
         commit: whose experiment file it is; None where there is no git to tell.
-        known: runs whose results were there already, from other tables.
+        known: runs of the claimed pairs whose results were there already, from other tables.
     """
     today = design(chosen, scale)
     return {"design": today, "sha256": _hash(today), "commit": commit, "known": known}
@@ -82,6 +82,11 @@ def claimed(chosen: Experiment) -> list[Claimed]:
         for name in chosen.claim.points or chosen.points or [None]
         for better, worse in chosen.claim.pairs
     ]
+
+
+def judged(chosen: Experiment) -> set[tuple[str, str | None]]:
+    """The variants and points of the claimed pairs: no other cell bears on the verdict."""
+    return {(name, c.point) for c in claimed(chosen) for name in (c.better, c.worse)}
 
 
 def margin(chosen: Experiment, point: str | None) -> float:

@@ -142,8 +142,10 @@ def complete(
         plan.refuse_dirty_tree()
     commit = plan.head()
     for e in fresh:
-        before = known_results(tables[e.name])
-        there = sum(known(run, before) for run in tables[e.name])
+        judged = registration.judged(e)
+        told = [run for run in tables[e.name] if (run.variant, run.point) in judged]
+        before = known_results(told)
+        there = sum(known(run, before) for run in told)
         lock.register(e.name, scale.name, registration.record(e, scale, commit, there))
     label = f"{'+'.join(tables) if len(tables) < 4 else 'all'}.{scale.name}"
     try:
