@@ -158,7 +158,7 @@ def report(args: argparse.Namespace) -> int:
     missing = set(args.ablation) - {name for name, _ in tables}
     if missing or not tables:
         wanted = ", ".join(sorted(missing)) or "any experiment"
-        raise ValueError(f"no lock file of {wanted}; `ijepa ablate NAME --scale SCALE` makes it")
+        raise ValueError(f"no results of {wanted}; `ijepa ablate NAME --scale SCALE` runs it")
     _soon(f"{'checking' if args.check else 'building'} {len(tables)} of the reports")
     from ijepa.pages import index, readme, study
 

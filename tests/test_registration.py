@@ -91,7 +91,9 @@ def test_as_registered_nothing_is_exploratory(folder: Folder) -> None:
     folder.register()
     empty = folder.study()
     assert (empty.verdict.decision, empty.verdict.looks) == (UNDECIDED, ())
+    assert lock.listing(folder.path) == [], "no page of nothing"
     folder.run(BETTER)
+    assert lock.listing(folder.path) == [("made", "laptop")]
     study = folder.study()
     assert (study.verdict.decision, study.verdict.look) == (HOLDS, 6)
     assert study.exploratory == ()

@@ -63,9 +63,10 @@ def _save(file: Path, content: Mapping[str, Any]) -> Path:
 
 
 def listing(folder: Path = FOLDER) -> list[tuple[str, str]]:
-    """Names and scales of the lock files."""
+    """Names and scales of the lock files with a result; one that is registered alone has none."""
     stems = [file.name.removesuffix(".lock.json") for file in folder.glob("*.lock.json")]
-    return sorted((name, scale) for name, _, scale in (stem.rpartition(".") for stem in stems))
+    tables = sorted((name, scale) for name, _, scale in (stem.rpartition(".") for stem in stems))
+    return [table for table in tables if read(*table, folder)["results"]]
 
 
 def known(folder: Path = FOLDER) -> dict[tuple[str, str], dict[str, Any]]:
