@@ -17,7 +17,7 @@ from planted import LABELS, Bench, Result, fail
 from scipy import stats
 
 from ijepa.pages import figure, index, study, study_tables, verdict
-from ijepa.pages.figures import accuracy, emergence
+from ijepa.pages.figures import accuracy, context, emergence
 from ijepa.runtime.records import plain
 from ijepa.study import experiment, lock, summary, vouch
 
@@ -239,6 +239,19 @@ def test_every_figure_draws_and_speaks_where_it_has_numbers_alone(
             assert shown.words.caption
             for variant in numbers.variants:  # who cannot see it gets the numbers
                 assert variant.label in shown.words.alt
+
+
+def test_a_context_that_all_variants_share_is_no_axis(bench: Bench) -> None:
+    bench.experiment()
+
+    def alike(results: dict[str, Result]) -> None:
+        for result in results.values():
+            result["pretrain"]["context_ratio"] = 0.4 + 0.002 * result["seed"]
+
+    bench.lock("made", "laptop", lambda *_: 50.0)
+    assert context.needs(bench.numbers())
+    bench.lock("made", "laptop", lambda *_: 50.0, change=alike)
+    assert not context.needs(bench.numbers())
 
 
 def test_no_figure_clips_what_it_shows(built: Bench) -> None:

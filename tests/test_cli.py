@@ -190,18 +190,21 @@ def test_the_list_has_every_experiment_in_a_line_that_fits(
 
 
 def test_the_list_tells_what_would_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results of older code are none of today's, and failed runs are none at all."""
-    stands = {"a/0": "today", "a/1": "vouched", "b/0": "older", "b/1": "older"}
-    results = {key: {"status": "done"} for key in stands} | {"b/1": {"status": "failed"}}
-    monkeypatch.setattr(lock, "read", lambda *_: {"seeds": [0, 1], "results": results})
+    """Results of older code are none of today's, failed runs none at all, and some never ran."""
+    stands = {"l2/0": "today", "l2/1": "vouched", "smooth_l1/0": "older", "smooth_l1/1": "older"}
+    results = {key: {"status": "done"} for key in stands} | {"smooth_l1/1": {"status": "failed"}}
+    content = {"seeds": [0, 1, 2], "results": results}
+    monkeypatch.setattr(lock, "read", lambda *_: content)
     monkeypatch.setattr(vouch, "standing", lambda *_: stands)
     monkeypatch.setattr(lock, "listing", lambda: [("loss", "smoke"), ("losses", "gpu")])
     monkeypatch.setattr(catalogue, "names", lambda: ["loss"])
     (one,) = catalogue.entries()
-    assert one.known == {"smoke": catalogue.Known(seeds=2, runs=3, older=1, failed=1)}
-    assert "smoke 2 seeds, 1 older, 1 failed" in catalogue.table([one])
-    stands |= {"a/0": "older", "a/1": "older"}
-    results["b/1"] = {"status": "done"}
+    known = catalogue.Known(seeds=3, runs=3, older=1, failed=1, missing=2)
+    assert one.known == {"smoke": known}
+    assert "smoke 3 seeds, 1 older, 1 failed, 2 missing" in catalogue.table([one])
+    stands |= {"l2/0": "older", "l2/1": "older"}
+    results["smooth_l1/1"] = {"status": "done"}
+    content["seeds"] = [0, 1]
     assert "smoke 2 seeds, older  " in catalogue.table(catalogue.entries())
 
 

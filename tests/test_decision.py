@@ -71,11 +71,32 @@ def test_nothing_claimed() -> None:
     assert judge([]) == ([], Verdict(NOTHING_CLAIMED, None, False, (), None, None, None))
 
 
-def test_each_pair_needs_the_seeds_of_a_look() -> None:
-    _, verdict = judge([MANY[0] + 9, NOISE + 9, NOISE[:5] + 9])
-    assert verdict.looks == ()
-    _, verdict = judge([MANY[0] + 9, NOISE + 9])
-    assert [look.n for look in verdict.looks] == [6]
+def test_to_hold_and_to_be_alike_take_every_pair_at_the_look() -> None:
+    for shift, decided in ((9.0, HOLDS), (0.0, SAME)):
+        few, some, many = (d + shift for d in (NOISE[:5], NOISE, MANY[0]))
+        assert judge([many, some, few])[1].decision == UNDECIDED
+        _, verdict = judge([many, some])
+        assert (verdict.decision, verdict.look) == (decided, 6)
+        assert [look.n for look in verdict.looks] == [6, 12, 24]
+        assert [look.decision for look in verdict.looks[1:]] == [UNDECIDED, UNDECIDED]
+
+
+@pytest.mark.parametrize("late", [0, 1, 2, 5])
+def test_one_pair_refutes_before_the_others_have_run(late: int) -> None:
+    """Corrected for all that are claimed, so that what comes later takes nothing back."""
+    few = NOISE[:late] - 50  # lower still, and no look of its own
+    _, early = judge([NOISE - 3, few, NOISE[:late] + 9])
+    assert (early.decision, early.look, early.deciding) == (FAILS, 6, 0)
+    _, whole = judge([NOISE - 3, NOISE + 9, NOISE + 9])
+    assert (whole.decision, whole.look, whole.deciding) == (FAILS, 6, 0)
+    assert early.p is not None
+    assert whole.p is not None
+    assert early.p.below == whole.p.below
+    assert (early.p.above, early.p.same) == (1.0, 1.0)
+    # p of 0.015 is enough for one pair at a look and not for the first of three
+    edge = stats.zscore(NOISE, ddof=1) - stats.t.isf(0.015, 5) / 6**0.5
+    assert judge([edge])[1].decision == FAILS
+    assert judge([edge, few, few])[1].decision == UNDECIDED
 
 
 def test_what_lies_between_two_looks_changes_nothing() -> None:

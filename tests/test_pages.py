@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from markdown_it import MarkdownIt
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from ijepa import variants
-from ijepa.pages import index, look, page, run, study, text
+from ijepa.pages import index, look, page, run, study, style, text
+from ijepa.pages.figures import probes
 from ijepa.pages.table import Cell, Row, Table, tex
 from ijepa.pages.text import interval, number, plus_minus, points, probability, scaled
+from ijepa.results.accuracy import Accuracy
 from ijepa.runtime.records import plain, restore
 
 NASTY = "a|b <i>& 50 % of {x_1}\\ #2 $3 ~^"
@@ -146,6 +149,28 @@ def test_points_that_would_cover_each_other_are_moved_apart() -> None:
 
 def test_no_two_of_many_variants_look_alike() -> None:
     assert len(set(look.looks(49))) == 49
+
+
+def test_marks_of_seeds_stand_out_from_white() -> None:
+    """WCAG 2.1, 1.4.11: 3 to 1 for what must be seen to understand a figure."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+              for c in to_rgb(style.SEED)]  # fmt: skip
+    luminance = float(np.dot([0.2126, 0.7152, 0.0722], linear))
+    assert 1.05 / (luminance + 0.05) >= 3
+
+
+def test_a_bars_number_stands_above_its_interval() -> None:
+    axes = Figure().subplots()
+    row = Accuracy(
+        task="class", data="", split="test", images=100, probe="linear", share=1.0, shots=None,
+        encoder="trained", chance=10.0, accuracy=50.0, low=44.0, high=56.0, held_out=None,
+        max=None, selected=None, difference=None, difference_low=None, difference_high=None,
+        verdict=None,
+    )  # fmt: skip
+    probes.bars(axes, [row])
+    (label,) = (text for text in axes.texts if text.get_text() == "50.0")
+    assert label.get_position()[1] > 56.0
+    assert label.get_verticalalignment() in ("bottom", "baseline")
 
 
 def test_a_legend_names_all_once_and_in_order() -> None:

@@ -374,3 +374,19 @@ def test_reports_are_told_apart_from_the_files_beside_them(bench: Bench, tmp_pat
             differ = index.check(reports, bench.reports / "ablations", bench.experiments)
         assert differ == [path.as_posix()]
         path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(("gap", "says"), [(-3.0, "Does not hold"), (3.0, "Undecided")])
+def test_pairs_that_have_not_run_are_counted(tmp_path: Path, gap: float, says: str) -> None:
+    bench = Bench(tmp_path)
+    bench.experiment(count=4)
+
+    def first_alone(results: dict[str, Any]) -> None:
+        for key in [key for key in results if key.startswith(("v2", "v3"))]:
+            del results[key]
+
+    bench.lock("made", "laptop", lambda variant, _: 60.0 + gap * (variant == "v0"), n=6,
+               change=first_alone)  # fmt: skip
+    said = verdict.sentence(bench.numbers())
+    assert said.startswith(f"{says} at laptop scale")
+    assert said.endswith(" 2 of the pairs have fewer seeds than the first look, 6.")

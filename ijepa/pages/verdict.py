@@ -118,8 +118,18 @@ def _fails(study: Study) -> str:
     among = f"; one of {count} pairs is enough" if count > 1 else ""
     return (
         f"Does not hold {_when(study)}: {pair(study, one)} is {effect(one)}"
-        f" ({over(study)}){among}.{_negligible(study)}"
+        f" ({over(study)}){among}.{_negligible(study)}{_early(study)}"
     )
+
+
+def _early(study: Study) -> str:
+    """Which pairs the verdict did not wait for; empty where all have reached the first look."""
+    first = study.design.looks[0]
+    late = sum(one.comparison.spread.n < first for one in claimed(study))
+    if not late:
+        return ""
+    have = f"{late} of the pairs has" if late == 1 else f"{late} of the pairs have"
+    return f" {have} fewer seeds than the first look, {first}."
 
 
 def _negligible(study: Study) -> str:
@@ -151,7 +161,9 @@ def _undecided(study: Study) -> str:
     one = deciding(study)
     weakest = "the weakest pair, " if _all(study) else ""
     text = f"{start}: {weakest}{pair(study, one)} is {effect(one)} ({over(study)})"
-    if n < looks[0]:
+    if n < looks[0] <= most:
+        text += f".{_early(study)}"
+    elif n < looks[0]:
         text += f"; the first look is at {looks[0]} seeds."
     elif n >= looks[-1]:
         text += f"; the plan ends here, and {needed(study, 'another one would take')}."

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ijepa.study import lock, vouch
-from ijepa.study.experiment import load, names
+from ijepa.study.experiment import Experiment, cells, load, names
 
 WIDTH = 100  # columns of a line
 
@@ -20,12 +20,14 @@ class Known:
         runs: that ended well, variants by seeds.
         older: those of them that are of older code, not vouched for: they would run again.
         failed: runs that came to nothing.
+        missing: cells of these seeds that have no result.
     """
 
     seeds: int
     runs: int
     older: int
     failed: int
+    missing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +51,21 @@ def entries() -> list[Entry]:
     for name in names():
         experiment = load(name)
         scales = [scale for locked, scale in there if locked == name]
-        known = {scale: _known(name, scale) for scale in scales}
+        known = {scale: _known(experiment, scale) for scale in scales}
         listed.append(Entry(name, experiment.title, experiment.table, known))
     return listed
 
 
-def _known(name: str, scale: str) -> Known:
-    content = lock.read(name, scale)
-    stands = vouch.standing(name, scale)
+def _known(experiment: Experiment, scale: str) -> Known:
+    content = lock.read(experiment.name, scale)
+    stands = vouch.standing(experiment.name, scale)
+    keys = {f"{cell}/{seed}" for cell, _, _ in cells(experiment) for seed in content["seeds"]}
     ended = Counter((result["status"], stands[key]) for key, result in content["results"].items())
     done = sum(count for (status, _), count in ended.items() if status == "done")
-    return Known(len(content["seeds"]), done, ended["done", "older"], ended.total() - done)
+    return Known(
+        len(content["seeds"]), done, ended["done", "older"], ended.total() - done,
+        len(keys - content["results"].keys()),
+    )  # fmt: skip
 
 
 def table(listed: Sequence[Entry]) -> str:
@@ -84,4 +90,5 @@ def _words(scale: str, known: Known) -> str:
     words = f"{scale} {known.seeds} seed{'' if known.seeds == 1 else 's'}"
     if known.older:
         words += ", older" if known.older == known.runs else f", {known.older} older"
-    return words + (f", {known.failed} failed" if known.failed else "")
+    words += f", {known.failed} failed" if known.failed else ""
+    return words + (f", {known.missing} missing" if known.missing else "")

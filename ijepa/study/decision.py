@@ -11,9 +11,12 @@ again intersection-union. Where the claim holds too, it holds, by less than the 
 
 Looks happen at planned numbers of paired seeds, with the seeds in their registered order; what
 lies between two looks is not tested. The first look that decides counts for good. Each verdict is
-false with probability ``error`` at most, over all looks (``ijepa.study.sequential``).
+false with probability ``error`` at most, over all looks (``ijepa.study.sequential``). A pair that
+has not reached a look counts there as one that shows nothing (p = 1): before all pairs have run
+a claim can be refuted, and nothing else can be said of it.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,7 +52,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Look:
-    """A look that a claim has reached: nominal p values there, and what it decides."""
+    """A look that a pair of a claim has reached: nominal p values there, and what it decides."""
 
     n: int  # paired seeds
     p: Tails
@@ -77,7 +80,7 @@ class Verdict:
     decision: str
     look: int | None  # paired seeds of the look that decided; None: undecided
     negligible: bool  # it holds or not, and every difference is shown to be within the margin
-    looks: tuple[Look, ...]  # that all pairs have reached; p of the claim there
+    looks: tuple[Look, ...]  # that any pair has reached; p of the claim there
     p: Tails | None  # of the claim over the looks reached: above "holds", below "does not hold"
     needed: Needed | None
     deciding: int | None  # index of the pair that the verdict hangs on
@@ -116,9 +119,10 @@ def _verdict(
     contrasts: Sequence[Contrast], described: Sequence[Comparison],
     nominal: Sequence[Sequence[Tails]], design: Design, error: float,
 ) -> Verdict:  # fmt: skip
-    """Of the whole claim: at each look that all pairs have reached, from its seeds alone."""
+    """Of the whole claim: at each look that a pair has reached, from its seeds alone."""
     looks, decision, at, negligible = list[Look](), UNDECIDED, None, False
-    claim = [_together(pairs) for pairs in zip(*nominal, strict=False)]
+    missing = Tails(1.0, 1.0, 1.0)
+    claim = [_together(p) for p in itertools.zip_longest(*nominal, fillvalue=missing)]
     level = sequential.nominal(error, design.looks)
     corrected = sequential.nominal(error / len(contrasts), design.looks)  # one pair is enough
     for n, p in zip(design.looks, claim, strict=False):
@@ -130,8 +134,11 @@ def _verdict(
     overall = best and Tails(best.above, min(1.0, len(contrasts) * best.below), best.same)
     margins = [one.margin for one in contrasts]
     needed = _needed(described, margins, design, error) if at is None else None
+    there: Sequence[int] = range(len(contrasts))
+    if decision == FAILS:  # by a pair that has reached a look
+        there = [i for i, reached in enumerate(nominal) if reached]
     return Verdict(decision, at, negligible, tuple(looks), overall, needed,
-                   _deciding(decision, described, margins))  # fmt: skip
+                   _deciding(decision, described, margins, there))  # fmt: skip
 
 
 def _nominal(contrast: Contrast, described: Comparison, design: Design) -> list[Tails]:
@@ -187,14 +194,14 @@ def _decide(p: Tails | None, level: float, below: float) -> tuple[str, bool]:
 
 
 def _deciding(
-    decision: str, described: Sequence[Comparison], margins: Sequence[float]
+    decision: str, described: Sequence[Comparison], margins: Sequence[float], among: Sequence[int]
 ) -> int | None:
-    """The pair that a verdict hangs on.
+    """The pair, of those ``among`` which it may be, that a verdict hangs on.
 
     The one whose interval is the lowest on the side that tells: the upper limit where a claim does
     not hold, else the lower one; for no difference, the limit furthest out for its margin.
     """
-    told = [(i, one.spread) for i, one in enumerate(described) if one.spread.mean is not None]
+    told = [(i, described[i].spread) for i in among if described[i].spread.mean is not None]
     if not told:
         return None
 

@@ -108,7 +108,8 @@ def _goes_on(one: _Undecided, look: int, scale: Scale) -> bool:
     first = {**locked, "seeds": list(one.by.seeds[:count])}  # a lock file may have more
     study = summary.collect(one.experiment, first, scale)
     verdict = study.verdict
-    if len(verdict.looks) <= look:
+    there = min(pair.comparison.spread.n for pair in study.pairs if not pair.exploratory)
+    if verdict.decision == UNDECIDED and there < count:
         print(f"{one.name}: {count} seeds: no verdict, for runs are missing", flush=True)
         return False
     assert verdict.deciding is not None

@@ -11,12 +11,13 @@ from ijepa.pages import look, marks, style, verdict
 from ijepa.pages.figure import Words
 from ijepa.study.numbers import Cell, Study
 
+_APART = 1.05  # contexts that differ by less are one
+
 
 def needs(study: Study) -> bool:
-    """A realised context of a run that is done, of so many variants as marks can tell apart."""
-    return marks.few(study) and any(
-        run.done and run.context_ratio is not None for run in study.runs
-    )
+    """Contexts that differ enough to be an axis, of so many variants as marks can tell apart."""
+    known = [cell.context_ratio for cell in study.cells if cell.spread.n and cell.context_ratio]
+    return marks.few(study) and len(known) > 1 and max(known) > _APART * min(known)
 
 
 def words(study: Study) -> Words:

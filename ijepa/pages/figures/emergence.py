@@ -60,22 +60,21 @@ def draw(study: Study, path: Path) -> None:
     columns = min(3, len(claimed))
     lines = math.ceil(len(claimed) / columns)
     width = max(2.9 * columns, 4.4) + 0.4
-    with style.figure(path, (width, 3.2 * lines + 0.2)) as figure:
+    above = 9.0 * max(_place(study, point.name).count("\n") + 1 for point in study.points) + 6
+    with style.figure(path, (width, (2.6 + above / 72) * lines + 0.2)) as figure:
         panels = figure.subplots(lines, columns, squeeze=False, sharey=True, sharex=True).ravel()
         inside, xs = [0.0], list[float]()
         for axes, (better, worse) in zip(panels, claimed, strict=False):
             sides = study.label(better), f"over {study.label(worse)}"
-            axes.set_title("\n".join(look.wrapped(side, 36) for side in sides))
+            axes.set_title("\n".join(look.wrapped(side, 36) for side in sides), pad=above)
             at, values = _panel(axes, study, better, worse)
             xs += at
             inside += values
         look.logarithmic(panels[0], xs)  # of all: the panels share it
         for axes in panels[len(claimed) :]:
             axes.set_visible(False)
-        high = max(inside) - min(inside) or 1.0
-        places = "\n".join(_place(study, point.name) for point in study.points)
-        below = 0.025 * max(map(len, places.splitlines())) + 0.03  # share
-        panels[0].set_ylim(min(inside) - high * below / (1 - below), max(inside) + 0.06 * high)
+        beyond = 0.06 * (max(inside) - min(inside) or 1.0)
+        panels[0].set_ylim(min(inside) - beyond, max(inside) + beyond)
         for axes in panels[::columns]:
             axes.set_ylabel("difference (points)")
         figure.supxlabel(look.wrapped(str(axis(study)), int(13 * width)), fontsize=8.5)
@@ -96,9 +95,9 @@ def _panel(axes: Axes, study: Study, better: str, worse: str) -> tuple[list[floa
     for x, pair in zip(xs, pairs, strict=True):
         _mark(axes, x, pair)
         axes.annotate(
-            _place(study, str(pair.point)), (x, 0.02), rotation=90, fontsize=7,
-            xycoords=axes.get_xaxis_transform(), xytext=(-4, 0), color=marks.SOFT,
-            textcoords="offset points", ha="right", va="bottom",
+            _place(study, str(pair.point)), (x, 1.0), fontsize=7,
+            xycoords=axes.get_xaxis_transform(), xytext=(0, 2), color=marks.SOFT,
+            textcoords="offset points", ha="center", va="bottom",
         )  # fmt: skip
         inside += [*pair.comparison.differences, *marks.limits(pair.comparison.spread)]
     axes.margins(x=0.16)
@@ -106,8 +105,8 @@ def _panel(axes: Axes, study: Study, better: str, worse: str) -> tuple[list[floa
 
 
 def _place(study: Study, point: str) -> str:
-    """A point's label, in lines that are shorter than a panel is high."""
-    return look.wrapped(verdict.place(study, point), 28)
+    """A point's label, in lines so short that four stand side by side over a panel."""
+    return look.wrapped(verdict.place(study, point), 10)
 
 
 def _mark(axes: Axes, x: float, pair: Pair) -> None:
