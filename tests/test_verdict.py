@@ -283,25 +283,33 @@ def test_the_board_has_a_line_for_each_claim_and_corrects_for_all(bench: Bench) 
     assert sum(text.startswith(("| ▲", "| ▼", "| ≈", "| ◇")) for text in lines) == len(seen)
 
 
-def test_readme_counts_the_verdicts_of_the_board(bench: Bench) -> None:
+def test_readme_has_the_board_and_what_undecided_claims_hide(bench: Bench) -> None:
     (of,) = board_table.read(bench.reports)
-    paragraph, *sentences = [text for text in readme.claims(bench.reports) if text]
-    counts = [sum(one.decision == mark for one in board_table.told(of)) for mark in verdict.PAIRS]
-    late = sum(not one.registered for one in board_table.told(of))
-    prose = paragraph.partition("index.md): ")[2]
-    assert numbers_in(prose) == [len(of.lines), len(board_table.told(of)), late, *counts]
-    assert sum(counts) == len(board_table.told(of))
-    marks = [decision for decision, n in zip(verdict.PAIRS, counts, strict=True) if n]
-    assert len(sentences) == len(marks), "a sentence for each verdict that there is"
-    for decision, sentence in zip(marks, sentences, strict=True):
-        assert sentence.startswith(f"- {verdict.MARKS[decision]}")
-        those = [one for one in board_table.told(of) if one.decision == decision]
-        links = [f"{bench.reports}/ablations/{one.name}.laptop/report.md" for one in those]
-        assert re.findall(r"\]\((.*?)\)", sentence) == links
-        shown = [board_table.short(one) for one in those]
-        assert all(text in sentence for text in shown)
-        apart = [one.alone for one in those if one.alone != decision]
-        assert re.findall(r"by itself \S (.*?)[,)]", sentence) == apart
+    told = board_table.told(of)
+    first, table, *others = (text for text in readme.claims(bench.reports) if text)
+    counts = [sum(one.decision == mark for one in told) for mark in verdict.PAIRS]
+    late = sum(not one.registered for one in told)
+    counted = first.partition("index.md): ")[2].partition("“By itself”")[0]
+    assert numbers_in(counted) == [len(of.lines), len(told), late, *counts]
+    assert sum(counts) == len(told)
+    _, _, *rows = table.splitlines()
+    for one, row in zip(told, rows, strict=True):
+        state, claim, pair, effect, seeds = (cell.strip() for cell in row.strip("|").split("|"))
+        assert one.pair is not None
+        spread = one.pair.comparison.spread
+        assert state.startswith(verdict.MARKS[one.decision])
+        assert ("by itself" in state) == (one.alone != one.decision)
+        assert ("exploratory" in state) == (not one.registered)
+        assert claim.endswith(f"]({bench.reports}/ablations/{one.name}.laptop/report.md)")
+        assert f"“{one.better}” over “{one.worse}”" in pair
+        limits = (spread.mean, spread.low, spread.high)
+        assert numbers_in(effect) == [pytest.approx(value, abs=0.06) for value in limits]
+        assert int(seeds) == spread.n
+    hidden = [one for one in told if one.alone == "undecided"
+              and verdict.found(bench.numbers(one.name))]  # fmt: skip
+    assert hidden
+    (said,) = (text for text in others if text.startswith("Of the other pairs"))
+    assert re.findall(r"pairs of Table (\d+)", said) == [str(one.table) for one in hidden]
     assert readme.claims(bench.experiments) == [], "no board, nothing is said"
 
 

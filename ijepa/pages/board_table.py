@@ -66,12 +66,6 @@ def _row(line: Line, reports: Sequence[Report]) -> Row:
     ], notes=notes)  # fmt: skip
 
 
-def short(line: Line) -> str:
-    """``+2.1 points [+0.9, +3.3], n = 6``: what a claim's verdict hangs on."""
-    assert line.pair is not None
-    return f"{verdict.effect(line.pair)}, n = {line.pair.comparison.spread.n}"
-
-
 def _seeds(line: Line, n: int) -> str:
     """Those of the pair that is shown, and of the pair that has fewest."""
     return str(n) if n == line.seeds else f"{line.seeds} to {n}"

@@ -11,15 +11,28 @@ from ijepa import results, variants
 from ijepa.pages import board_table, index, page, verdict
 from ijepa.pages.figures import claims as claims_figure
 from ijepa.pages.figures import emergence
-from ijepa.pages.table import Row, Table
-from ijepa.pages.text import count, dataset, duration, method, number, plus_minus, spoken
+from ijepa.pages.table import Cell, Row, Table
+from ijepa.pages.text import (
+    count,
+    dataset,
+    duration,
+    interval,
+    method,
+    number,
+    plus_minus,
+    points,
+    spoken,
+)  # fmt: skip
 from ijepa.results import Results
 from ijepa.results.accuracy import Accuracy
+from ijepa.study.board import Line
 from ijepa.study.numbers import Pair, Study
 
 README = Path("README.md")
 REPORTS = Path("reports")
 BEGIN, END = "<!-- NUMBERS", "<!-- end of NUMBERS -->"  # the rest of the first line says by whom
+CLAIMS = ("on the board", "claim", "compares",
+          "effect (points, + is as claimed), 95 % interval", "seeds")  # fmt: skip
 MARKS = {"better": " ▲", "worse": " ▼", "undecided": " ◇"}  # of the trained against a baseline
 
 
@@ -59,7 +72,7 @@ def filled(path: Path = README, reports: Path = REPORTS) -> str:
 
 
 def block(reports: Path = REPORTS) -> str:
-    """What stands between the marks: the board in sentences, its figure, a table for each run."""
+    """What stands between the marks: the board, what it does not show, a table for each run."""
     runs = list(_runs(reports))
     parts = [part for folder, run in runs for part in ("", about(folder, run), "", table(run))]
     if runs:
@@ -71,7 +84,7 @@ def block(reports: Path = REPORTS) -> str:
 
 
 def claims(reports: Path) -> list[str]:
-    """Of each board a sentence for each verdict, one of what compute changes, and the figure."""
+    """Of each board a line for each claim, what else was found in sentences, and the figure."""
     if not (reports / board_table.FILE).is_file():
         return []
     there = index.reported(reports)
@@ -80,19 +93,38 @@ def claims(reports: Path) -> list[str]:
         at_scale = {r.study.name: r for r in there if r.study.scale == one.scale}
         said = page.paragraphs(
             "readme.words.j2", board=one, told=board_table.told(one), verdict=verdict,
-            unseen=board_table.unseen(one), studies=at_scale, reports=reports.as_posix(),
+            studies=at_scale, reports=reports.as_posix(),
             along=[s.study for s in at_scale.values() if s.study.claim.by == "us"],
-            ends=ends, data=claims_figure.data, short=board_table.short,
+            ends=ends, data=claims_figure.data,
         )  # fmt: skip
-        lines += ["", *(f"- {text}" for _, text in said if text)]
+        first, *others = (text for _, text in said)
+        told = Table(CLAIMS, [_claim(line, at_scale[line.name], reports)
+                              for line in board_table.told(one)], text=CLAIMS[:-1])  # fmt: skip
+        lines += ["", first, "", told.markdown(linked=True)]
+        lines += [part for text in others for part in (text, "")]
     drawn = reports / "figures/claims.png"
     if drawn.is_file():
-        lines += [
-            "",
+        lines.append(
             f"[![Differences of all claims with runs, against the FLOPs of pretraining]"
-            f"({drawn.as_posix()})]({reports.as_posix()}/index.md)",
-        ]
+            f"({drawn.as_posix()})]({reports.as_posix()}/index.md)"
+        )
     return lines
+
+
+def _claim(line: Line, report: board_table.Report, reports: Path) -> Row:
+    """A claim: its verdict on the board, and the pair that it hangs on."""
+    assert line.pair is not None
+    spread = line.pair.comparison.spread
+    notes = [] if line.alone == line.decision else [f"by itself {verdict.MARKS[line.alone]}"]
+    at = f" at “{line.point}”" if line.point else ""
+    return Row([
+        verdict.MARKS[line.decision],
+        Cell(f"Table {line.table}: {line.text}" if line.table else line.text,
+             href=f"{reports.as_posix()}/{report.at}/report.md"),
+        f"{claims_figure.data(report.study)}: “{line.better}” over “{line.worse}”{at}",
+        f"{points(spread.mean)} {interval(spread.low, spread.high, signed=True)}",
+        str(spread.n),
+    ], notes=notes + ([] if line.registered else ["exploratory"]))  # fmt: skip
 
 
 def ends(study: Study) -> list[tuple[Pair, Pair]]:

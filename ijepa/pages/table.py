@@ -125,13 +125,18 @@ class Table:
             line += note.format(width, "; ".join(row.notes))
         return line
 
-    def markdown(self) -> str:
-        """The table for a Markdown file; notes follow the first cell."""
+    def markdown(self, linked: bool = False) -> str:
+        """The table for a Markdown file; notes follow the first cell, links lead where asked."""
+
+        def shown(cell: Cell) -> str:
+            text = markdown(cell.shown.replace("\n", ", "))
+            return f"[{text}]({cell.href})" if linked and cell.href else text
+
         lines = [_bars(map(markdown, self.columns))]
         marks = ("---" if self._left(i) else "---:" for i in range(len(self.columns)))
         lines.append(f"|{'|'.join(marks)}|")
         for row in self.rows:
-            first, *rest = (markdown(cell.shown.replace("\n", ", ")) for cell in row.cells)
+            first, *rest = (shown(cell) for cell in row.cells)
             if row.kind in ("group", "reference"):
                 first = f"**{first}**"
             if row.kind == "group":
