@@ -86,6 +86,10 @@ def test_numbers_are_those_of_the_lock_file(bench: Bench) -> None:
         if cell.difference is not None:
             test, spread = tests[cell.variant], cell.difference.spread
             assert (spread.low, spread.high) == pytest.approx(tuple(test.confidence_interval()))
+        gained = np.subtract(mine, [30.0 + seed for seed in range(6)])  # paired within the run
+        around = stats.ttest_1samp(gained, 0).confidence_interval()
+        assert cell.learned.mean == pytest.approx(gained.mean())
+        assert (cell.learned.low, cell.learned.high) == pytest.approx(tuple(around))
     assert [cell.gap for cell in numbers.cells] == pytest.approx([0.0, -38.7, -34.0, -36.6])
     first = numbers.cells[0]
     assert (first.random_init, first.pixels, first.difference) == (32.5, 28.5, None)

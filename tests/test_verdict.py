@@ -121,7 +121,7 @@ def test_the_sentence_has_the_effect_its_interval_and_the_seeds(bench: Bench, ki
         assert any(abs(value - shown) <= 0.05 for shown in numbers_in(text)), (value, text)
     seeds = {spread.n, of.verdict.look or of.design.looks[-1]}
     assert seeds <= {int(n) for n in numbers_in(text)}
-    assert (of.registered is None) == text.startswith("Exploratory")
+    assert of.as_registered != text.startswith("Exploratory")
     for name in (pair.better, pair.worse):
         assert of.label(name) in text
     assert tex(text) in (bench.folder(kind) / "table.tex").read_text()
@@ -294,7 +294,8 @@ def test_readme_has_the_board_and_what_undecided_claims_hide(bench: Bench) -> No
     assert sum(counts) == len(told)
     _, _, *rows = table.splitlines()
     for one, row in zip(told, rows, strict=True):
-        state, claim, pair, effect, seeds = (cell.strip() for cell in row.strip("|").split("|"))
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        state, claim, pair, effect, _, seeds = cells
         assert one.pair is not None
         spread = one.pair.comparison.spread
         assert state.startswith(verdict.MARKS[one.decision])
@@ -398,3 +399,25 @@ def test_pairs_that_have_not_run_are_counted(tmp_path: Path, gap: float, says: s
     said = verdict.sentence(bench.numbers())
     assert said.startswith(f"{says} at laptop scale")
     assert said.endswith(" 2 of the pairs have fewer seeds than the first look, 6.")
+
+
+def test_variants_that_the_probe_does_not_tell_from_their_start_are_counted(
+    tmp_path: Path,
+) -> None:
+    """Planted random init: 30 + seed, 32.5 on average."""
+    bench = Bench(tmp_path)
+    bench.experiment(count=3)
+    means = {"v0": 60.0, "v1": 33.0, "v2": 20.0}
+    bench.lock("made", "laptop", lambda variant, _: means[variant], n=6)
+    numbers = bench.numbers()
+    assert " The probe tells 1 of 3 variants from their random init" in verdict.coverage(numbers)
+    of = board.build([numbers])
+    (line,) = board_table.unlearned(of)
+    assert line.pair is not None
+    assert [side.mean for side in line.learned] == [
+        pytest.approx(means[name] - 32.5, abs=3) for name in (line.pair.better, line.pair.worse)
+    ]
+    assert board_table.learned(line).count("[") == 2
+    bench.lock("made", "laptop", lambda *_: 60.0, n=6)
+    assert "The probe tells" not in verdict.coverage(bench.numbers())
+    assert board_table.unlearned(board.build([bench.numbers()])) == []

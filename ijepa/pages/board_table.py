@@ -13,6 +13,7 @@ from ijepa.study.board import Board, Line
 from ijepa.study.numbers import Study
 
 FILE = "board.json"
+LEARNED = "each over its random init (points)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,9 @@ def read(reports: Path) -> list[Board]:
 def table(of: Board, reports: Sequence[Report]) -> Table:
     """A line for each claim that has runs."""
     columns = ["on the board", "claim", "compares", "effect (points, + is as claimed)",
-               "margin (points)", "seeds", "by itself"]  # fmt: skip
+               LEARNED, "margin (points)", "seeds", "by itself"]  # fmt: skip
     rows = [_row(line, reports) for line in told(of)]
-    words = ("claim", "compares", "effect (points, + is as claimed)", "by itself")
+    words = ("claim", "compares", "effect (points, + is as claimed)", LEARNED, "by itself")
     return Table(columns, rows, text=words, kind="board")
 
 
@@ -61,9 +62,21 @@ def _row(line: Line, reports: Sequence[Report]) -> Row:
         f"“{line.better}” over “{line.worse}”{at}{among}; {verdict.metric(line.metric)}",
         Cell(f"{points(spread.mean)} {limits}", spread.mean, mark=verdict.CLASSES[line.decision],
              drawing=bar.of(line.pair)),
-        f"{line.pair.test.margin:g}", _seeds(line, spread.n),
+        learned(line), f"{line.pair.test.margin:g}", _seeds(line, spread.n),
         Cell(verdict.MARKS[line.alone] + look, mark=verdict.CLASSES[line.alone]),
     ], notes=notes)  # fmt: skip
+
+
+def learned(line: Line) -> str:
+    """``+2.1 [+0.9, +3.3]; …``: what each side of the pair has over its random initialisation."""
+    return "; ".join(
+        f"{points(one.mean)} {interval(one.low, one.high, signed=True)}" for one in line.learned
+    )
+
+
+def unlearned(of: Board) -> list[Line]:
+    """The lines with a side that is not told from its random initialisation."""
+    return [line for line in told(of) if any((one.low or 0.0) <= 0 for one in line.learned)]
 
 
 def _seeds(line: Line, n: int) -> str:

@@ -51,7 +51,7 @@ def write(
     figure.draw(FIGURES, studies, out / "figures")
     content = {
         "reports": worth, "boards": boards, "verdict": verdict, "told": board_table.told,
-        "unseen": board_table.unseen,
+        "unseen": board_table.unseen, "unlearned": board_table.unlearned,
         "tables": [board_table.table(one, worth) for one in boards],
         "figures": figure.shown(FIGURES, studies), "folder": out,
     }  # fmt: skip

@@ -32,7 +32,8 @@ README = Path("README.md")
 REPORTS = Path("reports")
 BEGIN, END = "<!-- NUMBERS", "<!-- end of NUMBERS -->"  # the rest of the first line says by whom
 CLAIMS = ("on the board", "claim", "compares",
-          "effect (points, + is as claimed), 95 % interval", "seeds")  # fmt: skip
+          "effect (points, + is as claimed), 95 % interval", board_table.LEARNED,
+          "seeds")  # fmt: skip
 MARKS = {"better": " ▲", "worse": " ▼", "undecided": " ◇"}  # of the trained against a baseline
 
 
@@ -95,7 +96,7 @@ def claims(reports: Path) -> list[str]:
             "readme.words.j2", board=one, told=board_table.told(one), verdict=verdict,
             studies=at_scale, reports=reports.as_posix(),
             along=[s.study for s in at_scale.values() if s.study.claim.by == "us"],
-            ends=ends, data=claims_figure.data,
+            ends=ends, data=claims_figure.data, unlearned=board_table.unlearned(one),
         )  # fmt: skip
         first, *others = (text for _, text in said)
         told = Table(CLAIMS, [_claim(line, at_scale[line.name], reports)
@@ -123,7 +124,7 @@ def _claim(line: Line, report: board_table.Report, reports: Path) -> Row:
              href=f"{reports.as_posix()}/{report.at}/report.md"),
         f"{claims_figure.data(report.study)}: “{line.better}” over “{line.worse}”{at}",
         f"{points(spread.mean)} {interval(spread.low, spread.high, signed=True)}",
-        str(spread.n),
+        board_table.learned(line), str(spread.n),
     ], notes=notes + ([] if line.registered else ["exploratory"]))  # fmt: skip
 
 

@@ -11,11 +11,12 @@ from ijepa.study import numbers, recorded
 from ijepa.study.decision import UNDECIDED
 from ijepa.study.numbers import Study
 from ijepa.study.plan import STAGES
-from ijepa.study.statistics import Comparison, Share, Spread
+from ijepa.study.statistics import Share, Spread
 
 WITH = ", ± 95\u00a0%"  # in the head of a column of numbers with their interval's half width
 AGAIN = "to run it again"
 INTERVAL = "95\u00a0% interval (points)"
+LEARNED = "minus its random init (points), 95\u00a0% interval"
 
 
 def accuracies(study: Study) -> Table:
@@ -23,7 +24,7 @@ def accuracies(study: Study) -> Table:
     columns = [
         "variant", "paper (%)", "minus best published (points)", f"here (%){WITH}", "sd (points)",
         "n", f"healthy runs (%){WITH}", "minus reference (points, + is better)", INTERVAL,
-        *(f"{verdict.metric(m, study.metric)} (%){WITH}" for m in study.also),
+        LEARNED, *(f"{verdict.metric(m, study.metric)} (%){WITH}" for m in study.also),
     ]  # fmt: skip
     rows: list[Row] = []
     for point in study.places:
@@ -48,16 +49,16 @@ def _variant(study: Study, cell: numbers.Cell) -> Row:
         text.number(spread.std),
         f"{spread.n}†" if spread.n == 1 else str(spread.n),
         _plus_minus(cell.healthy) if cell.collapsed else "",
-        *(_difference(apart) if apart else ("reference", "")),
+        *(_difference(apart.spread) if apart else ("reference", "")),
+        " ".join(_difference(cell.learned)) if cell.learned.n else "",
         *(_beside(spread, cell.also[m]) for m in study.also),
     ]
     return Row(cells, "" if apart else "reference", notes(study, cell))
 
 
-def _difference(of: Comparison) -> tuple[str, str]:
+def _difference(of: Spread) -> tuple[str, str]:
     """Its mean and interval."""
-    limits = text.interval(of.spread.low, of.spread.high, signed=True)
-    return text.points(of.spread.mean), limits
+    return text.points(of.mean), text.interval(of.low, of.high, signed=True)
 
 
 def _plus_minus(spread: Spread) -> str:
@@ -97,7 +98,7 @@ def _baseline(study: Study, baseline: numbers.Baseline) -> Row:
     # a held-out accuracy is known of the trained encoder alone
     held_out = [m for m in study.also if m.endswith(".held_out")]
     more = ["" if m in held_out else _beside(spread, baseline.also[m]) for m in study.also]
-    return Row([name, "", "", *values, "", "", "", *more], "baseline")
+    return Row([name, "", "", *values, "", "", "", "", *more], "baseline")
 
 
 def pairs(study: Study) -> Table:
@@ -116,7 +117,7 @@ def pairs(study: Study) -> Table:
         better, worse = papers[pair.better, pair.point], papers[pair.worse, pair.point]
         of, test = pair.comparison, pair.test
         printed = None if better is None or worse is None else better - worse
-        mean, limits = _difference(of)
+        mean, limits = _difference(of.spread)
         mark = f" {verdict.COLLAPSED}" if of.collapsed else ""
         p = test.adjusted
         ps = [p.above, p.below, p.same] if p else [None] * 3

@@ -69,7 +69,7 @@ def sentence(study: Study) -> str:
         reference = study.label(study.claim.reference)
         return f"Nothing is claimed: the variants are compared with “{reference}”."
     text = {HOLDS: _holds, FAILS: _fails, SAME: _same, UNDECIDED: _undecided}[verdict.decision]
-    return ("Exploratory. " if study.registered is None else "") + text(study)
+    return ("" if study.as_registered else "Exploratory. ") + text(study)
 
 
 def deciding(study: Study) -> Pair:
@@ -219,6 +219,13 @@ def coverage(study: Study) -> str:
         text += (
             f" {collapsed} of them ended in a collapsed representation ({COLLAPSED}): they count,"
             " and the mean of the healthy ones stands beside."
+        )
+    known = [cell.learned for cell in study.cells if cell.learned.low is not None]
+    told = sum((one.low or 0.0) > 0 for one in known)
+    if told < len(known):
+        text += (
+            f" The probe tells {told} of {len(known)} variants from their random initialisation"
+            " (95 % interval over seeds): the others have learned little that it can see."
         )
     if study.strays:
         text += (

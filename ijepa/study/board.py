@@ -18,7 +18,7 @@ from ijepa.study import statistics
 from ijepa.study.decision import FAILS, HOLDS, NOTHING_CLAIMED, SAME, UNDECIDED
 from ijepa.study.numbers import Pair, Study
 from ijepa.study.sequential import ERROR
-from ijepa.study.statistics import Tails
+from ijepa.study.statistics import Spread, Tails
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Line:
     better: str | None  # labels of its variants and of its point
     worse: str | None
     point: str | None
+    learned: tuple[Spread, ...]  # by better and worse, over their own random initialisation
     pairs: int  # that are claimed
     seeds: int  # paired ones that every pair has
     alone: str  # the verdict of the experiment by itself
@@ -80,16 +81,19 @@ def _line(study: Study, adjusted: Tails | None) -> Line:
     verdict, pairs = study.verdict, [pair for pair in study.pairs if not pair.exploratory]
     worst = None if verdict.deciding is None else study.pairs[verdict.deciding]
     at = worst.point if worst else None
+    sides = [cell for side in ((worst.better, worst.worse) if worst else ())
+             for cell in study.at(at) if cell.variant == side]  # fmt: skip
     return Line(
         name=study.name, table=study.table, text=study.claim.text, metric=study.metric,
         scale=study.scale, pair=worst,
         better=study.label(worst.better) if worst else None,
         worse=study.label(worst.worse) if worst else None,
         point=next((p.label for p in study.points if p.name == at), None),
+        learned=tuple(cell.learned for cell in sides),
         pairs=len(pairs), seeds=min((pair.comparison.spread.n for pair in pairs), default=0),
         alone=verdict.decision, look=verdict.look,
         p=verdict.p, adjusted=adjusted, decision=decide(adjusted),
-        registered=study.registered is not None and not study.exploratory,
+        registered=study.as_registered,
     )  # fmt: skip
 
 

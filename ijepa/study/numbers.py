@@ -90,6 +90,7 @@ class Cell:
     spread: Spread  # of all runs, collapsed ones too
     healthy: Spread  # of those that did not collapse
     difference: Comparison | None  # to the reference at the point; None: it is the reference
+    learned: Spread  # to the random initialisation of each run
     also: Mapping[str, Spread]  # of the further metrics, over the runs that have them
     random_init: float | None
     pixels: float | None
@@ -223,6 +224,11 @@ class Study:
     codes: tuple[Code, ...]  # more than one: the table mixes versions of the code
     registered: str | None  # SHA-256 of the registered design; None: the first run came before
     exploratory: tuple[Change, ...]
+
+    @property
+    def as_registered(self) -> bool:
+        """Whether all of it was registered before the first run and is unchanged since."""
+        return self.registered is not None and not self.exploratory
 
     @property
     def places(self) -> tuple[str | None, ...]:

@@ -103,6 +103,16 @@ def _spread(rows: Iterable[numbers.Row], metric: str, encoder: str = "trained") 
     )
 
 
+def _learned(rows: Sequence[numbers.Row], metric: str) -> Spread:
+    """Trained minus random init, of each run that has both."""
+    before = {row.seed: row.value for row in rows
+              if (row.metric, row.encoder) == (metric, "random_init")}  # fmt: skip
+    return statistics.spread([
+        row.value - before[row.seed] for row in rows
+        if (row.metric, row.encoder) == (metric, "trained") and row.seed in before
+    ])  # fmt: skip
+
+
 def _reached(
     chosen: Experiment, rows: Iterable[numbers.Row], runs: Sequence[numbers.Run]
 ) -> Iterator[reach.Reach]:
@@ -154,7 +164,7 @@ def _cells(
             gap=None if paper is None else paper - max(published),
             spread=_spread(here, chosen.metric),
             healthy=_spread((row for row in here if row.seed not in collapsed), chosen.metric),
-            difference=differences.get((name, point)),
+            difference=differences.get((name, point)), learned=_learned(here, chosen.metric),
             also={metric: _spread(here, metric) for metric in chosen.also},
             random_init=_spread(here, chosen.metric, "random_init").mean,
             pixels=_spread(here, chosen.metric, "pixels").mean,
