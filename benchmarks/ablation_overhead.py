@@ -67,7 +67,7 @@ class Bench:
         run(["git", *person, "commit", "-q", "-m", "tables"], self.clone, self.env)
         self.ablate("one", "--only", "v0")
         home = self.clone / ".ijepa/ablations"
-        self.plan = json.loads((home / "one.smoke.runs.json").read_text())
+        self.plan = json.loads(next(home.glob("one.smoke.runs.*.json")).read_text())
 
     def ablate(self, *words: str) -> tuple[float, float]:
         command = [sys.executable, "-m", "ijepa", "ablate", *words, "--scale", "smoke"]

@@ -136,6 +136,8 @@ def vouch(args: argparse.Namespace) -> int:
     """Show that today's code gives what older results have."""
     from ijepa.study import vouch
 
+    if args.jobs < 1:
+        raise ValueError(f"--jobs: {args.jobs} is not a whole number >= 1")
     return vouch.vouch(args.names, args.scale, args.jobs, args.dry_run)
 
 

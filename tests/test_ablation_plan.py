@@ -166,6 +166,9 @@ def test_results_of_older_code_stay_until_replaced_and_of_other_science_go(tmp_p
     assert set(content["results"]) == set(content["provenance"]) == {"a/0"}
     assert content["results"]["a/0"]["code"] == "old"
     assert ("s1", "new") not in lock.known(tmp_path), "numbers of older code are no result of ours"
+    broken = {**result(new[0], 60.0), "status": "failed", "reason": "the disk is full"}
+    content = write(tmp_path, new, broken)
+    assert content["results"]["a/0"]["code"] == "old", "what failed takes no good result"
     content = write(tmp_path, new, result(new[0], 60.0))
     assert content["results"]["a/0"]["code"] == "new"
 

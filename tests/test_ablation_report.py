@@ -180,9 +180,13 @@ def test_check_names_what_was_changed_and_nothing_else(built: Bench, tmp_path: P
     (folder / "figures" / "old.png").write_bytes(b"")
     (reports / "index.html").write_text("")
     (reports / "board.json").unlink()
+    left = reports / "ablations" / "gone.laptop"  # its lock file was removed
+    left.mkdir()
+    shutil.copy(reports / "ablations" / "made.laptop" / "results.json", left)
     differ = index.check([("grown", "smoke")], folder.parent, built.experiments)
-    names = ("ablations/grown.smoke/figures/cost.svg", "ablations/grown.smoke/figures/old.png",
-             "ablations/grown.smoke/report.md", "board.json", "index.html")  # fmt: skip
+    names = ("ablations/gone.laptop", "ablations/grown.smoke/figures/cost.svg",
+             "ablations/grown.smoke/figures/old.png", "ablations/grown.smoke/report.md",
+             "board.json", "index.html", "index.md")  # fmt: skip
     assert differ == [f"{reports.as_posix()}/{name}" for name in names]
 
 

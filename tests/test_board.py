@@ -88,3 +88,12 @@ def test_one_board_is_of_one_scale_and_survives_a_file(study: Study) -> None:
         board.build([study, replace(study, name="other", scale="gpu")])
     made = board.build([study, with_p(study, "other", CERTAIN)])
     assert plain(restore(Board, plain(made))) == plain(made)
+
+
+def test_seeds_of_a_line_are_those_of_the_pair_that_has_fewest(study: Study) -> None:
+    assert len(study.pairs) == 4
+    few = replace(study.pairs[0].comparison, spread=replace(study.pairs[0].comparison.spread, n=3))
+    pairs = (replace(study.pairs[0], comparison=few), *study.pairs[1:-1],
+             replace(study.pairs[-1], exploratory=True))  # fmt: skip
+    (line,) = board.build([replace(study, pairs=pairs)]).lines
+    assert (line.seeds, line.pairs) == (3, 3)

@@ -37,7 +37,7 @@ def judge(
         for d in differences
     ]  # fmt: skip
     described = [statistics.compare(c.better, c.worse, range(50)) for c in contrasts]
-    return decision.judge(contrasts, described, design or Design(), parts)
+    return decision.judge(contrasts, described, design or Design(), range(50), parts)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,19 @@ def test_one_pair_refutes_before_the_others_have_run(late: int) -> None:
     edge = stats.zscore(NOISE, ddof=1) - stats.t.isf(0.015, 5) / 6**0.5
     assert judge([edge])[1].decision == FAILS
     assert judge([edge, few, few])[1].decision == UNDECIDED
+
+
+def test_no_seed_stands_in_for_a_missing_one() -> None:
+    """Else the look would change when that one came, and a look that decided counts for good."""
+    values = dict(enumerate(map(float, NOISE + 9)))
+    for seeds, looks in (((0, 1, 2, 3, 4, 5), 1), ((0, 1, 2, 3, 4, 6), 0), (range(6, 12), 0)):
+        shown = Sample(dict(zip(seeds, values.values(), strict=True)))
+        pair = Contrast(shown, Sample(dict.fromkeys(seeds, 0.0)), 1.0)
+        described = statistics.compare(pair.better, pair.worse, range(24))
+        assert described.spread.n == 6
+        (test,), verdict = decision.judge([pair], [described], Design(), range(24))
+        assert len(verdict.looks) == looks
+        assert (test.p is None) == (looks == 0)
 
 
 def test_what_lies_between_two_looks_changes_nothing() -> None:
@@ -183,6 +196,19 @@ def test_the_verdict_hangs_on_the_pair_furthest_from_it() -> None:
     assert judge([NOISE + 3, NOISE - 2, NOISE - 1])[1].deciding == 1
     assert judge([NOISE + 0.05, NOISE - 0.1, NOISE])[1].deciding == 1
     assert judge([NOISE + 0.0, NOISE[:0]])[1].deciding == 0
+
+
+def test_furthest_is_by_the_limit_that_tells_and_against_its_own_margin() -> None:
+    wide = np.concatenate([4 * NOISE - 2.3, 4 * NOISE - 2.3])  # lower, and less surely below 0
+    narrow = np.concatenate([NOISE - 2, NOISE - 2])
+    _, verdict = judge([wide, narrow])
+    assert (verdict.decision, verdict.deciding) == (FAILS, 1)
+    pairs = [Contrast(Sample(dict(enumerate(map(float, NOISE + shift)))),
+                      Sample(dict.fromkeys(range(6), 0.0)), margin)
+             for shift, margin in ((0.2, 1.0), (0.3, 4.0))]  # fmt: skip
+    described = [statistics.compare(c.better, c.worse, range(6)) for c in pairs]
+    _, verdict = decision.judge(pairs, described, Design(), range(6))
+    assert (verdict.decision, verdict.deciding) == (SAME, 0), "0.2 of 1 is more than 0.3 of 4"
 
 
 def test_seeds_needed_go_for_what_the_means_point_to() -> None:

@@ -40,7 +40,7 @@ def test_arrays_of_experiments_are_judged_like_single_ones(
             for x in one
         ]  # fmt: skip
         described = [statistics.compare(c.better, c.worse, range(24)) for c in contrasts]
-        _, real = decision.judge(contrasts, described, Design())
+        _, real = decision.judge(contrasts, described, Design(), range(50))
         assert real.decision == [*decisions.KINDS, decision.UNDECIDED][verdict]
         assert (real.look or 24) == n
 

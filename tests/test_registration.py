@@ -119,6 +119,8 @@ def test_what_ran_before_it_was_registered_never_is(folder: Folder) -> None:
         ({"margin": 2}, {("margin", f"a > {v} at p", 1.0, 2.0) for v in "bc"}),
         ({"looks": [6, 12]}, {("looks", "", (6, 12, 24), (6, 12))}),
         ({"error": 0.1}, {("error", "", 0.05, 0.1)}),
+        ({"text": "The reverse."}, {("text", "", TABLE["claim"]["text"], "The reverse.")}),
+        ({"by": "us"}, {("by", "", "paper", "us")}),
     ],
 )
 def test_a_changed_design_is_named_and_does_not_count(
@@ -159,6 +161,7 @@ def test_a_pair_left_out_later_leaves_the_claim_undecided(folder: Folder) -> Non
     folder.write({**TABLE, "variants": variants})
     study = folder.study()
     assert study.verdict.decision == UNDECIDED, "without c it would hold"
+    assert [one.decision for one in study.at_points] == [UNDECIDED, UNDECIDED]
     assert ("pair", "a > c at p", 1.0, None) in changes(study)
     assert ("variant", "c@p") in {(key, name) for key, name, *_ in changes(study)}
 
@@ -172,6 +175,22 @@ def test_the_registered_metric_decides_and_todays_stands_beside(folder: Folder) 
     assert study.verdict == before.verdict, "by count, a would be the worst"
     assert (study.metric, study.also) == ("class.linear.trained", ("count.linear.trained",))
     assert {key for key, *_ in changes(study)} == {"metric", "also"}
+
+
+def test_other_seeds_an_accuracy_to_reach_and_equal_compute_are_named(folder: Folder) -> None:
+    folder.register()
+    points = {name: {**point, "equal_compute": "a"} for name, point in TABLE["points"].items()}
+    folder.write({**TABLE, "seeds": [5, *range(5), *range(6, 24)], "reach": 60, "points": points})
+    assert {key for key, *_ in changes(folder.study())} >= {"seeds", "reach", "equal_compute"}
+
+
+def test_a_design_of_before_is_held_to_what_it_has(folder: Folder) -> None:
+    chosen, scale = folder.load()
+    frozen = registration.record(chosen, scale, None, 0)
+    for key in ("text", "by", "equal_compute"):
+        del frozen["design"][key]
+    frozen["sha256"] = registration._hash(frozen["design"])
+    assert list(registration.changes(frozen, registration.design(chosen, scale))) == []
 
 
 def test_other_settings_of_a_variant_are_named(folder: Folder) -> None:

@@ -192,7 +192,29 @@ def test_later_seeds_of_older_code_stay_and_do_not_count(
     assert f"same: 6 seeds: undecided (a - b {np.mean(first):+.2f} [" in said
     content = lock.read("same", "smoke")
     codes = [result["code"] for result in content["results"].values()]
-    assert (len(content["seeds"]), codes.count("newer")) == (24, 24)
+    assert (len(content["seeds"]), codes.count("newer")) == (24, 23)
+    assert content["results"]["b/8"]["status"] == "done", "of older code: a failure takes nothing"
+
+
+def test_what_can_never_be_decided_is_not_begun(desk: Desk) -> None:
+    desk.table("same", 0.0)
+    desk.dies_after = 0
+    with pytest.raises(KeyboardInterrupt):
+        stopping.run(["same"], "smoke")
+    variants = {"a": TABLE["variants"]["a"], "c": TABLE["variants"]["b"]}  # type: ignore[index]
+    desk.table("same", 0.0, variants=variants)
+    with pytest.raises(ValueError, match="variants: b of the registered claim is not there"):
+        stopping.run(["same"], "smoke")
+
+
+def test_numbers_of_older_code_are_known_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.table("same", 0.0)
+    desk.shift["same"] = 5.0
+    assert stopping.run(["same"], "smoke") == 0
+    monkeypatch.setattr(plan, "code", lambda config: "newer")
+    desk.table("again", 0.0, base={"train.lr": 0.001})
+    runner.ablate(["again"], "smoke", seeds=[0, 1, 2, 3, 4, 7])
+    assert lock.read("again", "smoke")["registered"]["known"] == 12
 
 
 def test_known_are_results_of_the_claimed_pairs_and_no_others(desk: Desk) -> None:

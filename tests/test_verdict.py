@@ -398,7 +398,7 @@ def test_pairs_that_have_not_run_are_counted(tmp_path: Path, gap: float, says: s
                change=first_alone)  # fmt: skip
     said = verdict.sentence(bench.numbers())
     assert said.startswith(f"{says} at laptop scale")
-    assert said.endswith(" 2 of the pairs have fewer seeds than the first look, 6.")
+    assert said.endswith(" 2 of the pairs have not reached the first look, the first 6 seeds.")
 
 
 def test_variants_that_the_probe_does_not_tell_from_their_start_are_counted(

@@ -115,6 +115,23 @@ def test_a_voucher_counts_for_the_results_that_it_names_alone(tmp_path: Path) ->
     assert len(lock.read("one", "laptop", tmp_path)["vouched"]) == 2
 
 
+def test_what_other_runs_have_shown_stays_apart(tmp_path: Path) -> None:
+    written(tmp_path, "one", "aa")
+    first = {"code": "a", "as": "new", "results": ["v/0"], "shown": {"one v/0": {}}}
+    lock.vouch("one", "laptop", first, tmp_path)
+    second = {**first, "results": ["v/1"], "shown": {"one v/1": {}}}
+    lock.vouch("one", "laptop", second, tmp_path)
+    assert lock.read("one", "laptop", tmp_path)["vouched"] == [first, second]
+    assert stands(tmp_path, "one", planned("new", "new")) == ["vouched", "vouched"]
+
+
+def test_a_voucher_is_for_a_code_and_not_for_a_cell(tmp_path: Path) -> None:
+    written(tmp_path, "one", "ab")
+    lock.vouch("one", "laptop", {"code": "a", "as": "new", "results": ["v/0", "v/1"]}, tmp_path)
+    assert stands(tmp_path, "one", planned("new", "new")) == ["vouched", "older"]
+    assert ("s1", "new") not in lock.known(tmp_path)
+
+
 def test_a_voucher_goes_with_its_result_and_with_no_other(tmp_path: Path) -> None:
     """Into the lock file of another experiment that has the run, and not beyond the result."""
     written(tmp_path, "one", "aa")

@@ -13,7 +13,7 @@ from ijepa.pages.board_table import Report
 from ijepa.pages.figures import claims
 from ijepa.runtime.files import write_json
 from ijepa.runtime.records import plain
-from ijepa.study import board, experiment, summary
+from ijepa.study import board, experiment, lock, summary
 from ijepa.study.board import Board
 from ijepa.study.numbers import Study
 
@@ -103,6 +103,9 @@ def check(
             old, new = folder / f"{name}.{scale}", Path(temporary) / f"{name}.{scale}"
             study.build(name, scale, new, experiments, (standing or {}).get((name, scale)))
             wrong += _different(old, new)
+        kept = {f"{name}.{scale}" for name, scale in lock.listing(experiments)}
+        behind = [path.parent for path in folder.glob("*/results.json")]
+        wrong += [path.as_posix() for path in behind if path.name not in kept]
         write(folder.parent, Path(temporary), experiments)
         for file in FILES:
             committed = folder.parent / file

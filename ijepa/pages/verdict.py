@@ -125,11 +125,11 @@ def _fails(study: Study) -> str:
 def _early(study: Study) -> str:
     """Which pairs the verdict did not wait for; empty where all have reached the first look."""
     first = study.design.looks[0]
-    late = sum(one.comparison.spread.n < first for one in claimed(study))
+    late = sum(one.test.p is None for one in claimed(study))
     if not late:
         return ""
     have = f"{late} of the pairs has" if late == 1 else f"{late} of the pairs have"
-    return f" {have} fewer seeds than the first look, {first}."
+    return f" {have} not reached the first look, the first {first} seeds."
 
 
 def _negligible(study: Study) -> str:
@@ -161,10 +161,11 @@ def _undecided(study: Study) -> str:
     one = deciding(study)
     weakest = "the weakest pair, " if _all(study) else ""
     text = f"{start}: {weakest}{pair(study, one)} is {effect(one)} ({over(study)})"
-    if n < looks[0] <= most:
-        text += f".{_early(study)}"
-    elif n < looks[0]:
+    reached = [pair.test.p is not None for pair in claimed(study)]
+    if not any(reached):
         text += f"; the first look is at {looks[0]} seeds."
+    elif not all(reached):
+        text += f".{_early(study)}"
     elif n >= looks[-1]:
         text += f"; the plan ends here, and {needed(study, 'another one would take')}."
     else:

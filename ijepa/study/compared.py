@@ -72,7 +72,7 @@ def why(
     if weights := _weights(record, variables):
         yield f"they part at {weights}"
     if outcome.HISTORY in apart:
-        yield f"they part at {_step(record, path)}"
+        yield f"they part at {_step(record, path) or 'a digit that the record does not have'}"
     for encoder in sorted(name for name in apart if name.endswith(".safetensors")):
         before = recorded.at_hand(record, encoder)
         if before and (path / encoder).is_file():

@@ -90,6 +90,7 @@ def judge(
     contrasts: Sequence[Contrast],
     described: Sequence[Comparison],
     design: Design,
+    order: Sequence[int],
     parts: int = 1,
 ) -> tuple[list[Test], Verdict]:
     """Test the pairs of a claim, and the claim.
@@ -98,12 +99,14 @@ def judge(
         contrasts: the pairs.
         described: of each pair, ``statistics.compare`` of its samples: the paired seeds count.
         design: looks and error.
+        order: all seeds, in the order in which they are added.
         parts: claims that share the error, such as the points of an experiment, one by one.
     """
     if not contrasts:
         return [], Verdict(NOTHING_CLAIMED, None, False, (), None, None, None)
     error = design.error / parts
-    nominal = [_nominal(*pair, design) for pair in zip(contrasts, described, strict=True)]
+    nominal = [_nominal(*pair, design, order)
+               for pair in zip(contrasts, described, strict=True)]  # fmt: skip
     alone = [_sequential(looks, design) for looks in nominal]
     adjusted = _adjusted(alone)
     tests = [
@@ -141,12 +144,17 @@ def _verdict(
                    _deciding(decision, described, margins, there))  # fmt: skip
 
 
-def _nominal(contrast: Contrast, described: Comparison, design: Design) -> list[Tails]:
-    """p values at each look that the pair has reached, from its first seeds alone."""
+def _nominal(
+    contrast: Contrast, described: Comparison, design: Design, order: Sequence[int]
+) -> list[Tails]:
+    """p values at each look that the pair has reached: it has all of the first seeds.
+
+    Others do not stand in for one that is missing, or the look would change when that one came.
+    """
     return [
         statistics.tails(contrast.better, contrast.worse, described.seeds[:n], contrast.margin)
         for n in design.looks
-        if n <= len(described.seeds)
+        if n <= len(described.seeds) and described.seeds[:n] == tuple(order[:n])
     ]
 
 

@@ -86,10 +86,11 @@ def judge(
             *zip(by.exploratory, later, later_tests, strict=True)]
     )  # fmt: skip
     at_points = []
-    claimed = len({c.point for c in known})
+    claimed = len({c.point for c in by.pairs})
     for point in points if points != [None] else ():
         indices = [i for i, c in enumerate(known) if c.point == point]
-        *_, one = _test([known[i] for i in indices], by, values, max(1, claimed))
+        missing = [c for c in lost if c.point == point]
+        *_, one = _test([*(known[i] for i in indices), *missing], by, values, max(1, claimed))
         at = None if one.deciding is None else indices[one.deciding]
         at_points.append(replace(one, deciding=at))
     told = [pair for pair in pairs if pair.comparison.spread.n]
@@ -104,7 +105,7 @@ def _test(
         Contrast(values[c.better, c.point], values[c.worse, c.point], c.margin) for c in pairs
     ]
     described = [statistics.compare(one.better, one.worse, by.seeds) for one in contrasts]
-    return described, *decision.judge(contrasts, described, by.design, parts)
+    return described, *decision.judge(contrasts, described, by.design, by.seeds, parts)
 
 
 def _kind(runs: Sequence[numbers.Run]) -> str:

@@ -122,6 +122,8 @@ def write(
 ) -> Path:
     """Write what is known of an experiment's runs; a result of older code stays until replaced.
 
+    A run that failed replaces no good result, of whatever code: a full disk would take a table.
+
     Args:
         name: the experiment.
         scale: its scale.
@@ -142,13 +144,14 @@ def write(
     for run in runs:
         cell = {"variant": run.variant, "point": run.point, "seed": run.seed}
         result, before = results.get(run.identity), old["results"].get(run.key)
-        if result:
+        same = before and before["signature"] == run.signature
+        if result and (result["status"] == "done" or not same or before["status"] != "done"):
             content["results"][run.key] = cell | {part: result.get(part) for part in _KEPT}
             if result.get("right"):  # older results lack it
                 content["results"][run.key]["right"] = result["right"]
             content["provenance"][run.key] = result["provenance"]
             vouchers += [{**one, "results": [run.key]} for one in result.get("vouched", ())]
-        elif before and before["signature"] == run.signature:
+        elif same:
             content["results"][run.key] = before
             content["provenance"][run.key] = old["provenance"][run.key]
             vouchers += [{**one, "results": [run.key]} for one in _vouchers(old, run.key)]
@@ -191,10 +194,10 @@ def vouch(name: str, scale: str, voucher: Mapping[str, Any], folder: Path = FOLD
 
 
 def _with(content: Mapping[str, Any], vouchers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The content of a lock file with vouchers; those of equal codes are one, the newest."""
-    merged: dict[tuple[str, str], dict[str, Any]] = {}
+    """The content of a lock file with vouchers; those shown by the same runs are one."""
+    merged: dict[str, dict[str, Any]] = {}
     for voucher in vouchers:
-        codes = voucher["code"], voucher["as"]
-        keys = {*merged.get(codes, {"results": []})["results"], *voucher["results"]}
-        merged[codes] = {**voucher, "results": sorted(keys)}
+        shown = json.dumps([voucher["code"], voucher["as"], voucher.get("shown")], sort_keys=True)
+        keys = {*merged.get(shown, {"results": []})["results"], *voucher["results"]}
+        merged[shown] = {**voucher, "results": sorted(keys)}
     return {**content, "vouched": list(merged.values())} if merged else dict(content)

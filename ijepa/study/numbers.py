@@ -181,7 +181,7 @@ class Code:
 class Change:
     """What is not as it was registered before the first run: exploratory."""
 
-    key: str  # metric, also, looks, error, seeds, reach, margin, pair, variant or known
+    key: str  # known, margin, pair, variant, or one that a design has once, such as metric
     name: str  # of the point, the pair or the variant; else empty
     registered: Any  # None: added later
     today: Any  # None: left out later

@@ -16,7 +16,9 @@ from ijepa.study.decision import Design
 from ijepa.study.experiment import Experiment, Scale
 from ijepa.study.numbers import Change
 
-_SINGLE = ("metric", "also", "looks", "error", "seeds", "reach")  # of a design: one value each
+_SINGLE = (  # of a design: one value each; the last three older ones do not have
+    "metric", "also", "looks", "error", "seeds", "reach", "text", "by", "equal_compute",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,10 @@ def design(chosen: Experiment, scale: Scale) -> dict[str, Any]:
         "error": chosen.claim.error,
         "seeds": list(chosen.seeds),
         "reach": chosen.reach,
+        "text": chosen.claim.text,
+        "by": chosen.claim.by,
+        "equal_compute": [f"{p.name} as {p.equal_compute}"
+                          for p in chosen.points.values() if p.equal_compute],
         "pairs": [[c.better, c.worse, c.point, c.margin] for c in claimed(chosen)],
         "variants": {cell: _hash(experiment.changes(chosen, scale, variant, point, 0))
                      for cell, variant, point in experiment.cells(chosen)},
@@ -133,7 +139,7 @@ def changes(registered: Mapping[str, Any], today: Mapping[str, Any]) -> Iterator
     if registered["known"]:
         yield Change("known", "", registered["known"], None)
     for key in _SINGLE:
-        if frozen[key] != today[key]:
+        if key in frozen and frozen[key] != today[key]:
             yield Change(key, "", frozen[key], today[key])
     margins = [{Claimed(*one).name: one[3] for one in of["pairs"]} for of in (frozen, today)]
     cells = frozen["variants"], today["variants"]

@@ -70,6 +70,8 @@ def reproduce(words: Sequence[str], dry_run: bool = False, keep: Path | None = N
         if dry_run:
             return 0
         rows = run(record, path, folder, variables)
+        if not rows:
+            raise ValueError(f"{record.what}: no file of it is on record: nothing was compared")
         print(compared.table(record, rows), flush=True)
         differ = [row for row in rows if not row.same]
         if differ:

@@ -1,6 +1,8 @@
 """``ijepa ablate``: plan the runs of experiments, run those not known yet, write lock files."""
 
+import hashlib
 import importlib
+import json
 import math
 import statistics
 import time
@@ -144,8 +146,8 @@ def complete(
     for e in fresh:
         judged = registration.judged(e)
         told = [run for run in tables[e.name] if (run.variant, run.point) in judged]
-        before = known_results(told)
-        there = sum(known(run, before) for run in told)
+        before = {signature for signature, _ in known_results(told)}  # of any code: they are seen
+        there = sum(run.signature in before for run in told)
         lock.register(e.name, scale.name, registration.record(e, scale, commit, there))
     label = f"{'+'.join(tables) if len(tables) < 4 else 'all'}.{scale.name}"
     try:
@@ -210,8 +212,11 @@ def execute(
                     file.parent.mkdir(exist_ok=True)
                     files.write_json(file, outcome.failed(whole, one, why))
             going = [one for one in group if one["needs"] not in lost]
-            file = bench.folder() / f"{label}.{stage}.json"
-            files.write_json(file, {**whole, "jobs": going})
+            content = {**whole, "jobs": going}
+            # jobs read it when they start: a plan of other jobs must not take its place
+            mark = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+            file = bench.folder() / f"{label}.{stage}.{mark[:8]}.json"
+            files.write_json(file, content)
             if going:
                 start(file, len(going), jobs, watch.look)
             watch.look()

@@ -57,7 +57,7 @@ def run(
     """
     scale, tree = load_scale(scale_name), plan.committed_params()
     going = [_begin(load(name), scale) for name in wanted or _claiming()]
-    jobs = jobs or max(1, len(local.visible_gpus()))
+    jobs = jobs or local.jobs(scale.jobs_per_gpu)
     for one in going:
         runner.announce(one.experiment, scale)
     if dry_run:
@@ -73,7 +73,10 @@ def run(
         print(f"{scale.name}: look {look + 1}: {_work(chosen)}", flush=True)
         runner.complete([one.experiment for one in going], tables, chosen, scale, jobs, how)
         failed |= runner.report(chosen, tables, scale)
-        going = [one for one in going if _goes_on(one, look, scale)]
+        results = runner.known_results(chosen)
+        lost = {name for name, runs in tables.items() for run in runs
+                if run in chosen and not runner.known(run, results)}  # fmt: skip
+        going = [one for one in going if _goes_on(one, look, scale, one.name in lost)]
         look += 1
     return failed
 
@@ -90,6 +93,12 @@ def _begin(experiment: Experiment, scale: Scale) -> _Undecided:
         )
     locked = lock.read(experiment.name, scale.name)
     by = registration.plan(experiment, scale, locked.get("registered"))
+    named = {name for pair in by.pairs for name in (pair.better, pair.worse)}
+    if gone := named - experiment.variants.keys():
+        raise ValueError(
+            f"experiments/{experiment.name}.yaml: variants: {', '.join(sorted(gone))} of the"
+            " registered claim is not there, so it cannot be decided"
+        )
     return _Undecided(replace(experiment, seeds=by.seeds), by)
 
 
@@ -101,15 +110,14 @@ def _runs(one: _Undecided, look: int, scale: Scale, tree: Mapping[str, Any]) -> 
     return plan.resolve(one.experiment, replace(scale, seeds=count), tree)
 
 
-def _goes_on(one: _Undecided, look: int, scale: Scale) -> bool:
-    """Print what a look says; whether there is another one."""
+def _goes_on(one: _Undecided, look: int, scale: Scale, lost: bool) -> bool:
+    """Print what a look says, unless runs of it are lost; whether there is another one."""
     count, looks = one.seeds(look), one.by.design.looks
     locked = lock.read(one.name, scale.name)
     first = {**locked, "seeds": list(one.by.seeds[:count])}  # a lock file may have more
     study = summary.collect(one.experiment, first, scale)
     verdict = study.verdict
-    there = min(pair.comparison.spread.n for pair in study.pairs if not pair.exploratory)
-    if verdict.decision == UNDECIDED and there < count:
+    if lost:
         print(f"{one.name}: {count} seeds: no verdict, for runs are missing", flush=True)
         return False
     assert verdict.deciding is not None

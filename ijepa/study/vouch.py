@@ -31,6 +31,11 @@ class Locked:
     choices: frozenset[tuple[str, str]]
 
     @property
+    def then(self) -> tuple[str, str]:
+        """The run and the older code that gave it: two tables may have it of two codes."""
+        return self.run.name, str(self.result["code"])
+
+    @property
     def seconds(self) -> float:
         """What its stages took."""
         return float(sum(filter(None, self.provenance["seconds"].values())))
@@ -73,7 +78,7 @@ def vouch(names: Sequence[str], scale_name: str, jobs: int = 1, dry_run: bool = 
         lines = [
             f"  {one.run.key}: {line}"
             for one in samples[codes]
-            for line in differences(older.get(one.run.name, one.result), today[one.run.name])
+            for line in differences(older.get(one.then, one.result), today[one.run.name])
         ]
         words = "differs" if lines else "the same bytes"
         print("\n".join([f"{codes[0][:8]} -> {codes[1][:8]}: {words}", *lines]))
@@ -164,9 +169,11 @@ def _unequal(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any, An
         yield where, old, new
 
 
-def _rerun(doubtful: Sequence[Locked], scale_name: str, jobs: int) -> dict[str, Mapping[str, Any]]:
-    """What the older code gives here, by the name of today's run."""
-    results: dict[str, Mapping[str, Any]] = {}
+def _rerun(
+    doubtful: Sequence[Locked], scale_name: str, jobs: int
+) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """What the older code gives here, by the name of today's run and that code."""
+    results: dict[tuple[str, str], Mapping[str, Any]] = {}
     today = presets.leaves(plan.committed_params())
     for commit in sorted({str(one.provenance["baseline"]) for one in doubtful}):
         before = presets.leaves(plan.committed_params(commit))
@@ -176,24 +183,24 @@ def _rerun(doubtful: Sequence[Locked], scale_name: str, jobs: int) -> dict[str, 
                 wanted = {**today, **one.run.changes}
                 changes = {k: v for k, v in wanted.items() if k in before and v != before[k]}
                 older = dataclasses.replace(one.run, changes=changes, code=one.result["code"])
-                runs[one.run.name] = older
+                runs[one.then] = older
         print(f"the recorded bytes are of another machine: running {commit[:8]} here too")
         label = f"vouch.{scale_name}.{commit[:8]}"
         ended = runner.execute(list(runs.values()), label, jobs, commit=commit)
         lost = {"status": "failed", "reason": "it did not run to its end"}
-        results |= {name: ended[run.name] or lost for name, run in runs.items()}
+        results |= {then: ended[run.name] or lost for then, run in runs.items()}
     return results
 
 
 def _write(
     codes: tuple[str, str], group: Sequence[Locked], sample: Sequence[Locked], scale_name: str,
-    today: Mapping[str, Any], ran_here: Collection[str],
+    today: Mapping[str, Any], ran_here: Collection[tuple[str, str]],
 ) -> None:  # fmt: skip
     shown = {}
     for one in sample:
         here = f"{one.provenance['baseline']} run here"
         shown[f"{one.experiment} {one.run.key}"] = {
-            "older": here if one.run.name in ran_here else "as recorded",
+            "older": here if one.then in ran_here else "as recorded",
             "files": today[one.run.name]["files"],
         }
     voucher = {
