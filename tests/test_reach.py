@@ -96,6 +96,21 @@ def test_a_seed_that_lacks_a_budget_does_not_count(tmp_path: Path) -> None:
     assert [one.seeds for one in (first, other, last)] == [(0, 1, 2, 3), (0, 1, 3), (0, 1, 2, 3)]
 
 
+def test_a_budget_that_nobody_has_run_yet_is_none(tmp_path: Path) -> None:
+    """What was reached before it stands, and what was not counts as never reached."""
+    made = bench(tmp_path, 5.0)
+    path = tmp_path / "experiments/made.laptop.lock.json"
+    content = json.loads(path.read_text())
+    last = list(BUDGETS)[-1]
+    for key in [key for key in content["results"] if f"@{last}/" in key]:
+        del content["results"][key]
+    path.write_text(json.dumps(content))
+    first, other, _ = made.numbers().reached
+    assert (first.seeds, first.never) == (other.seeds, other.never) == ((0, 1, 2, 3), 0)
+    assert other.ratio is not None
+    assert other.ratio.mean == pytest.approx(-0.5)
+
+
 def test_the_page_has_the_ratio_and_its_interval(tmp_path: Path) -> None:
     table = study_tables.reached(bench(tmp_path, 5.0, lag=-0.1).build())
     row = table.rows[1].cells

@@ -289,7 +289,7 @@ def test_readme_has_the_board_and_what_undecided_claims_hide(bench: Bench) -> No
     first, table, *others = (text for text in readme.claims(bench.reports) if text)
     counts = [sum(one.decision == mark for one in told) for mark in verdict.PAIRS]
     late = sum(not one.registered for one in told)
-    counted = first.partition("index.md): ")[2].partition("“By itself”")[0]
+    counted = first.partition("index.md): ")[2].partition("Below is")[0]
     assert numbers_in(counted) == [len(of.lines), len(told), late, *counts]
     assert sum(counts) == len(told)
     _, _, *rows = table.splitlines()

@@ -116,14 +116,18 @@ def _learned(rows: Sequence[numbers.Row], metric: str) -> Spread:
 def _reached(
     chosen: Experiment, rows: Iterable[numbers.Row], runs: Sequence[numbers.Run]
 ) -> Iterator[reach.Reach]:
-    """What each variant takes to reach an accuracy; seeds with a result at every budget count."""
+    """What each variant takes to reach an accuracy, along the budgets that have results.
+
+    Seeds with a result at each of them count.
+    """
     values = {(row.variant, row.point, row.seed): row.value for row in rows
               if (row.metric, row.encoder) == (chosen.metric, "trained")}  # fmt: skip
     spent = {(run.variant, run.point, run.seed): run.cost.flops_useful for run in runs}
+    budgets = [point for point in chosen.points if any(place[1] == point for place in values)]
     curves: dict[str, dict[int, Sequence[tuple[float, float]]]] = {}
     for variant in chosen.variants:
         seeds = dict.fromkeys(run.seed for run in runs if run.variant == variant)
-        places = {seed: [(variant, point, seed) for point in chosen.points] for seed in seeds}
+        places = {seed: [(variant, point, seed) for point in budgets] for seed in seeds}
         curves[variant] = {
             seed: [(float(spent[place] or 0), values[place]) for place in at]
             for seed, at in places.items()

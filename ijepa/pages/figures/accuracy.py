@@ -36,8 +36,9 @@ def words(study: Study) -> Words:
         f"Accuracies in percent. Here: {here}."
         + (f" In the paper: {published}." if paper else ""),
         "First panel: here, mean over seeds (large) with its 95 % interval, each seed (small),"
-        " and the seeds of neighbouring variants joined; dashed: the same probe on a random"
-        f" encoder and on raw pixels. Second: the difference to"
+        " and the seeds of neighbouring variants joined"
+        + ("; dashed: the probe on a random encoder and on raw pixels" if study.baselines else "")
+        + ". Second: the difference to"
         f" {study.label(study.claim.reference)} (bold), paired by seed."
         + (" Shaded: within the margin that matters." if study.pairs else "")
         + (" A cross: a run that collapsed." if any(c.collapsed for c in study.cells) else "")
