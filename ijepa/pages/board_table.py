@@ -36,9 +36,9 @@ def read(reports: Path) -> list[Board]:
 def table(of: Board, reports: Sequence[Report]) -> Table:
     """A line for each claim that has runs."""
     columns = ["on the board", "claim", "compares", "effect (points, + is as claimed)",
-               LEARNED, "margin (points)", "seeds", "by itself"]  # fmt: skip
+               "margin (points)", "seeds", "by itself"]  # fmt: skip
     rows = [_row(line, reports) for line in told(of)]
-    words = ("claim", "compares", "effect (points, + is as claimed)", LEARNED, "by itself")
+    words = ("claim", "compares", "effect (points, + is as claimed)", "by itself")
     return Table(columns, rows, text=words, kind="board")
 
 
@@ -59,10 +59,11 @@ def _row(line: Line, reports: Sequence[Report]) -> Row:
     return Row([
         Cell(verdict.MARKS[line.decision], mark=verdict.CLASSES[line.decision]),
         Cell(number + line.text, href=f"{report.at}/index.html" if report else None),
-        f"“{line.better}” over “{line.worse}”{at}{among}; {verdict.metric(line.metric)}",
+        f"“{line.better}” over “{line.worse}”{at}{among}; {verdict.metric(line.metric)}"
+        f"\n{LEARNED}: {learned(line)}",
         Cell(f"{points(spread.mean)} {limits}", spread.mean, mark=verdict.CLASSES[line.decision],
              drawing=bar.of(line.pair)),
-        learned(line), f"{line.pair.test.margin:g}", _seeds(line, spread.n),
+        f"{line.pair.test.margin:g}", _seeds(line, spread.n),
         Cell(verdict.MARKS[line.alone] + look, mark=verdict.CLASSES[line.alone]),
     ], notes=notes)  # fmt: skip
 
