@@ -512,3 +512,22 @@ def test_an_artifact_that_is_gone_is_said_by_the_stage_itself(
     (note,) = [line for line in capfd.readouterr().err.splitlines() if "not in MongoDB" in line]
     assert f"run {run.id}: left out: " in note
     assert "figure.png" in note
+
+
+@pytest.mark.parametrize(("patient", "limits"), [(True, mongo.PATIENT), (False, mongo.LIMITS)])
+def test_who_asked_for_it_waits_longer_than_training_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: bool, limits: dict[str, Any]
+) -> None:
+    given: dict[str, Any] = {}
+
+    class Client:
+        def __init__(self, url: str, **options: Any) -> None:
+            given.update(options)
+            raise pymongo.errors.ServerSelectionTimeoutError("nobody there")
+
+    monkeypatch.setenv("IJEPA_MONGO_URL", "mongodb://somewhere:1")
+    monkeypatch.setattr(pymongo, "MongoClient", Client)
+    with pytest.raises(mongo.UnavailableError):
+        mongo.connect(tmp_path, patient)
+    assert given == limits
+    assert mongo.PATIENT["socketTimeoutMS"] > 10 * mongo.LIMITS["socketTimeoutMS"]
