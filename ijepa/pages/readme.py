@@ -142,7 +142,8 @@ def ends(study: Study) -> list[tuple[Pair, Pair]]:
 
 
 def _runs(reports: Path) -> Iterator[tuple[Path, Results]]:
-    for path in sorted(reports.glob("*/results.json")):
+    found = reports.glob("*/results.json")
+    for path in sorted(found, key=lambda path: (path.parent.name != "default", path)):
         try:
             yield path.parent, results.read(path)
         except ValueError:
