@@ -1,4 +1,7 @@
-"""Checksums of every weight at the logged steps: where two runs part, at next to no cost."""
+"""Checksums of every weight at the logged steps: where two runs part.
+
+CRC-32 reads 4 GB/s on a CPU core: 3 ms for 12 MB, more than a second for ViT-H's 5 GB, a row.
+"""
 
 import zlib
 from typing import Any
