@@ -67,6 +67,24 @@ def test_studies_of_one_table_share_a_panel(study: Study, tmp_path: Path) -> Non
     assert axes(none, replace(none, name="other")) == 2, "two of our own are two claims"
 
 
+@pytest.mark.parametrize("margin", [1.0, 3.0])
+def test_a_shaded_margin_is_that_of_its_pair(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, margin: float
+) -> None:
+    """Studies of one table may have other margins: no band goes through all of them then."""
+    shaded: list[tuple[float, float]] = []
+    monkeypatch.setattr(Axes, "axhspan", lambda _, low, high, **how: shaded.append((low, high)))
+    monkeypatch.setattr(
+        Axes, "fill_between", lambda _, around, low, high, **how: shaded.append((low, high))
+    )
+    pairs = tuple(replace(p, test=replace(p.test, margin=margin)) for p in study.pairs)
+    claims.draw([replace(study, table=6), replace(study, table=6, name="other", pairs=pairs)],
+                tmp_path / "claims")  # fmt: skip
+    one = study.pairs[0].test.margin
+    each = [one] if margin == one else [one, one, margin, margin]
+    assert shaded == [(-value, value) for value in each]
+
+
 def test_what_has_no_flops_or_no_interval_is_not_drawn(study: Study) -> None:
     assert claims.needs([study])
     assert not claims.needs([])

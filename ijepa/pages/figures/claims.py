@@ -104,10 +104,15 @@ def _panel(
     """Draw a claim's pairs; ``axis`` has the FLOPs of all panels."""
     axes.set_title(look.wrapped(_title(group), 34))
     axes.axhline(0, color=style.INK, lw=0.9)
-    margin = min(pair.test.margin for study in group for pair in _drawn(study))
-    axes.axhspan(-margin, margin, color=style.INK, alpha=0.08, lw=0)
     told = [(study, pair) for study in group for pair in _drawn(study)]
     xs = look.apart([pair.compute or 0.0 for _, pair in told], axis)
+    margins = [pair.test.margin for _, pair in told]
+    if len(set(margins)) == 1:
+        axes.axhspan(-margins[0], margins[0], color=style.INK, alpha=0.08, lw=0)
+    else:  # each pair before its own
+        for x, margin in zip(xs, margins, strict=True):
+            around = [x / 1.13, x * 1.13]
+            axes.fill_between(around, -margin, margin, color=style.INK, alpha=0.08, lw=0)
     lines = dict[tuple[str, str, str], list[tuple[float, float]]]()
     for x, (study, pair) in zip(xs, told, strict=True):
         spread, colour = pair.comparison.spread, colours[data(study)]
