@@ -270,7 +270,6 @@ def runs(args: argparse.Namespace) -> int:
         file = Path(args.of)
         return archive.export(file, args.all) if args.action == "export" else archive.load(file)
     if args.action == "sync":
-        _soon("comparing the journal with the database")
         done = sync.sync(environment.home(), compare=True, patient=True)
         omniboard.prepare(environment.home())
         said = f"{len(done.written)} runs written, {done.unchanged} were there already"

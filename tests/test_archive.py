@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from test_tracking_journal import record
 
 from ijepa import cli
@@ -36,7 +37,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     newest, first = runs.listing()
     (tmp_path / "experiments").mkdir()
     source = {"runs": {"pretrain": first.id, "evaluate": 5}}
-    lock = {"seeds": [0], "results": {}, "provenance": {"a/0": source, "b/0": {}}}
+    lock = {"seeds": [0], "results": {"a/0": {}}, "provenance": {"a/0": source, "b/0": {}}}
     files.write_json(tmp_path / "experiments/two.smoke.lock.json", lock)
     assert newest.id != first.id
     return tmp_path / "home"
@@ -103,3 +104,11 @@ def test_nothing_to_pack_or_to_load_is_one_line(
         assert cli.main(["runs", *words]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
     assert not Path("runs.tar.gz").exists()
+
+
+def test_the_committed_archive_has_every_run_behind_a_published_number() -> None:
+    published = archive.published(ROOT / "reports", ROOT / "experiments")
+    with tarfile.open(ROOT / "reports/runs.tar.gz") as tar:
+        packed = {int(name.split("/")[1]) for name in tar.getnames()
+                  if name.count("/") == 1 and name.split("/")[1].isdigit()}  # fmt: skip
+    assert published - packed == set()

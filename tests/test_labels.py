@@ -218,8 +218,11 @@ def test_a_study_shows_every_variant_and_has_the_key(tmp_path: Path, drawn: Draw
     assert drawn
     for figure in drawn:
         assert_readable(figure)
-        for axes in figure.axes:  # what stands beside a mark stays in its panel
-            top = axes.get_window_extent().y1
+        for axes in figure.axes:  # what stands beside a mark is in its panel, or below its title
+            titles = [text for text in axes.get_children()
+                      if isinstance(text, mpl.text.Text) and text.get_text()]  # fmt: skip
+            above = [t.get_window_extent().y0 for t in titles if t not in axes.texts]
+            top = max([axes.get_window_extent().y1, *above])
             assert all(text.get_window_extent().y1 <= top for text in axes.texts)
             assert axes.yaxis_inverted() == (axes.get_ylim()[1] == -0.5)  # only a list of rows is
     shown, key = labels.of_study(numbers)

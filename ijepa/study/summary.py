@@ -133,7 +133,7 @@ def _reached(
             for seed, at in places.items()
             if all(place in values and spent[place] for place in at)
         }
-    if chosen.reach is not None and any(curves.values()):
+    if chosen.reach is not None and budgets and any(curves.values()):
         yield from reach.compare(curves, chosen.claim.reference, chosen.reach)
 
 
