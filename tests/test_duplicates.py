@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_store import jpeg, pixels
 
 from ijepa.datasets import Item, Source, Split
 from ijepa.store import duplicates
 from ijepa.store.read import open_store
 from ijepa.store.write import write_store
-from tests.test_store import jpeg, pixels
 
 NOTHING: dict[str, Any] = {"within": {"train": 0, "test": 0}, "across": {"test in train": 0},
                            "classes": 0, "examples": []}  # fmt: skip
