@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import tiny
 from PIL import Image
 
 from ijepa.datasets import LeftOut, Source, clevr
@@ -16,7 +17,6 @@ from ijepa.evaluation import run, scores
 from ijepa.evaluation.probing import Job
 from ijepa.store.read import open_store
 from ijepa.store.write import write_store
-from tests.conftest import tiny
 
 OPTIONS = clevr.Options(path="CLEVR_v1.0")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import TINY, params, tiny
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -22,7 +23,6 @@ from ijepa.probes import Result, choose
 from ijepa.runtime import environment, errors
 from ijepa.store import cache
 from ijepa.store.read import Store, open_store
-from tests.conftest import TINY, params, tiny
 
 
 class Run:

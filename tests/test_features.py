@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import tiny
 
 from ijepa import backbones, features, views
 from ijepa.backbones import Backbone
@@ -20,7 +21,6 @@ from ijepa.model import vit
 from ijepa.runtime import files
 from ijepa.store.read import Store, open_store
 from ijepa.store.write import write_store
-from tests.conftest import tiny
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import joined, tiny
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
@@ -15,7 +16,6 @@ from ijepa.evaluation.probing import Job
 from ijepa.model import vit
 from ijepa.probes import Draw, Features, Result, _draws, _multinomial, choose, few_shot
 from ijepa.probes import logistic as one_percent
-from tests.conftest import joined, tiny
 
 Array = NDArray[Any]
 SIZES = (900, 100, 1000)

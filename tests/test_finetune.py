@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import joined, tiny
 from numpy.typing import NDArray
 
 from ijepa import seeds
@@ -14,7 +15,6 @@ from ijepa.features import Part
 from ijepa.model import vit
 from ijepa.probes import Features, Result, _draws, attentive, finetune, linear
 from ijepa.store.read import Store
-from tests.conftest import joined, tiny
 
 Array = NDArray[Any]
 

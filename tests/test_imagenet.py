@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 from PIL import Image
+from test_pictures import encoded, pixels
 
 from ijepa import config as configs
 from ijepa import presets, variants
@@ -22,7 +23,6 @@ from ijepa.store.read import Store, open_store
 from ijepa.store.remarks import remarks
 from ijepa.store.write import write_store
 from ijepa.training.batches import Batches
-from tests.test_pictures import encoded, pixels
 
 WNIDS = ("n01440764", "n02105855", "n03126707")
 NAMES = ("tench, Tinca tinca", "Shetland sheepdog, Shetland sheep dog, Shetland", "crane")

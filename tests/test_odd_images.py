@@ -10,6 +10,7 @@ import torch
 from conftest import tiny
 from numpy.typing import NDArray
 from PIL import Image
+from test_pictures import encoded, pixels
 from torch._utils import ExceptionWrapper
 
 from ijepa import features, views
@@ -20,7 +21,6 @@ from ijepa.store.read import Store, open_store
 from ijepa.store.write import write_store
 from ijepa.training import health
 from ijepa.training.batches import Batches
-from tests.test_pictures import encoded, pixels
 
 SIZES = ((1, 1), (1, 500), (500, 1), (1, 2), (2, 1), (3, 2000), (40, 40), (40, 1))
 FINE_TUNED = finetune.Options(

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from test_datasets import items, labels, load_parquet, png, write_parquet
 
 from ijepa.datasets import LeftOut, Source
 from ijepa.store.read import open_store
 from ijepa.store.write import write_store
-from tests.test_datasets import items, labels, load_parquet, png, write_parquet
 
 ANIMALS = ("cat", "dog", "emu")
 

@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import joined, tiny
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -20,7 +21,6 @@ from ijepa.probes import (
     knn,
     linear,
 )
-from tests.conftest import joined, tiny
 
 Array = NDArray[Any]
 SIZES = (1500, 500, 2000)

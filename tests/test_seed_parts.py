@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT, params, tiny
+from test_ibot import IBOT
 
 from ijepa import backbones, config, seeds, variants
 from ijepa.config import STAGES, Config, Seeds, parameters, signature
@@ -20,8 +22,6 @@ from ijepa.results import masks as drawn
 from ijepa.results import representation
 from ijepa.store.read import Store, open_store
 from ijepa.training import batches, health, loop
-from tests.conftest import ROOT, params, tiny
-from tests.test_ibot import IBOT
 
 OF = {  # what is observed, and the part that it follows
     "weights": "init", "baseline": "init", "encoder random_init": "init",

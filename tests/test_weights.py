@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import tiny
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -13,7 +14,6 @@ from ijepa import backbones
 from ijepa.backbones import _export
 from ijepa.model import vit
 from ijepa.runtime import weights
-from tests.conftest import tiny
 
 TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor([1, 2])}
 
