@@ -226,7 +226,7 @@ def coverage(study: Study) -> str:
     if told < len(known):
         text += (
             f" The probe tells {told} of {len(known)} variants from their random initialisation"
-            " (95 % interval over seeds): the others have learned little that it can see."
+            " (95 % interval over seeds); of the others it is not shown that they have learned."
         )
     if study.strays:
         text += (
