@@ -406,7 +406,7 @@ def test_a_plan_on_slurm_equals_a_local_run(env: dict[str, str], tmp_path: Path)
 
     def requeue() -> None:
         stopped.append(training()[0])
-        plan = next(there.glob(".ijepa/ablations/*.runs.json"))
+        plan = next(there.glob(".ijepa/ablations/*.runs.*.json"))
         logs = [Path(made["log"]) for made in json.loads(plan.read_text())["jobs"]]
         index = logs.index(stopped[0])
         requeued.append(f"{running(env)[index][0]}_{index}")
