@@ -318,6 +318,25 @@ def test_the_figures_show_every_variant_with_its_deviation(
         assert y == accuracy
 
 
+def test_a_data_set_without_a_result_has_no_panel(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(Axes, "set_title", lambda _, text, **__: titles.append(text))
+    compute.draw(read(folder), folder / "compute")
+    assert len(titles) == 2
+
+    def begun(content: Tree) -> None:
+        content["results"] = {
+            key: one for key, one in content["results"].items() if one["point"] != "cifar10"
+        }
+
+    change(folder, "objectives", begun)
+    titles.clear()
+    compute.draw(read(folder), folder / "compute")
+    assert len(titles) == 1, "what is drawn is still named"
+
+
 def test_one_lock_file_gives_one_report_whatever_order_it_is_in(folder: Path) -> None:
     chosen = experiment.load("objectives", folder)
     scale = experiment.load_scale("laptop", folder)
