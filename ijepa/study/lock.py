@@ -10,11 +10,13 @@ that was damaged, or changed by hand, is refused. Files of older versions have n
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ijepa.runtime.files import write_json
+from ijepa.runtime import environment
+from ijepa.runtime.files import locked, write_json
 from ijepa.study.plan import Run
 
 FOLDER = Path("experiments")
@@ -55,6 +57,13 @@ def read(name: str, scale: str, folder: Path = FOLDER) -> dict[str, Any]:
 
 def _sha256(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _alone(name: str, scale: str) -> Iterator[None]:
+    """No other process of this checkout changes the lock file meanwhile: none loses a result."""
+    with locked(environment.home() / "locks" / f"{name}.{scale}"):
+        yield
 
 
 def _save(file: Path, content: Mapping[str, Any]) -> Path:
@@ -131,12 +140,27 @@ def write(
         results: of jobs, by signature and code.
         folder: of the lock files.
     """
-    old = read(name, scale, folder)
+    with _alone(name, scale):
+        content = _replaced(name, scale, runs, results, read(name, scale, folder))
+        return _save(path(name, scale, folder), content)
+
+
+def _replaced(
+    name: str, scale: str, runs: Sequence[Run],
+    results: Mapping[tuple[str, str], Mapping[str, Any]], old: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    planned = {run.key for run in runs}
+    cells = {key.rpartition("/")[0] for key in planned}
+    kept = {  # also of seeds that another process has added since the runs were planned
+        key: one
+        for key, one in old["results"].items()
+        if key not in planned and key.rpartition("/")[0] in cells
+    }
     content: dict[str, Any] = {
         "experiment": name,
         "scale": scale,
         **{part: old[part] for part in ("registered",) if part in old},
-        "seeds": sorted({run.seed for run in runs}),
+        "seeds": sorted({run.seed for run in runs} | {one["seed"] for one in kept.values()}),
         "results": {},
         "provenance": {},
     }
@@ -152,10 +176,12 @@ def write(
             content["provenance"][run.key] = result["provenance"]
             vouchers += [{**one, "results": [run.key]} for one in result.get("vouched", ())]
         elif same:
-            content["results"][run.key] = before
-            content["provenance"][run.key] = old["provenance"][run.key]
-            vouchers += [{**one, "results": [run.key]} for one in _vouchers(old, run.key)]
-    return _save(path(name, scale, folder), _with(content, vouchers))
+            kept[run.key] = before
+    for key, before in kept.items():
+        content["results"][key] = before
+        content["provenance"][key] = old["provenance"][key]
+        vouchers += [{**one, "results": [key]} for one in _vouchers(old, key)]
+    return _with(content, vouchers)
 
 
 def unregistered(name: str, scale: str, folder: Path = FOLDER) -> bool:
@@ -165,7 +191,7 @@ def unregistered(name: str, scale: str, folder: Path = FOLDER) -> bool:
 
 
 def register(name: str, scale: str, record: Mapping[str, Any], folder: Path = FOLDER) -> Path:
-    """Write what an experiment will be judged by, before the first of its runs.
+    """Write what an experiment will be judged by, before the first of its runs; the first counts.
 
     Args:
         name: the experiment.
@@ -173,9 +199,11 @@ def register(name: str, scale: str, record: Mapping[str, Any], folder: Path = FO
         record: ``ijepa.study.registration.record``.
         folder: of the lock files.
     """
-    assert unregistered(name, scale, folder)
-    content = {**read(name, scale, folder), "registered": record}
-    return _save(path(name, scale, folder), content)
+    with _alone(name, scale):
+        if unregistered(name, scale, folder):
+            content = {**read(name, scale, folder), "registered": record}
+            _save(path(name, scale, folder), content)
+    return path(name, scale, folder)
 
 
 def vouch(name: str, scale: str, voucher: Mapping[str, Any], folder: Path = FOLDER) -> Path:
@@ -188,9 +216,10 @@ def vouch(name: str, scale: str, voucher: Mapping[str, Any], folder: Path = FOLD
             with these keys; and how that was shown.
         folder: of the lock files.
     """
-    content = read(name, scale, folder)
-    vouched = _with(content, [*content.get("vouched", ()), voucher])
-    return _save(path(name, scale, folder), vouched)
+    with _alone(name, scale):
+        content = read(name, scale, folder)
+        vouched = _with(content, [*content.get("vouched", ()), voucher])
+        return _save(path(name, scale, folder), vouched)
 
 
 def _with(content: Mapping[str, Any], vouchers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
