@@ -162,6 +162,7 @@ def main() -> None:
     remark = workspace.remark()
     if remark:
         print(remark, flush=True)
+        workspace.age()
     config = configs.load()
     for note in first(config):
         print(errors.plain(f"note: {note}"), flush=True)

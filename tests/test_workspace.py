@@ -2,9 +2,11 @@
 
 import copy
 import json
+import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +176,22 @@ def test_the_first_stage_says_it_also_where_it_refuses(
     (line,) = capsys.readouterr().out.splitlines()
     assert "in: mask.name multiblok (was multiblock), train.epochs 1 (was 7); `git restore" in line
     assert (checkout / "params.yaml").read_bytes() == before
+
+
+def test_after_the_first_stage_git_sees_a_change_of_equal_length(checkout: Path) -> None:
+    """As DVC leaves it: an index that is later than a file of the same second and length."""
+    path, later = checkout / "params.yaml", time.time() + 60
+    before = path.stat()
+    path.write_text(TEXT.replace("num_targets: 4", "num_targets: 0"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    git("config", "core.trustctime", "false")
+    os.utime(checkout / ".git/index", (later, later))
+    git("restore", "params.yaml")
+    assert path.read_text() != TEXT, "git does not see it"
+    with pytest.raises(ValueError, match="num_targets"):
+        preflight.main()
+    git("restore", "params.yaml")
+    assert path.read_text() == TEXT
 
 
 def test_the_first_stage_writes_what_the_others_are_a_function_of(
