@@ -15,6 +15,7 @@ from test_encoders import close, hf_folder, hf_layers, images, meta_file, normal
 from torch import Tensor
 
 from ijepa import backbones, cli
+from ijepa.backbones import IMAGENET
 from ijepa.backbones._export import FORMATS, export
 from ijepa.config import Config
 from ijepa.model import vit
@@ -101,6 +102,18 @@ def test_it_says_where_it_comes_from(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
+def test_the_example_of_its_card_gives_its_features(form: str) -> None:
+    pytest.importorskip("transformers" if form == "hf" else "timm")
+    export(SPEC, form, Path("made"), tiny())
+    example = Path("made/README.md").read_text().split("```")[1].removeprefix("python\n")
+    names: dict[str, Any] = {"images": normalised(images(16), *IMAGENET)}
+    with torch.no_grad():
+        exec(example.replace("FOLDER", "made"), names)  # noqa: S102
+    pooled = features(SPEC, tiny())[-1].mean(1)
+    torch.testing.assert_close(names["features"], pooled, rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("form", FORMATS)
 def test_equal_encoders_are_equal_files(form: str) -> None:
     """safetensors writes metadata in an order that changes: seven keys would show it."""
     made = [{f.name: f.read_bytes() for f in export(SPEC, form, Path(f"made{n}"), tiny())}
@@ -137,7 +150,7 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 def test_only_encoders_of_our_kind_are_exported() -> None:
     for spec in ("pixels", timm_spec()):
-        with pytest.raises(ValueError, match="is no I-JEPA encoder; only those are exported"):
+        with pytest.raises(ValueError, match="has another form than I-JEPA's; only that"):
             export(spec, "hf", Path("made"), tiny())
     assert not Path("made").exists()
 

@@ -24,14 +24,13 @@ ARCHITECTURE = "vit_base_patch16_224"
 CARD = """\
 ---
 library_name: {library}
-tags: [i-jepa, image-feature-extraction]
+tags: [image-feature-extraction]
 ---
 
-# An I-JEPA encoder
+# An encoder of images
 
-A Vision Transformer without class token, pretrained by predicting representations of hidden blocks
-of an image (I-JEPA, arXiv 2301.08243), exported by the project ijepa. Average the patch tokens for
-features of an image.
+A Vision Transformer without class token, in the form of I-JEPA's (arXiv 2301.08243), pretrained
+without labels and exported by the project ijepa. Average the patch tokens for features of an image.
 
 ```python
 {example}
@@ -57,8 +56,8 @@ model = IJepaModel.from_pretrained("FOLDER").eval()
 features = model(images).last_hidden_state.mean(1)""",
     "safetensors": """\
 from pathlib import Path
-from ijepa import encoder
-model = encoder.load(Path("FOLDER/encoder.safetensors"))
+from ijepa.model import vit
+model = vit.load(Path("FOLDER/encoder.safetensors"))
 features = model(images).mean(1)""",
 }
 FORMATS = tuple(EXAMPLES)
@@ -84,7 +83,7 @@ def export(spec: str, form: str, folder: Path, config: Config) -> list[Path]:
     backbone = backbones.load(spec, config)
     network = backbone.network
     if not isinstance(network, Encoder):
-        raise ValueError(f"{spec}: {backbone.name} is no I-JEPA encoder; only those are exported")
+        raise ValueError(f"{spec}: {backbone.name} has another form than I-JEPA's; only that is exported")
     eps = network.norm.eps
     if form != "hf" and eps != 1e-6:
         raise ValueError(f"{spec}: LayerNorm eps {eps:g}; --format {form} has 1e-6 alone, hf any")
