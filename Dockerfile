@@ -1,4 +1,5 @@
-# A box with everything that `make setup` installs, on a CPU or an NVIDIA GPU:
+# A box with everything that `make setup` installs, on a CPU or an NVIDIA GPU (without one leave out
+# --gpus all). Linted; where this was written there is no Docker to build it with.
 #   docker build -t ijepa .
 #   docker run --rm --gpus all -v "$PWD":/work -w /work ijepa dvc repro
 # The container works on your checkout, so results, records and checkpoints stay in it.

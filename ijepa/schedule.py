@@ -26,6 +26,6 @@ def learning_rate(train: Train, step: int, steps: int) -> float:
 
 
 def weight_decay(train: Train, step: int, steps: int) -> float:
-    """Paper: linear from 0.04 to 0.4; the official code: cosine (paper-facts 2.2)."""
+    """Paper: linear from 0.04 to 0.4; the official code: cosine."""
     shape = cosine if train.weight_decay_schedule == "cosine" else linear
     return shape(train.weight_decay, step / steps)

@@ -70,8 +70,7 @@ def centre(image: NDArray[np.uint8], size: int) -> Tensor:
 def squash(image: NDArray[np.uint8], size: int) -> Tensor:
     """The whole image (H, W, 3) resized to a square, its aspect changed: (3, size, size) uint8.
 
-    What the released Clevr configuration does, where the paper's text has a centre crop
-    (paper-facts 2.3).
+    What the released Clevr configuration does, where the paper's text has a centre crop.
     """
     chw = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     if chw.shape[1:] == (size, size):

@@ -314,7 +314,7 @@ def test_a_stage_reads_no_key_that_it_does_not_depend_on(
 
 
 def test_no_output_switches_the_run_cache_off() -> None:
-    """orchestration 1, traps 1-3: cache: false outs and persist do so, without a word."""
+    """Of DVC: cache: false outs and persist do so, without a word."""
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     for name, stage in stages().items():
         assert all(isinstance(out, str) for out in stage.get("outs", [])), name
@@ -329,7 +329,7 @@ def test_no_output_switches_the_run_cache_off() -> None:
 
 
 def test_stages_run_as_modules_of_the_working_folder() -> None:
-    """orchestration 1, trap 7: anything else runs the main checkout's code in an experiment."""
+    """Anything else runs the main checkout's code in an experiment."""
     for name, stage in stages().items():
         module = {"config": "preflight"}.get(name, name)
         assert stage["cmd"] == f"python -m ijepa.{module}"

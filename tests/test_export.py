@@ -108,7 +108,7 @@ def test_the_example_of_its_card_gives_its_features(form: str) -> None:
     example = Path("made/README.md").read_text().split("```")[1].removeprefix("python\n")
     names: dict[str, Any] = {"images": normalised(images(16), *IMAGENET)}
     with torch.no_grad():
-        exec(example.replace("FOLDER", "made"), names)  # noqa: S102
+        exec(example.replace("FOLDER", "made"), names)
     pooled = features(SPEC, tiny())[-1].mean(1)
     torch.testing.assert_close(names["features"], pooled, rtol=0, atol=5e-6)
 

@@ -139,11 +139,11 @@ def test_official_geometry_has_the_released_samplers_warts() -> None:
         touched += (targets.sum((0, 1)) + context.sum(0)).numpy()
         assert masks.targets_valid.all(), "all blocks of a batch have one size"
         assert masks.context_valid.all(), "every context is cut to the shortest"
-    assert (touched[-1] == 0).all(), "the last row is never used (paper-facts 3.1, PR 40)"
+    assert (touched[-1] == 0).all(), "the last row is never used (PR 40)"
     assert (touched[:, -1] == 0).all()
     assert (touched[:13, :13] > 0).all()
     ratio = np.mean([masks.context.shape[1] / 196 for masks in batches])
-    assert ratio == pytest.approx(0.257, abs=0.01)  # paper-facts 1.4: .257 at 128 images
+    assert ratio == pytest.approx(0.257, abs=0.01)  # measured at 128 images
     upper = [(masks.context // 14 < 7).float().mean().item() for masks in batches]
     assert np.mean(upper) > 0.6, "cutting in raster order loses the lower rows"
 
@@ -191,7 +191,7 @@ def test_the_official_preset_has_the_published_context() -> None:
 def test_paper_geometry_cuts_nothing() -> None:
     drawn = multiblock.sample(keys(4000), (8, 8), dataclasses.replace(PAPER, min_context=6))
     ratio = drawn.context_valid.sum().item() / (4000 * 64)
-    # paper-facts 3.3 has 0.48 with areas rounded down to whole patches first, as released
+    # 0.48 with areas rounded down to whole patches first, as released
     assert ratio == pytest.approx(0.47, abs=0.01)
     drawn = multiblock.sample(keys(4000), (14, 14), PAPER)
     assert drawn.context_valid.sum().item() / (4000 * 196) == pytest.approx(0.46, abs=0.01)

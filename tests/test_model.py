@@ -295,7 +295,7 @@ def test_save_and_load(tmp_path: Path) -> None:
 
 
 def test_tokens_equal_hugging_faces_ijepa() -> None:
-    """A random-weight IJepaModel with its weights mapped into ours (reliability 6)."""
+    """A random-weight IJepaModel with its weights mapped into ours."""
     transformers = pytest.importorskip("transformers")
     config = tiny()
     theirs = transformers.IJepaModel(

@@ -30,7 +30,7 @@ tags: [image-feature-extraction]
 # An encoder of images
 
 A Vision Transformer without class token, in the form of I-JEPA's (arXiv 2301.08243), pretrained
-without labels and exported by the project ijepa. Average the patch tokens for features of an image.
+without labels and exported by the project ijepa. Average the patch tokens for an image's features.
 
 ```python
 {example}
@@ -83,7 +83,9 @@ def export(spec: str, form: str, folder: Path, config: Config) -> list[Path]:
     backbone = backbones.load(spec, config)
     network = backbone.network
     if not isinstance(network, Encoder):
-        raise ValueError(f"{spec}: {backbone.name} has another form than I-JEPA's; only that is exported")
+        raise ValueError(
+            f"{spec}: {backbone.name} has another form than I-JEPA's; only that is exported"
+        )
     eps = network.norm.eps
     if form != "hf" and eps != 1e-6:
         raise ValueError(f"{spec}: LayerNorm eps {eps:g}; --format {form} has 1e-6 alone, hf any")

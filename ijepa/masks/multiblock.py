@@ -6,7 +6,7 @@ aspect ratio from which the targets are removed.
 ``geometry: paper`` (the default) draws every block of every image for itself: scale, aspect ratio,
 row and column are independent, every position is possible, and nothing is truncated.
 
-``geometry: official`` has the distribution of the released sampler, which differs (paper-facts 3):
+``geometry: official`` has the distribution of the released sampler, which differs:
 one number sets a block's scale *and* its aspect ratio, all target blocks of a batch have one size,
 blocks are at most one patch smaller than the grid and never touch its last row or column, and
 every context is cut, in raster order, to the shortest of its group: ``truncate_group`` images that
@@ -17,10 +17,9 @@ a mask. On a 16 x 16 grid contexts have .267 of the patches in groups of 128 and
 
 ``context_ratio`` (ours) holds the context of every image at one number of patches: a uniformly
 random subset of the visible ones is kept. Without it the size and number of targets and the scale
-of the context also set how much context is left, so that Tables 8-10 vary two things at once
-(paper-facts 1.4). An image with too little context is redrawn, which favours small and overlapping
-targets: far below the ratio that ``check`` still admits, redraws are rare and the targets keep
-their distribution.
+of the context also set how much context is left, so that Tables 8-10 vary two things at once. An
+image with too little context is redrawn, which favours small and overlapping targets: far below
+the ratio that ``check`` still admits, redraws are rare and the targets keep their distribution.
 """
 
 from dataclasses import dataclass

@@ -158,7 +158,7 @@ def initialise(module: nn.Module, init: str, generator: torch.Generator) -> None
 
     ``fan_in``: Xavier-uniform blocks and a patch embedding of std 1/sqrt(fan-in). At small patches
     the released 0.02 leaves patch tokens about five times smaller than the position embeddings,
-    and training partly collapses (laptop-recipe 2.2).
+    and training partly collapses here.
     ``official``: truncated normal of std 0.02 everywhere. The released code also rescales by
     depth, but overwrites that again, so this is what it trains with.
     ``beit``: the same cut at one standard deviation, so that the weights' own is 0.0108, and the
@@ -212,8 +212,8 @@ def create(image_size: int, model: Model, seed: int) -> Encoder:
 def place(module: nn.Module, device: torch.device) -> None:
     """Move a module, and choose its attention kernel by the device.
 
-    On a CPU and up to 200 tokens explicit attention is twice as fast as torch's fused kernel
-    (laptop-recipe 1.4); on a GPU the fused kernels win.
+    On a CPU and up to 200 tokens explicit attention is twice as fast as torch's fused kernel; on a
+    GPU the fused kernels win.
     """
     module.to(device)
     for part in module.modules():

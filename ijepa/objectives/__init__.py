@@ -41,7 +41,7 @@ def compare(loss: str, prediction: Tensor, target: Tensor, valid: Tensor) -> Ten
 
     Args:
         loss: ``l2`` is the equation of Section 3, the sum of squares over the tokens of a block;
-            ``smooth_l1`` the released code's mean over tokens and features (paper-facts 2.2).
+            ``smooth_l1`` the released code's mean over tokens and features.
         prediction: (B, M, T, D).
         target: float32, (B, M, T, D).
         valid: False where a token is padding, (B, M, T) bool.

@@ -2,7 +2,7 @@
 
 Equation of Section 3, "Loss":  1/M  sum_i  sum_{j in B_i}  || s_hat_yj - s_yj ||_2^2
 
-Named options where paper and released code differ (paper-facts 2.2): ``loss: l2`` is the equation,
+Named options where paper and released code differ: ``loss: l2`` is the equation,
 ``smooth_l1`` the released code's mean over all elements; ``target_norm: layer`` is the released
 code's LayerNorm without affine on the targets (the paper does not mention it, training without it
 is unstable), ``none`` leaves it out.

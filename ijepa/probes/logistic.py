@@ -2,8 +2,8 @@
 
 The paper's ablations (Tables 6 to 12) are a linear probe on 1 % of ImageNet's labels and leave its
 settings open; those of StoP, whose script is the likely one, are L2-regularised multinomial
-logistic regression on average-pooled, standardised features (paper-facts 2.4). That script
-standardises the test images by their own statistics; here the labelled images' are used for all.
+logistic regression on average-pooled, standardised features. That script standardises the test
+images by their own statistics; here the labelled images' are used for all.
 
 ``fraction`` of the images that may be used are labelled: the same share of each class and at least
 one image of each, as the paper's list has 12 or 13 of nearly every class. A smaller fraction's

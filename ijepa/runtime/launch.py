@@ -24,9 +24,8 @@ from typing import Any
 from ijepa.runtime import environment
 
 # A training step allocates and frees the same large blocks again and again. Told not to return
-# them to the kernel, glibc saves the page faults: 15-30 % of a laptop-sized step (laptop-recipe
-# 1.1). On a GPU a batch has a shape of its own at every step, and blocks that can grow keep the
-# memory whole.
+# them to the kernel, glibc saves the page faults: 15-30 % of a laptop-sized step. On a GPU
+# a batch has a shape of its own at every step, and blocks that can grow keep the memory whole.
 _ALLOCATORS = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "2147483647",

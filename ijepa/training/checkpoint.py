@@ -1,10 +1,9 @@
 """Checkpoints that survive kill -9, a full disk and a flipped bit.
 
 A checkpoint is a folder ``step-<k>`` with ``state.pt`` and ``manifest.json``, which holds the
-SHA-256 of the state (no format of torch notices a flipped bit, reliability 0.1). It is written
-under another name and renamed when complete. A run's folder is keyed by its config, data and code
-and locked while a process trains in it; it lies outside DVC's outputs, which DVC removes before a
-stage.
+SHA-256 of the state (no format of torch notices a flipped bit). It is written under another name
+and renamed when complete. A run's folder is keyed by its config, data and code and locked while a
+process trains in it; it lies outside DVC's outputs, which DVC removes before a stage.
 """
 
 import contextlib

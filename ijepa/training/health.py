@@ -81,8 +81,7 @@ def verdict(first: dict[str, float], last: dict[str, float], most: int) -> str:
 
     ``most`` is what the effective rank can be: the width, or the images of a reading if fewer.
     The thresholds are for alarms, not for ranking runs: full collapse has a standard deviation
-    near zero, partial collapse an effective rank far below where training started (laptop-recipe
-    2.2).
+    near zero, partial collapse an effective rank far below where training started.
     """
     rank, start = last["rankme"], first["rankme"]
     if last["feature_std"] < 0.01 or rank < 2:
