@@ -85,6 +85,22 @@ def test_all_of_a_journal_goes_where_it_is_asked_for(
     assert [run.id for run in runs.listing()] == ids
 
 
+def test_what_a_run_logged_is_found_in_an_archive(home: Path, tmp_path: Path) -> None:
+    """So that a clone without a journal knows at which step another run parts."""
+    first = runs.listing()[1]
+    assert archive.unpacked(first.id, tmp_path / "into") is None, "there is no archive"
+    assert cli.main(["runs", "export", str(archive.FILE)]) == 0
+    shutil.rmtree(home)
+    into = archive.unpacked(first.id, tmp_path / "into")
+    assert into == tmp_path / "into"
+    assert [file.name for file in into.iterdir()] == ["history.csv"]
+    assert (into / "history.csv").read_bytes() == Path("history.csv").read_bytes()
+    assert archive.unpacked(first.id + 1, tmp_path / "other") is None
+    archive.FILE.write_bytes(archive.FILE.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged"):
+        archive.unpacked(first.id, tmp_path / "into")
+
+
 def test_a_run_of_a_report_is_published(home: Path) -> None:
     Path("reports/mine").mkdir(parents=True)
     stages = [{"name": "prepare", "run": None}, {"name": "evaluate", "run": {"id": 7}}]

@@ -364,6 +364,10 @@ def test_why_has_step_tensor_machine_and_distance_of_the_numbers(
     assert lines[0] == ("they part at step 2, equal up to step 1: loss 1.0 recorded, 2.0 here")
     assert lines[1].startswith("out/encoder.safetensors: weight, the first of 1 of 1 tensors")
     assert lines[2].startswith("otherwise on this machine: instructions another recorded, ")
+    elsewhere = dataclasses.replace(record, numerics={**numerics, "name": "Abacus"})
+    lines = list(compared.why(elsewhere, tmp_path / "clone", rows, {}))
+    assert "processor Abacus recorded, " in lines[2]
+    assert lines.pop(3).endswith(compared.PROCESSORS)
     assert lines[3:] == ["out/metrics.json class.linear: 50.0 recorded, 51.5 here, +1.5"]
 
 

@@ -15,9 +15,11 @@ from ijepa.runtime import environment, files
 from ijepa.study import bundle, lock, merge
 from ijepa.tracking import runs as journal
 
+FILE = Path("reports/runs.tar.gz")  # as this repository commits it
 ARTIFACT = 100_000  # bytes; history.csv stays whatever its size
 REPORTS = Path("reports")
-_ALWAYS = ("history.csv",)
+HISTORY = "history.csv"
+_ALWAYS = (HISTORY,)
 
 
 def published(reports: Path = REPORTS, experiments: Path = lock.FOLDER) -> set[int]:
@@ -89,6 +91,31 @@ def _counted(names: Collection[str]) -> str:
     """``12 × report.md, 3 × index.html``."""
     kinds = sorted({Path(name).name for name in names})
     return ", ".join(f"{sum(Path(n).name == kind for n in names)} × {kind}" for kind in kinds)
+
+
+def unpacked(run: int, into: Path, file: Path = FILE) -> Path | None:
+    """What a published run logged, its history and the trail of its weights, from the archive.
+
+    Args:
+        run: its id.
+        into: a folder, made if it is not there.
+        file: the archive.
+
+    Returns:
+        The folder with the files; None where the archive is not there or has neither.
+
+    Raises:
+        ValueError: the archive is damaged; one line.
+    """
+    if not file.is_file():
+        return None
+    logged = {f"runs/{run}/{name}" for name in (HISTORY, journal.TRAIL)}
+    with bundle.opened(file) as folder:
+        there = [folder / name for name in logged if (folder / name).is_file()]
+        into.mkdir(exist_ok=True)
+        for one in there:
+            shutil.copy(one, into)
+    return into if there else None
 
 
 def load(file: Path) -> int:

@@ -13,6 +13,8 @@ from ijepa.study.recorded import DATA, Recorded
 from ijepa.tracking import provenance, runs
 
 SHOWN = 16  # digits of a digest in the table
+PROCESSORS = "docs/reproduce.md, Another processor"
+_WORDS = {"name": "processor"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,12 @@ def why(
         if before and (path / encoder).is_file():
             yield f"{encoder}: {parting.first_tensor(before, path / encoder)}"
     known, now = record.numerics, here(record, variables)
-    other = [f"{k} {v} recorded, {now.get(k)} here" for k, v in (known or {}).items()
-             if k in now and now[k] != v]  # fmt: skip
-    yield "otherwise on this machine: " + (
-        "; ".join(other) or ("nothing that is on record" if known else "it is not on record")
-    )
+    other = {k: f"{_WORDS.get(k, k)} {v} recorded, {now[k]} here"
+             for k, v in (known or {}).items() if k in now and now[k] != v}  # fmt: skip
+    nothing = "nothing that is on record" if known else "it is not on record"
+    yield f"otherwise on this machine: {'; '.join(other.values()) or nothing}"
+    if "name" in other:
+        yield f"another processor gives other bits; what that does to numbers: {PROCESSORS}"
     for file, before in record.numbers.items():
         if (path / file).is_file():
             for key, old, new in parting.numbers(before, files.read_json(path / file)):

@@ -44,6 +44,7 @@ class Recorded:
         seconds: stage -> wall time.
         history: column of ``history.csv`` -> its values.
         trail: steps, and a checksum of all weights after each (``parting.trail``).
+        run: the id of the run that trained.
         places: folders that may have the recorded files still.
     """
 
@@ -63,6 +64,7 @@ class Recorded:
     seconds: Mapping[str, float] = field(default_factory=dict)
     history: Mapping[str, Sequence[float | None]] | None = None
     trail: Mapping[str, Sequence[Any]] | None = None
+    run: int | None = None
     places: tuple[Path, ...] = ()
 
 
@@ -112,7 +114,8 @@ def of_cell(table: str, key: str) -> Recorded:
         files={**data, **hashes},
         numbers={"out/metrics.json": result["metrics"], "out/pretrain.json": result["pretrain"]},
         numerics=source.get("numerics") or _machine(source), threads=source.get("threads") or {},
-        seconds=source.get("seconds") or {}, trail=source.get("trail"), places=_places(trained),
+        seconds=source.get("seconds") or {}, trail=source.get("trail"), run=trained,
+        places=_places(trained),
     )  # fmt: skip
 
 
@@ -169,7 +172,7 @@ def of_report(folder: Path) -> Recorded:
         numerics={**arithmetic, **_libraries(source["versions"] or {})},
         threads={stage: one["threads"] for stage, one in numerics.items() if "threads" in one},
         seconds={stage: run["seconds"] for stage, run in stages.items() if run["seconds"]},
-        history=results.get("history"), places=_places(trained["id"]),
+        history=results.get("history"), run=trained["id"], places=_places(trained["id"]),
     )  # fmt: skip
 
 

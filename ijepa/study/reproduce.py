@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 from ijepa import presets
 from ijepa.runtime import environment, files, launch
 from ijepa.runtime.errors import Failure
-from ijepa.study import bench, compared, outcome, plain, recorded
+from ijepa.study import archive, bench, compared, outcome, plain, recorded
 from ijepa.study.compared import SHOWN, Row, compare
 from ijepa.study.recorded import Recorded
 
@@ -75,6 +76,8 @@ def reproduce(words: Sequence[str], dry_run: bool = False, keep: Path | None = N
         print(compared.table(record, rows), flush=True)
         differ = [row for row in rows if not row.same]
         if differ:
+            logged = archive.unpacked(record.run, folder / "published") if record.run else None
+            record = replace(record, places=(*record.places, *([logged] if logged else [])))
             print("\n".join(compared.why(record, path, rows, variables)), flush=True)
         end = f"{len(differ)} of {len(rows)} files differ" if differ else "every byte is the same"
         print(f"{record.what}: {end}")
