@@ -7,6 +7,7 @@ import io
 import json
 import math
 import shutil
+import signal
 import tarfile
 import time
 from collections.abc import Callable, Sequence
@@ -474,6 +475,27 @@ def test_when_the_time_is_up_what_has_ended_is_kept(
     assert jobs.ran[-2:] == [runs[0].name, runs[1].name]
     assert [bool(results[run.name]) for run in runs] == [True, True, False]
     assert "the time is up: 2 of 3 have ended" in capsys.readouterr().out
+
+
+def test_a_signal_is_not_taken_for_the_time_that_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last look is after the jobs have saved, and by then the time may be up as well."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IJEPA_HOME", raising=False)
+
+    def stopped(_plan: Path, _count: int, _jobs: int, poll: Callable[[], None]) -> None:
+        try:
+            raise SystemExit(128 + signal.SIGTERM)
+        finally:
+            poll()
+
+    monkeypatch.setattr(plain, "run", stopped)
+    with pytest.raises(SystemExit) as ended:
+        runner.execute(two_data_sets(), "here", 1, "plain", until=-math.inf)
+    assert ended.value.code == 128 + signal.SIGTERM
 
 
 def test_a_result_of_other_code_under_the_name_of_a_run_stays_away(places: Places) -> None:

@@ -222,6 +222,8 @@ def execute(
             watch.look()
             lost = watch.failed()
     except TimeIsUp as stop:
+        if stop.__context__ is not None:  # a signal had stopped the jobs before
+            raise stop.__context__ from None
         print(stop, flush=True)
     return {run.name: job.read(bench.result(run.name)) for run in todo}
 
