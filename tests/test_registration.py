@@ -305,3 +305,37 @@ def test_a_claim_at_some_points_is_of_their_pairs_alone(folder: Folder) -> None:
     told = findings.judge(by, values, folder.study().runs, ["p", "q"])
     assert told.verdict.decision == HOLDS
     assert [one.decision for one in told.at_points] == [NOTHING_CLAIMED, HOLDS]
+
+
+def test_a_pairs_compute_is_what_all_of_its_runs_have_counted(folder: Folder) -> None:
+    """Useful FLOPs, or all of them; where one run has neither, patches, or images at the least."""
+    folder.run(BETTER)
+    runs = [replace(run, parameters=10, images=7) for run in folder.study().runs]
+    pair = registration.Claimed("a", "b", "p", 1.0)
+    by = registration.Plan("class.linear.trained", Design(), (0, 1, 2, 3, 4, 5), (pair,), (),
+                           None, ())  # fmt: skip
+    values = {place: Sample({0: 1.0, 1: 2.0}) for place in (("a", "p"), ("b", "p"))}
+
+    def judged(**counts: list[float | None]) -> tuple[str | None, float | None]:
+        """The counts in turn are those of the runs of a, and of all others."""
+        told = [
+            replace(
+                run,
+                cost=replace(run.cost, **{k: v[run.variant != "a"] for k, v in counts.items()}),
+            )
+            for run in runs
+        ]
+        found = findings.judge(by, values, told, ["p"])
+        return found.compute, found.pairs[0].compute
+
+    assert judged(flops_useful=[100.0, 300.0], flops=[1e3, 1e3]) == ("flops_useful", 200.0)
+    assert judged(flops_useful=[100.0, None], flops=[1e3, 3e3]) == ("flops", 2e3)
+    assert judged(flops_useful=[None, None], flops=[1e3, None]) == ("images", 70.0)
+    runs = [replace(run, patches=3) for run in runs]
+    assert judged(flops_useful=[None, None], flops=[None, None]) == ("patches", 6 * 3 * 70.0)
+    pairs = (pair, registration.Claimed("b", "c", "p", 1.0))
+    values["c", "p"] = values["b", "p"]
+    older = [replace(run, images=7 if run.variant == "a" else None) for run in runs]
+    found = findings.judge(replace(by, pairs=pairs), values, older, ["p"])
+    assert [one.compute for one in found.pairs] == [6 * 3 * 70.0, None]
+    assert found.compute is None, "one pair has no place on the axis"
