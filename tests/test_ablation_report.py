@@ -16,7 +16,7 @@ from PIL import Image
 from planted import LABELS, Bench, Result, fail
 from scipy import stats
 
-from ijepa.pages import figure, index, study, study_tables, verdict
+from ijepa.pages import figure, index, origin, study, study_tables, verdict
 from ijepa.pages.figures import accuracy, context, emergence
 from ijepa.runtime.records import plain
 from ijepa.study import experiment, lock, summary, vouch
@@ -151,7 +151,7 @@ def test_of_which_code_the_results_are_is_said_where_somebody_looked(bench: Benc
     bench.experiment()
     bench.lock("made", "smoke", decided)
     keys = [run.key for run in bench.numbers("made", "smoke").runs]
-    assert verdict.standing(bench.numbers("made", "smoke")) == ""
+    assert origin.standing(bench.numbers("made", "smoke")) == ""
     standing = dict.fromkeys(keys, "today") | {keys[0]: "vouched", keys[1]: "older"}
     numbers = bench.build("made", "smoke", standing=standing)
     text = "Of 8 results 6 are of today&#39;s code, 1 is vouched for, 1 is of older code."

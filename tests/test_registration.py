@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ijepa.pages import origin
 from ijepa.study import experiment, findings, lock, numbers, registration, sequential, summary
 from ijepa.study.decision import FAILS, HOLDS, NOTHING_CLAIMED, UNDECIDED, Design
 from ijepa.study.statistics import Sample
@@ -268,6 +269,34 @@ def test_variants_of_other_code_are_told_apart(
     assert [code.variants for code in folder.study().codes] == expected
     today = summary.read("made", "laptop", folder.path, dict.fromkeys(content["results"], "today"))
     assert len(today.codes) == 1, "all of it is what today's code gives"
+
+
+def test_machines_of_other_kinds_are_told_apart_and_pairs_that_mix_them(folder: Folder) -> None:
+    folder.run(BETTER)
+    content = lock.read("made", "laptop", folder.path)
+    here = {"name": "AMD EPYC", "threads": 1, "torch": "2.15.0"}
+
+    def told(**others: Any) -> numbers.Study:
+        """Some runs have other numerics than the rest."""
+        for key, source in content["provenance"].items():
+            source["numerics"] = others.get(key.replace("@", "_").replace("/", "_"), here)
+        lock.path("made", "laptop", folder.path).write_text(json.dumps(content))
+        return folder.study()
+
+    assert (told().machines, told().across, origin.machines(told())) == ((), (), "")
+    xeon, count = {**here, "name": "Xeon"}, len(content["results"])
+    one = told(a_p_3=xeon)
+    expected = (
+        numbers.Machine({"name": "AMD EPYC"}, count - 1),
+        numbers.Machine({"name": "Xeon"}, 1),
+    )
+    assert (one.machines, one.across) == (expected, (3,))
+    assert f"AMD EPYC ({count - 1}); Xeon (1). Within seed 3 runs" in origin.machines(one)
+    whole = told(**{f"{v}_{p}_4": xeon for v in "abc" for p in "pq"})
+    assert ([m.results for m in whole.machines], whole.across) == ([count - 6, 6], ())
+    assert "no paired difference is one of machines" in origin.machines(whole)
+    apart = told(**{f"{v}_p_4": xeon for v in "abc"})
+    assert apart.across == (), "pairs stay within a point"
 
 
 def test_the_verdicts_at_points_share_the_error(folder: Folder) -> None:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ijepa.pages import board_table, figure, page, study, verdict
+from ijepa.pages import board_table, figure, origin, page, study, verdict
 from ijepa.pages.board_table import Report
 from ijepa.pages.figures import claims
 from ijepa.runtime.files import write_json
@@ -50,8 +50,8 @@ def write(
     studies = [one.study for one in worth]
     figure.draw(FIGURES, studies, out / "figures")
     content = {
-        "reports": worth, "boards": boards, "verdict": verdict, "told": board_table.told,
-        "unseen": board_table.unseen, "unlearned": board_table.unlearned,
+        "reports": worth, "boards": boards, "verdict": verdict, "origin": origin,
+        "told": board_table.told, "unseen": board_table.unseen, "unlearned": board_table.unlearned,
         "tables": [board_table.table(one, worth) for one in boards],
         "figures": figure.shown(FIGURES, studies), "folder": out,
     }  # fmt: skip

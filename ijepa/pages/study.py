@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ijepa.pages import bar, figure, labels, page, study_tables, verdict
+from ijepa.pages import bar, figure, labels, origin, page, study_tables, verdict
 from ijepa.pages.figures import accuracy, compute, context, cost, emergence, tradeoff, variance
 from ijepa.runtime.files import write_json
 from ijepa.runtime.records import plain, restore
@@ -73,6 +73,7 @@ def write(study: Study, folder: Path) -> Path:
     content = {
         "s": study,
         "verdict": verdict,
+        "origin": origin,
         "accuracies": table,
         "pairs": study_tables.pairs(study),
         "costs": study_tables.costs(study),

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ijepa.pages.text import NOTHING, interval, number, points, short, spoken
+from ijepa.pages.text import NOTHING, interval, number, points, spoken
 from ijepa.study.decision import FAILS, HOLDS, NOTHING_CLAIMED, SAME, UNDECIDED
 from ijepa.study.numbers import Cell, Change, Pair, Study
 from ijepa.study.power import MOST, Needed
@@ -19,7 +19,6 @@ CLASSES = {
     HOLDS: "better", FAILS: "worse", SAME: "same", UNDECIDED: "undecided",
     NOTHING_CLAIMED: "undecided",
 }  # fmt: skip
-_FEW = 6  # labels that a sentence can bear
 COLLAPSED = "✕"  # a run whose representation collapsed
 _NO_ALARM = "no alarm"
 
@@ -277,41 +276,6 @@ def _change(one: Change) -> str:
 
 def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def codes(study: Study) -> str:
-    """That the variants ran on different code, if they did."""
-    if len(study.codes) < 2:
-        return ""
-    parts = (
-        f"{_listed(study, one.variants)}"
-        f" ({', '.join(map(short, one.commits)) or 'commit unknown'})"
-        for one in study.codes
-    )
-    return (
-        f"This table mixes {len(study.codes)} versions of the code, so a difference between"
-        f" variants may be one of the code: {'; '.join(parts)}."
-    )
-
-
-def _listed(study: Study, variants: Sequence[str]) -> str:
-    """Labels in quotes; of many their number."""
-    if len(variants) > _FEW:
-        return f"{len(variants)} variants"
-    return ", ".join(f"“{study.label(name)}”" for name in variants)
-
-
-def standing(study: Study) -> str:
-    """Of which code the results are, as far as somebody has looked; or nothing."""
-    known = [run.standing for run in study.runs if run.done and run.standing is not None]
-    if not known:
-        return ""
-    words = {"today": "of today's code", "vouched": "vouched for", "older": "of older code"}
-    counts = {text: known.count(name) for name, text in words.items()}
-    parts = [f"{n} {'is' if n == 1 else 'are'} {text}" for text, n in counts.items() if n]
-    if len(parts) == 1:
-        return f"All results are {words[known[0]]}."
-    return f"Of {len(known)} results {', '.join(parts)}."
 
 
 def health(cell: Cell) -> str:

@@ -133,30 +133,3 @@ def _compute(run: numbers.Run, kind: str) -> float | None:
         return None
     an_image = 6 * run.patches if kind == "patches" and run.patches else 1
     return float(run.parameters * run.images) * an_image
-
-
-def codes(runs: Sequence[numbers.Run], chosen: Sequence[str]) -> tuple[numbers.Code, ...]:
-    """The versions of the code that the results of a table are of, and which variants have them.
-
-    Variants of other objectives reach other code, so unequal hashes alone say nothing. Results are
-    of one version if they share a hash or the commit that ran them, or are today's or vouched for.
-
-    Args:
-        runs: of the plan.
-        chosen: the variants, in the table's order.
-    """
-    groups: list[tuple[set[str], list[numbers.Run]]] = []
-    for run in (run for run in runs if run.done):
-        signs = {str(sign) for sign in (run.code, run.baseline) if sign is not None}
-        signs |= {"today"} if run.standing in ("today", "vouched") else set()
-        alike = [group for group in groups if group[0] & signs]
-        groups = [group for group in groups if group not in alike]
-        members = [one for group in alike for one in group[1]]
-        groups.append((signs.union(*(group[0] for group in alike)), [*members, run]))
-    ordered = []
-    for _, members in groups:
-        variants = {run.variant for run in members}
-        commits = tuple(sorted({run.baseline for run in members if run.baseline}))
-        ordered.append(numbers.Code(commits,
-                                    tuple(v for v in chosen if v in variants)))  # fmt: skip
-    return tuple(sorted(ordered, key=lambda code: (-len(code.variants), code.commits)))

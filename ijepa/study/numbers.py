@@ -178,6 +178,14 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
+class Machine:
+    """How many results are of one kind of machine; other kinds give other bits."""
+
+    numerics: Mapping[str, Any]  # in what it differs from the others
+    results: int
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What is not as it was registered before the first run: exploratory."""
 
@@ -222,6 +230,8 @@ class Study:
     verdict: Verdict  # by the registered design; its `deciding` is an index of `pairs`
     at_points: tuple[Verdict, ...]  # of the pairs at each point, which share the error
     codes: tuple[Code, ...]  # more than one: the table mixes versions of the code
+    machines: tuple[Machine, ...]  # more than one: the table's results are of several kinds
+    across: tuple[int, ...]  # seeds whose runs at a point are of more than one kind
     registered: str | None  # SHA-256 of the registered design; None: the first run came before
     exploratory: tuple[Change, ...]
 

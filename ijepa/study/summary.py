@@ -6,7 +6,16 @@ from typing import Any
 
 from ijepa.config import PARAMS
 from ijepa.runtime import files
-from ijepa.study import experiment, findings, lock, numbers, reach, registration, statistics
+from ijepa.study import (
+    experiment,
+    findings,
+    lock,
+    numbers,
+    origins,
+    reach,
+    registration,
+    statistics,
+)
 from ijepa.study.experiment import Experiment, Scale
 from ijepa.study.findings import Place
 from ijepa.study.rows import COUNTED, MEASURED, run_of
@@ -92,7 +101,8 @@ def collect(
         baselines=tuple(_baselines(chosen, rows, points)),
         strays=tuple(sorted(locked["results"].keys() - {run.key for run in runs})),
         design=by.design, verdict=told.verdict, at_points=told.at_points,
-        codes=findings.codes(runs, list(chosen.variants)),
+        codes=origins.codes(runs, list(chosen.variants)),
+        machines=origins.machines(runs), across=origins.across(runs),
         registered=by.registered, exploratory=by.changes,
     )  # fmt: skip
 
