@@ -45,12 +45,20 @@ def test_those_who_write_at_once_each_keep_what_the_others_wrote(
 
     monkeypatch.setattr(lock, "read", slowly)
     with ThreadPoolExecutor(8) as threads:
-        for run in planned:
+        writing = [
             threads.submit(lock.write, "made", "laptop", planned, done([run]), tmp_path)
-        voucher = {"code": "code", "as": "new", "results": ["a/0"]}
-        threads.submit(lock.vouch, "made", "laptop", voucher, tmp_path)
-        record = {"claim": "made"}
-        threads.submit(lock.register, "made", "laptop", record, tmp_path)
+            for run in planned
+        ]
+        for one in writing:
+            one.result()
+        vouching = [
+            threads.submit(lock.vouch, "made", "laptop", {
+                "code": "code", "as": f"new {run.key}", "results": [run.key]}, tmp_path)
+            for run in planned
+        ]  # fmt: skip
+        for other in vouching:
+            other.result()
+    assert len(lock.read("made", "laptop", tmp_path)["vouched"]) == len(planned)
     assert keys(tmp_path) == sorted(run.key for run in planned)
 
 

@@ -426,6 +426,15 @@ class Jobs:
             poll()
 
 
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working tree without git, results or experiments."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IJEPA_HOME", raising=False)
+
+
 def two_data_sets() -> list[Run]:
     params = {"data.render_seed": [0, 0, 1]}
     return [
@@ -443,13 +452,10 @@ def two_data_sets() -> list[Run]:
     ]
 
 
+@pytest.mark.usefixtures("box")
 def test_data_that_cannot_be_prepared_fails_its_runs_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "params.yaml").write_text("seed: 0\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("IJEPA_HOME", raising=False)
     jobs = Jobs(lambda job: job["name"].startswith("data-0"))
     monkeypatch.setattr(plain, "run", jobs.run)
     runs = two_data_sets()
@@ -459,13 +465,10 @@ def test_data_that_cannot_be_prepared_fails_its_runs_and_no_other(
     assert reasons == ["prepare: no disk", "prepare: no disk", None]
 
 
+@pytest.mark.usefixtures("box")
 def test_when_the_time_is_up_what_has_ended_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "params.yaml").write_text("seed: 0\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("IJEPA_HOME", raising=False)
     jobs = Jobs(lambda job: False)
     monkeypatch.setattr(plain, "run", jobs.run)
     clock = iter([0.0, 0.0, 0.0, 0.0, *[math.inf] * 9])  # two data sets, and the look after them
@@ -477,14 +480,11 @@ def test_when_the_time_is_up_what_has_ended_is_kept(
     assert "the time is up: 2 of 3 have ended" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("box")
 def test_a_signal_is_not_taken_for_the_time_that_is_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The last look is after the jobs have saved, and by then the time may be up as well."""
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "params.yaml").write_text("seed: 0\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("IJEPA_HOME", raising=False)
 
     def stopped(_plan: Path, _count: int, _jobs: int, poll: Callable[[], None]) -> None:
         try:

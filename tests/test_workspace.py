@@ -194,6 +194,17 @@ def test_after_the_first_stage_git_sees_a_change_of_equal_length(checkout: Path)
     assert path.read_text() == TEXT
 
 
+def test_a_file_that_cannot_be_aged_stops_nothing(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    apply_overrides(checkout / "params.yaml", ["train.epochs=1"])
+    monkeypatch.setattr(os, "utime", refused)
+    preflight.main()
+
+
 def test_the_first_stage_writes_what_the_others_are_a_function_of(
     checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,6 @@ def machines(study: Study) -> str:
     else:
         end = "Within a seed all are of one kind, so no paired difference is one of machines."
     return (
-        f"Results of {len(study.machines)} kinds of machine, which give other bits:"
+        f"Results of {len(study.machines)} kinds of machine, which may give other bits:"
         f" {'; '.join(kinds)}. {end}"
     )

@@ -85,7 +85,7 @@ def why(
     nothing = "nothing that is on record" if known else "it is not on record"
     yield f"otherwise on this machine: {'; '.join(other.values()) or nothing}"
     if "name" in other:
-        yield f"another processor gives other bits; what that does to numbers: {PROCESSORS}"
+        yield f"another processor may give other bits; what that does to numbers: {PROCESSORS}"
     for file, before in record.numbers.items():
         if (path / file).is_file():
             for key, old, new in parting.numbers(before, files.read_json(path / file)):

@@ -179,7 +179,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """How many results are of one kind of machine; other kinds give other bits."""
+    """How many results are of one kind of machine; other kinds may give other bits."""
 
     numerics: Mapping[str, Any]  # in what it differs from the others
     results: int

@@ -76,8 +76,8 @@ def reproduce(words: Sequence[str], dry_run: bool = False, keep: Path | None = N
         print(compared.table(record, rows), flush=True)
         differ = [row for row in rows if not row.same]
         if differ:
-            logged = archive.unpacked(record.run, folder / "published") if record.run else None
-            record = replace(record, places=(*record.places, *([logged] if logged else [])))
+            if record.run and (logged := archive.unpacked(record.run, folder / "published")):
+                record = replace(record, places=(*record.places, logged))
             print("\n".join(compared.why(record, path, rows, variables)), flush=True)
         end = f"{len(differ)} of {len(rows)} files differ" if differ else "every byte is the same"
         print(f"{record.what}: {end}")

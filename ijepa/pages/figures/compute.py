@@ -60,7 +60,8 @@ def words(study: Study) -> Words:
 def draw(study: Study, path: Path) -> None:
     """A row of panels for each data set with results: against FLOPs, and against device-hours."""
     told = {cell.point for cell in study.cells if cell.spread.mean is not None}
-    data = [points for points in groups(study) if told.intersection(points)]
+    every = groups(study)
+    data = [points for points in every if told.intersection(points)]
     scales = [(marks.operations(study.cells), 1.0, "FLOPs of pretraining")]
     if any(cell.cost.device_seconds for cell in study.cells):
         scales.append(("device_seconds", 3600.0, "device-hours of pretraining"))
@@ -71,7 +72,7 @@ def draw(study: Study, path: Path) -> None:
             for axes, (key, unit, text) in zip(row, scales, strict=True):
                 _lines(axes, study, points, key, unit)
                 axes.set_xlabel(text)
-            if len(groups(study)) > 1:
+            if len(every) > 1:
                 row[0].set_title(look.wrapped(verdict.place(study, str(points[0])), 40))
             row[0].set_ylabel(f"{verdict.metric(study.metric)} (%)")
         look.legend(figure, grid.ravel(), marks.names(study))
