@@ -68,7 +68,7 @@ def test_the_marked_part_is_what_the_committed_results_give(
     assert readme.check() == []
 
 
-def test_the_table_has_every_accuracy_of_a_run(
+def test_a_run_is_a_sentence_with_each_task_beside_its_baselines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluated_run.make(tmp_path)
@@ -88,22 +88,24 @@ def test_the_table_has_every_accuracy_of_a_run(
     assert text.endswith(f"{readme.END}\nafter 2\n")
     assert "old 9" not in text
     assert re.findall(r"\]\((.*?)\)", text) == ["reports/mine/report.md"]
-    rows = [re.split(r" *(?<!\\)\| *", line)[1:-1] for line in text.splitlines() if "|" in line]
-    expected = {(r.task, r.probe) for r in run.table}
-    assert len(rows) == 2 + len(expected)
-    numbers = {
-        (row[1], place): row[place] for row in rows[2:] if row[0] == "kind" for place in (2, 3, 4)
-    }
-    for accuracy in run.table:
-        if accuracy.task == "kind" and accuracy.probe == "linear":
-            place = ("trained", "random_init", "pixels").index(accuracy.encoder) + 2
-            assert accuracy.accuracy is not None
-            assert numbers["linear", place].startswith(f"{accuracy.accuracy:.1f} ± ")
-            mark = readme.MARKS.get(accuracy.verdict or "", "")
-            assert numbers["linear", place].endswith(mark)
+    first = dict[str, str]()
+    for row in run.table:
+        first.setdefault(row.task, row.probe)
+    for row in run.table:
+        if row.probe == first[row.task] and row.share == 1 and row.shots is None:
+            assert row.accuracy is not None
+            assert row.chance is not None
+            task = (
+                rf"[:;] {re.escape(row.task)}, [\w ]+: ([^()]*\([^()]*chance {row.chance:.1f}\))"
+            )
+            (said,) = re.findall(task, text)
+            name = {"trained": "", "random_init": "random init ", "pixels": "raw pixels "}
+            mark = readme.MARKS.get(row.verdict or "", "")
+            shown = rf"{name[row.encoder]}{row.accuracy:.1f} ± [\d.]+{mark}"
+            assert re.search(rf"(^|[(,] ?){shown}(,| \()", said), (shown, said)
     shutil.rmtree("reports")
     readme.write()
-    assert "|" not in page.read_text(), "no committed run, no table"
+    assert "mine" not in page.read_text(), "no committed run, no sentence"
 
 
 def test_a_part_without_end_is_one_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from planted import IMAGES, KINDS, Bench, plant
 
-from ijepa.pages import bar, board_table, index, readme, study, study_tables, verdict
+from ijepa.pages import bar, board_table, index, readme, study, study_tables, text, verdict
 from ijepa.pages.table import tex
 from ijepa.runtime.records import plain
 from ijepa.study import board
@@ -283,34 +283,43 @@ def test_the_board_has_a_line_for_each_claim_and_corrects_for_all(bench: Bench) 
     assert sum(text.startswith(("| ▲", "| ▼", "| ≈", "| ◇")) for text in lines) == len(seen)
 
 
-def test_readme_has_the_board_and_what_undecided_claims_hide(bench: Bench) -> None:
+def test_readme_has_every_claim_under_its_verdict_and_what_undecided_ones_hide(
+    bench: Bench,
+) -> None:
     (of,) = board_table.read(bench.reports)
     told = board_table.told(of)
-    first, table, *others = (text for text in readme.claims(bench.reports) if text)
+    first, *others = (text for text in readme.claims(bench.reports) if text)
     counts = [sum(one.decision == mark for one in told) for mark in verdict.PAIRS]
     late = sum(not one.registered for one in told)
-    counted = first.partition("index.md): ")[2].partition("Below is")[0]
+    counted = first.partition("index.md). ")[2].partition("Effects are")[0]
     assert numbers_in(counted) == [len(of.lines), len(told), late, *counts]
     assert sum(counts) == len(told)
-    _, _, *rows = table.splitlines()
-    for one, row in zip(told, rows, strict=True):
-        cells = [cell.strip() for cell in row.strip("|").split("|")]
-        state, claim, pair, effect, _, seeds = cells
-        assert one.pair is not None
-        spread = one.pair.comparison.spread
-        assert state.startswith(verdict.MARKS[one.decision])
-        assert ("by itself" in state) == (one.alone != one.decision)
-        assert ("exploratory" in state) == (not one.registered)
-        assert claim.endswith(f"]({bench.reports}/ablations/{one.name}.laptop/report.md)")
-        assert f"“{one.better}” over “{one.worse}”" in pair
-        limits = (spread.mean, spread.low, spread.high)
-        assert numbers_in(effect) == [pytest.approx(value, abs=0.06) for value in limits]
-        assert int(seeds) == spread.n
-    hidden = [one for one in told if one.alone == "undecided"
-              and verdict.found(bench.numbers(one.name))]  # fmt: skip
-    assert hidden
-    (said,) = (text for text in others if text.startswith("Of the other pairs"))
-    assert re.findall(r"pairs of Table (\d+)", said) == [str(one.table) for one in hidden]
+    seen = list[str]()
+    for said in others:
+        decided = next((d for d, mark in verdict.MARKS.items() if f"**{mark}**" in said), None)
+        parts = re.split(r"(?=\[[^\]]*\]\([^)]*/ablations/)", said)[1:]
+        assert bool(parts) == bool(decided)
+        for part in parts:
+            name = re.findall(r"/ablations/(\w+)\.laptop/report\.md\)", part)[0]
+            one = line(bench, name)
+            seen.append(name)
+            assert one.pair is not None
+            assert one.decision == decided
+            assert f"{one.pair.comparison.spread.n} seeds" in part
+            assert (f"by itself {verdict.MARKS[one.alone]}" in part) == (one.alone != decided)
+            assert ("exploratory" in part) == (not one.registered)
+            spread = one.pair.comparison.spread
+            sides = (re.escape(text.inert(label or "")) for label in (one.better, one.worse))
+            effect = re.findall(rf": (.*) for “{'” over “'.join(sides)}”", part)
+            assert bool(effect) == (one.alone != "undecided")
+            limits = (spread.mean, spread.low, spread.high) if effect else ()
+            shown = numbers_in("".join(effect))
+            assert shown == [pytest.approx(value, abs=0.06) for value in limits]
+            hidden = verdict.found(bench.numbers(name)) if one.alone == "undecided" else ""
+            assert (", where “" in part) == bool(hidden)
+            assert hidden in part
+    assert sorted(seen) == sorted(one.name for one in told)
+    assert any(", where “" in said for said in others)
     assert readme.claims(bench.experiments) == [], "no board, nothing is said"
 
 

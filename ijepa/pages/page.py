@@ -16,12 +16,13 @@ def write(path: Path, template: str, **content: Any) -> Path:
     return path
 
 
-def paragraphs(template: str, **content: Any) -> list[tuple[str, str]]:
+def paragraphs(template: str, inert: bool = False, **content: Any) -> list[tuple[str, str]]:
     """Title and text of each part of a template of plain text whose titles begin with ``## ``.
 
-    One text serves HTML and Markdown. Lines are joined; a part without text is left out.
+    One text serves HTML and Markdown. Lines are joined; a part without text is left out. With
+    ``inert`` it is Markdown alone, and nothing that it is given is a tag or a link in it.
     """
-    whole = _environment().get_template(template).render(content)
+    whole = _environment(inert).get_template(template).render(content)
     parts = (part.partition("\n") for part in whole.split("## ")[1:])
     texts = [(title.strip(), re.sub(r"[ \n]+", " ", body).strip()) for title, _, body in parts]
     return [(title, body) for title, body in texts if body]

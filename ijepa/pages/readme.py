@@ -1,9 +1,10 @@
 """The part of README.md that is written from committed results: no result is typed there.
 
-Each folder of ``reports`` with a ``results.json`` of this version is a run with a table.
+A sentence for each verdict of the board, the figure of all claims, and a sentence for each run:
+each folder of ``reports`` with a ``results.json`` of this version is one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -11,18 +12,17 @@ from ijepa import results, variants
 from ijepa.pages import board_table, index, page, verdict
 from ijepa.pages.figures import claims as claims_figure
 from ijepa.pages.figures import emergence
-from ijepa.pages.table import Cell, Row, Table
 from ijepa.pages.text import (
     count,
     dataset,
-    duration,
+    inert,
     interval,
     method,
     number,
     plus_minus,
     points,
     spoken,
-)  # fmt: skip
+)
 from ijepa.results import Results
 from ijepa.results.accuracy import Accuracy
 from ijepa.study.board import Line
@@ -31,9 +31,6 @@ from ijepa.study.numbers import Pair, Study
 README = Path("README.md")
 REPORTS = Path("reports")
 BEGIN, END = "<!-- NUMBERS", "<!-- end of NUMBERS -->"  # the rest of the first line says by whom
-CLAIMS = ("on the board", "claim", "compares",
-          "effect (points, + is as claimed), 95 % interval", board_table.LEARNED,
-          "seeds")  # fmt: skip
 MARKS = {"better": " ▲", "worse": " ▼", "undecided": " ◇"}  # of the trained against a baseline
 
 
@@ -73,19 +70,22 @@ def filled(path: Path = README, reports: Path = REPORTS) -> str:
 
 
 def block(reports: Path = REPORTS) -> str:
-    """What stands between the marks: the board, what it does not show, a table for each run."""
+    """What stands between the marks: what was found, the figure, a sentence for each run."""
     runs = list(_runs(reports))
-    parts = [part for folder, run in runs for part in ("", about(folder, run), "", table(run))]
+    parts = [f"- {about(folder, run)}" for folder, run in runs]
     if runs:
-        parts.append(
+        parts += [
+            "",
             "▲ better, ▼ worse, ◇ not told apart: the trained encoder against this baseline, image"
-            " by image on the reported images; one seed says nothing of another."
-        )
-    return "\n".join([*claims(reports), *parts, "", ""])
+            " by image on the reported images, ± half of the 95 % interval over these; one seed"
+            " says nothing of another.",
+            "",
+        ]
+    return "\n".join(["", *claims(reports), *parts, ""])
 
 
 def claims(reports: Path) -> list[str]:
-    """Of each board a line for each claim, what else was found in sentences, and the figure."""
+    """Of each board what it decides, a sentence a verdict, what else was found, and the figure."""
     if not (reports / board_table.FILE).is_file():
         return []
     there = index.reported(reports)
@@ -93,39 +93,28 @@ def claims(reports: Path) -> list[str]:
     for one in board_table.read(reports):
         at_scale = {r.study.name: r for r in there if r.study.scale == one.scale}
         said = page.paragraphs(
-            "readme.words.j2", board=one, told=board_table.told(one), verdict=verdict,
-            studies=at_scale, reports=reports.as_posix(),
-            along=[s.study for s in at_scale.values() if s.study.claim.by == "us"],
-            ends=ends, data=claims_figure.data, unlearned=board_table.unlearned(one),
+            "readme.words.j2", inert=True, board=one, told=board_table.told(one), verdict=verdict,
+            reported=at_scale, reports=reports.as_posix(), ends=ends, data=claims_figure.data,
+            along=[r.study for r in at_scale.values() if r.study.claim.by == "us"],
+            effect=_effect, unlearned=board_table.unlearned(one),
         )  # fmt: skip
-        first, *others = (text for _, text in said)
-        told = Table(CLAIMS, [_claim(line, at_scale[line.name], reports)
-                              for line in board_table.told(one)], text=CLAIMS[:-1])  # fmt: skip
-        lines += ["", first, "", told.markdown(linked=True)]
-        lines += [part for text in others for part in (text, "")]
+        (_, lead), *items, (_, error) = said
+        lines += [lead, "", *(f"- {item}" for _, item in items), "", error, ""]
     drawn = reports / "figures/claims.png"
     if drawn.is_file():
-        lines.append(
+        lines += [
             f"[![Differences of all claims with runs, against the FLOPs of pretraining]"
-            f"({drawn.as_posix()})]({reports.as_posix()}/index.md)"
-        )
+            f"({drawn.as_posix()})]({reports.as_posix()}/index.md)",
+            "",
+        ]
     return lines
 
 
-def _claim(line: Line, report: board_table.Report, reports: Path) -> Row:
-    """A claim: its verdict on the board, and the pair that it hangs on."""
+def _effect(line: Line) -> str:
+    """``+0.3 [+0.1, +0.6]``: of the pair that a line's verdict hangs on."""
     assert line.pair is not None
     spread = line.pair.comparison.spread
-    notes = [] if line.alone == line.decision else [f"by itself {verdict.MARKS[line.alone]}"]
-    at = f" at “{line.point}”" if line.point else ""
-    return Row([
-        verdict.MARKS[line.decision],
-        Cell(f"Table {line.table}: {line.text}" if line.table else line.text,
-             href=f"{reports.as_posix()}/{report.at}/report.md"),
-        f"{claims_figure.data(report.study)}: “{line.better}” over “{line.worse}”{at}",
-        f"{points(spread.mean)} {interval(spread.low, spread.high, signed=True)}",
-        board_table.learned(line), str(spread.n),
-    ], notes=notes + ([] if line.registered else ["exploratory"]))  # fmt: skip
+    return f"{points(spread.mean)} {interval(spread.low, spread.high, signed=True)}"
 
 
 def ends(study: Study) -> list[tuple[Pair, Pair]]:
@@ -151,33 +140,27 @@ def _runs(reports: Path) -> Iterator[tuple[Path, Results]]:
 
 
 def about(folder: Path, run: Results) -> str:
-    """One sentence over a run's table, with a link to its page."""
+    """A run in one sentence: each task by its first probe beside the baselines and chance."""
     objective = variants.load("objectives", run.parameters["objective"]["name"])
-    times = {stage.name: stage.run.seconds for stage in run.provenance.stages if stage.run}
-    taken = ", ".join(f"{name} {duration(seconds)}" for name, seconds in times.items())
+    tasks = [_task(list(rows)) for _, rows in groupby(run.table, lambda row: row.task)]
     return (
-        f"[{objective.TITLE} on {dataset(run.parameters['data'])}]({folder.as_posix()}/report.md):"
-        f" top-1 accuracy in percent on {count(run.run.counts.get(run.run.split))}"
-        f" {run.run.split} images, ± half of the 95 % interval over these images; seed"
-        f" {run.parameters['seed']}" + (f"; {taken}." if taken else ".")
+        f"[{objective.TITLE} on {dataset(run.parameters['data'])}]({folder.as_posix()}/report.md),"
+        f" one run of seed {run.parameters['seed']}, top-1 accuracy in percent on"
+        f" {count(run.run.counts.get(run.run.split))} {run.run.split} images: {'; '.join(tasks)}."
     )
 
 
-def table(run: Results) -> str:
-    """Each task and probe, beside the two baselines and chance, as Markdown."""
-    columns = ["task", "probe", "trained (%, ±)", "random init (%, ±)", "raw pixels (%, ±)",
-               "chance (%)"]  # fmt: skip
-    rows = []
-    for _, group in groupby(run.table, lambda row: (row.task, row.probe)):
-        cells = {row.encoder: row for row in group}
-        if first := cells.get("trained"):
-            named = [spoken(first.task), method(first.probe, first.share, first.shots)]
-            shown = [_accuracy(cells.get(name)) for name in ("trained", "random_init", "pixels")]
-            rows.append(Row([*named, *shown, number(first.chance)]))
-    return Table(columns, rows, text=("probe",)).markdown()
+def _task(rows: Sequence[Accuracy]) -> str:
+    """``class, linear: 81.9 ± 1.1 (random init 36.8 ± 1.3 ▲, chance 13.5)``."""
+    first = next(row for row in rows if row.encoder == "trained")
+    kind = (first.probe, first.share, first.shots)
+    same = [row for row in rows if (row.probe, row.share, row.shots) == kind]
+    beside = [f"{spoken(row.encoder)} {_accuracy(row)}" for row in same if row is not first]
+    beside.append(f"chance {number(first.chance)}")
+    return (
+        f"{inert(spoken(first.task))}, {method(*kind)}: {_accuracy(first)} ({', '.join(beside)})"
+    )
 
 
-def _accuracy(row: Accuracy | None) -> str:
-    if row is None:
-        return ""
+def _accuracy(row: Accuracy) -> str:
     return plus_minus(row.accuracy, row.low, row.high) + MARKS.get(row.verdict or "", "")
