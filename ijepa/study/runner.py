@@ -4,7 +4,6 @@ import hashlib
 import importlib
 import json
 import math
-import statistics
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from ijepa.study import (
     answers,
     bench,
     bundle,
+    forecast,
     job,
     local,
     lock,
@@ -88,7 +88,13 @@ def ablate(
     once = plan.unique(chosen)
     results = known_results(once)
     todo = [run for run in once if not known(run, results)]
-    print(_summary(tables, chosen, once, todo, scale, jobs))
+    whole = forecast.seconds(todo, tables, scale, tree)
+    estimate = f", {durations.about(whole / jobs)} with {jobs} at once" if todo else ""
+    print(
+        f"{scale.name}: {len(tables)} experiments, {len(chosen)} cells, {len(once)} runs"
+        f" ({len(chosen) - len(once)} shared): {len(todo)} to do, {len(once) - len(todo)} known"
+        f"{estimate}"
+    )
     if dry_run:
         for name, runs in tables.items():
             for run in runs:
@@ -253,31 +259,6 @@ def _specs(
 
     data = [spec(run, named[run.data], "prepare", run.data, "data.") for run in first.values()]
     return data, [spec(run, run.name, "evaluate", run.signature) for run in todo]
-
-
-def _summary(
-    tables: Tables, chosen: Sequence[Run], once: Sequence[Run], todo: Sequence[Run],
-    scale: Scale, jobs: int,
-) -> str:  # fmt: skip
-    estimate = f", {about(tables, len(todo), scale, jobs)}" if todo else ""
-    return (
-        f"{scale.name}: {len(tables)} experiments, {len(chosen)} cells, {len(once)} runs"
-        f" ({len(chosen) - len(once)} shared): {len(todo)} to do, {len(once) - len(todo)} known"
-        f"{estimate}"
-    )
-
-
-def about(tables: Collection[str], runs: int, scale: Scale, jobs: int) -> str:
-    """How long so many runs of the experiments may take, as a text."""
-    locks = [lock.read(name, scale.name) for name in tables]
-    timed = [
-        sum(content["provenance"][key]["seconds"].values())
-        for content in locks
-        for key, result in content["results"].items()
-        if result["status"] == "done" and content["provenance"][key]["seconds"]
-    ]
-    seconds = statistics.median(timed) if timed else 60 * scale.minutes
-    return f"{durations.about(seconds * runs / jobs)} with {jobs} at once"
 
 
 def _state(run: Run, todo: Sequence[Run], results: Results) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ijepa.study import local, lock, plan, registration, runner, summary
+from ijepa.runtime import durations
+from ijepa.study import forecast, local, lock, plan, registration, runner, summary
 from ijepa.study.decision import UNDECIDED
 from ijepa.study.experiment import Experiment, Scale, load, load_scale, names
 from ijepa.study.plan import Run
@@ -152,10 +153,11 @@ def _forecast(
             sized = replace(scale, seeds=looks[look])
             runs = plan.unique(plan.resolve(one.experiment, sized, tree))
             results = runner.known_results(runs)
-            todo = sum(not runner.known(run, results) for run in runs)
+            todo = [run for run in runs if not runner.known(run, results)]
+            whole = forecast.seconds(todo, {one.name: runs}, scale, tree)
             lines.append(
-                f"{words} {looks[look]} seeds, {len(runs)} runs, {todo} to do,"
-                f" {runner.about([one.name], todo, scale, jobs)}"
+                f"{words} {looks[look]} seeds, {len(runs)} runs, {len(todo)} to do,"
+                f" {durations.about(whole / jobs)} with {jobs} at once"
             )
         planned = ", ".join(map(str, looks))
         print(f"{one.name}: looks at {planned} seeds: {'; '.join(lines)}")
