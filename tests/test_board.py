@@ -68,6 +68,21 @@ def test_a_claim_without_a_run_counts_too(study: Study) -> None:
     assert board.build([decided, *empty]).lines[0].decision == UNDECIDED
 
 
+def test_an_exploratory_claim_neither_helps_nor_hurts_the_registered_ones(study: Study) -> None:
+    """Its pairs may have been chosen by what was seen: its p value is none."""
+    late = replace(with_p(study, "late", CERTAIN), registered=None)
+    ps = {"one": 0.005, "two": 0.006}
+    one, other = (with_p(study, name, Tails(p, 1.0, 1.0)) for name, p in ps.items())
+    by_name = {line.name: line for line in board.build([late, one, other]).lines}
+    silent = {line.name: line for line in
+              board.build([with_p(study, "late", None), one, other]).lines}  # fmt: skip
+    for name in ("one", "two"):
+        assert by_name[name].adjusted == silent[name].adjusted
+    assert by_name["one"].adjusted == Tails(pytest.approx(9 * 0.005), 1.0, 1.0)
+    assert by_name["late"].adjusted == Tails(pytest.approx(9e-6), 1.0, 1.0)
+    assert not by_name["late"].registered
+
+
 @pytest.mark.parametrize(
     ("p", "expected"),
     [

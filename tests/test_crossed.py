@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from ijepa.study import crossed
 
@@ -19,11 +20,29 @@ def table(
 
 
 def test_by_hand() -> None:
-    # rows' means 2, 4; columns' 1.5, 3, 4.5; no rest: SS seeds 3 * 2, images 2 * 4.5
-    values = np.array([[0.5, 2.0, 3.5], [2.5, 4.0, 5.5]])
+    # rows' means 2, 4, three times; columns' 1.5, 3, 4.5; no rest: SS seeds 3 * 6, images 6 * 4.5
+    values = np.array([[0.5, 2.0, 3.5], [2.5, 4.0, 5.5]] * 3)
     wide = crossed.error(values)
-    assert wide.size**2 == pytest.approx((6 / 1 + 9 / 2 - 0) / 6)
-    assert wide.freedom == pytest.approx(10.5**2 / (6**2 / 1 + 4.5**2 / 2))
+    assert wide.size**2 == pytest.approx((18 / 5 + 27 / 2 - 0) / 18)
+    assert wide.freedom == pytest.approx(17.1**2 / (3.6**2 / 5 + 13.5**2 / 2))
+    few = crossed.error(values[:2])
+    assert few.size**2 == pytest.approx((6 / 1 + 9 / 2 - 0) / 6)
+    assert few.freedom == 1
+    assert 10.5**2 / (6**2 / 1 + 4.5**2 / 2) > 2, "what it would be"
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize(("seed", "image"), [(0.0, 0.0), (0.02, 0.0), (0.1, 0.5)])
+def test_an_interval_of_few_seeds_has_the_truth_as_often_as_it_says(
+    seeds: int, seed: float, image: float
+) -> None:
+    rng = np.random.default_rng(seeds)
+    inside = []
+    for _ in range(600):
+        values = table(rng, seeds, 300, seed, image)
+        wide = crossed.error(values)
+        inside.append(abs(values.mean()) <= stats.t.isf(0.025, wide.freedom) * wide.size)
+    assert np.mean(inside) > 0.95 - 3 * (0.05 * 0.95 / 600) ** 0.5
 
 
 def test_without_images_of_their_own_it_is_the_t_test_over_seeds() -> None:
@@ -34,7 +53,7 @@ def test_without_images_of_their_own_it_is_the_t_test_over_seeds() -> None:
 
 
 def test_without_seeds_of_their_own_it_is_the_interval_over_images() -> None:
-    values = np.repeat(np.random.default_rng(0).normal(size=(1, 400)), 5, axis=0)
+    values = np.repeat(np.random.default_rng(0).normal(size=(1, 400)), 6, axis=0)
     wide = crossed.error(values)
     assert wide.size == pytest.approx(values[0].std(ddof=1) / 20)
     assert wide.freedom == pytest.approx(399)

@@ -183,6 +183,27 @@ def test_pairs_as_findings_of_their_own_are_corrected_for_each_other() -> None:
     assert verdict.p.below == pytest.approx(least)
 
 
+def test_a_pair_by_itself_is_decided_after_the_correction_for_the_others() -> None:
+    unit, level = stats.zscore(NOISE, ddof=1), Design().level
+    shown = unit + stats.t.isf(0.4 * level, 5) / 6**0.5  # 2 % over the looks
+    assert judge([shown])[0][0].decision == HOLDS
+    for others in ([NOISE] * 3, [NOISE[:0]] * 3):  # those that have not run count too
+        test = judge([shown, *others])[0][0]
+        assert test.p is not None
+        assert test.adjusted is not None
+        assert test.adjusted.above == pytest.approx(4 * test.p.above)
+        assert test.decision == UNDECIDED
+    assert judge([shown] * 4)[1].decision == HOLDS, "all of them: none is corrected"
+
+
+def test_the_seeds_a_pair_needs_are_those_of_the_corrected_test() -> None:
+    pairs = [MANY[i][:6] + 0.8 for i in range(5)]
+    for differences, test in zip(pairs, judge(pairs, 0.1)[0], strict=True):
+        level = sequential.nominal(0.05 / 5, Design().looks)
+        goal = power.seeds(HOLDS, statistics.spread(differences.tolist()), None, level, 0.8)
+        assert test.needed == goal
+
+
 def test_parts_share_the_error() -> None:
     unit, design = stats.zscore(NOISE, ddof=1), Design()
     level = sequential.nominal(0.05 / 4, design.looks)

@@ -1,14 +1,17 @@
-"""Several processes that write one lock file lose none of its results."""
+"""Lock files: several processes lose none of its results, and what one had is not forgotten."""
 
+import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
-from ijepa.study import lock
+from ijepa.study import experiment, lock, plan, runner
 from ijepa.study.plan import Run
 
 
@@ -68,3 +71,48 @@ def test_seeds_beyond_the_plan_stay_and_variants_beyond_it_go(tmp_path: Path) ->
     assert keys(tmp_path) == sorted(run.key for run in runs(4))
     lock.write("made", "laptop", runs(2, "a"), {}, tmp_path)
     assert keys(tmp_path) == ["a/0", "a/1", "a/2", "a/3"]
+
+
+def test_what_a_deleted_lock_file_had_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("experiments")
+    folder.mkdir()
+    assert lock.published("made", "laptop") == set(), "without git nothing is to be seen"
+    who = ("-c", "user.name=t", "-c", "user.email=t@t")
+    plan.git("init", "--quiet")
+    plan.git(*who, "commit", "--quiet", "--allow-empty", "-m", "empty")
+    assert lock.published("made", "laptop") == set()
+    for results in ({"a/0": "done", "b/0": "failed"}, {"b/0": "done"}, None):
+        file = lock.path("made", "laptop")
+        if results is None:
+            file.unlink()
+        else:
+            content = {"results": {key: {"status": how} for key, how in results.items()}}
+            file.write_text(json.dumps(content))
+        plan.git("add", "-A")
+        plan.git(*who, "commit", "--quiet", "-m", "one")
+    assert lock.published("made", "laptop") == {"a/0", "b/0"}
+    assert lock.published("other", "laptop") == set()
+
+
+def test_what_was_seen_of_any_seed_counts_before_a_registration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    chosen, scale = experiment.load("weight_decay"), experiment.load_scale("laptop")
+    all_seeds = replace(scale, seeds=len(chosen.seeds))
+    last = plan.resolve(chosen, all_seeds, plan.committed_params())[-1]
+    assert last.seed not in chosen.seeds[: scale.seeds]
+    shown = set[str]()
+    known = dict[tuple[str, str], Any]()
+    monkeypatch.setattr(lock, "published", lambda *_: shown)
+    monkeypatch.setattr(runner, "known_results", lambda _: known)
+    assert runner.seen(chosen, scale, "local") == 0
+    shown |= {last.key, "no such/0"}
+    assert runner.seen(chosen, scale, "local") == 1
+    known[last.signature, "older code"] = {}
+    assert runner.seen(chosen, scale, "local") == 1
+    shown.clear()
+    assert runner.seen(chosen, scale, "local") == 1

@@ -190,7 +190,7 @@ def test_prose_is_parted_by_its_titles(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = Environment(
         loader=DictLoader({"t": "## A\none\n  two\n\n## B\n\n## C\n1\u00a0%"})
     )
-    monkeypatch.setattr(page, "_environment", lambda: environment)
+    monkeypatch.setattr(page, "_environment", lambda inert: environment)
     assert page.paragraphs("t") == [("A", "one two"), ("C", "1\u00a0%")]
 
 

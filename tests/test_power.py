@@ -1,5 +1,7 @@
 """Numbers of seeds: against published power, and against simulated pilots."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -16,6 +18,24 @@ from ijepa.study.statistics import spread
 )  # fmt: skip
 def test_power_is_statsmodels(n: int, effect: float, level: float, expected: float) -> None:
     assert power.one_sided(n, effect, level) == pytest.approx(expected, abs=6e-6)
+
+
+@pytest.mark.parametrize("effect", [0.5, 1.0, 1.7, 2.6, 3.3, 5.0, 10.0])
+def test_power_grows_with_the_seeds_also_far_out(effect: float) -> None:
+    """SciPy's noncentral t is NaN at scattered points there."""
+    powers = [power.one_sided(n, effect, 0.02) for n in range(6, 1001)]
+    assert all(0 <= p <= 1 for p in powers)
+    assert all(after >= before - 1e-9 for before, after in pairwise(powers))
+
+
+def test_the_interval_is_around_the_number() -> None:
+    rng = np.random.default_rng(1)
+    for goal, margin, mean in [("no difference", 1.0, 0.0), ("holds", None, 1.3)] * 100:
+        pilot = spread(rng.normal(mean, 0.65, 6).tolist())
+        needed = power.seeds(goal, pilot, margin, 0.0218, 0.8)
+        low, n, high = (power.MOST + 1 if size is None else size
+                        for size in (needed.low, needed.n, needed.high))  # fmt: skip
+        assert low <= n <= high
 
 
 def test_the_number_is_the_smallest_with_the_power() -> None:

@@ -10,7 +10,16 @@ import pytest
 from scipy import stats
 
 from ijepa.pages import origin
-from ijepa.study import experiment, findings, lock, numbers, registration, sequential, summary
+from ijepa.study import (
+    board,
+    experiment,
+    findings,
+    lock,
+    numbers,
+    registration,
+    sequential,
+    summary,
+)
 from ijepa.study.decision import FAILS, HOLDS, NOTHING_CLAIMED, UNDECIDED, Design
 from ijepa.study.statistics import Sample
 
@@ -152,6 +161,17 @@ def test_a_claim_turned_round_after_the_runs_is_exploratory(folder: Folder) -> N
     assert study.pairs[-2:] == tuple(later)
     names = {(key, name) for key, name, _, today in changes(study) if today is not None}
     assert names == {("pair", "b > a at p"), ("pair", "b > a at q")}
+
+
+def test_a_claim_taken_from_the_paper_later_stays_on_the_board(folder: Folder) -> None:
+    folder.changed(by="paper")
+    folder.register()
+    folder.run(BETTER)
+    folder.changed(by="us")
+    study = folder.study()
+    (line,) = board.build([study]).lines
+    assert not line.registered
+    assert [(c.key, c.registered, c.today) for c in study.exploratory] == [("by", "paper", "us")]
 
 
 def test_a_pair_left_out_later_leaves_the_claim_undecided(folder: Folder) -> None:
@@ -311,7 +331,7 @@ def test_the_verdicts_at_points_share_the_error(folder: Folder) -> None:
         values["b", point] = Sample(dict.fromkeys(range(6), 0.0))
         pairs.append(registration.Claimed("a", "b", point, 0.01))
     by = registration.Plan("class.linear.trained", design, tuple(range(24)), tuple(pairs), (),
-                           None, ())  # fmt: skip
+                           "us", None, ())  # fmt: skip
     found = findings.judge(by, values, folder.study().runs, ["p", "q"])
     assert found.verdict.decision == HOLDS, "all pairs of one claim: nothing is shared"
     assert [one.decision for one in found.at_points] == [UNDECIDED, HOLDS]
@@ -326,7 +346,8 @@ def test_a_claim_at_some_points_is_of_their_pairs_alone(folder: Folder) -> None:
     values = {("a", "q"): Sample(dict(enumerate(map(float, d)))),
               ("b", "q"): Sample(dict.fromkeys(range(6), 0.0))}  # fmt: skip
     by = registration.Plan("class.linear.trained", design, tuple(range(24)),
-                           (registration.Claimed("a", "b", "q", 0.01),), (), None, ())  # fmt: skip
+                           (registration.Claimed("a", "b", "q", 0.01),), (), "us", None,
+                           ())  # fmt: skip
     folder.changed(points=["q"])
     chosen, scale = folder.load()
     frozen = registration.design(chosen, scale)["pairs"]
@@ -342,7 +363,7 @@ def test_a_pairs_compute_is_what_all_of_its_runs_have_counted(folder: Folder) ->
     runs = [replace(run, parameters=10, images=7) for run in folder.study().runs]
     pair = registration.Claimed("a", "b", "p", 1.0)
     by = registration.Plan("class.linear.trained", Design(), (0, 1, 2, 3, 4, 5), (pair,), (),
-                           None, ())  # fmt: skip
+                           "us", None, ())  # fmt: skip
     values = {place: Sample({0: 1.0, 1: 2.0}) for place in (("a", "p"), ("b", "p"))}
 
     def judged(**counts: list[float | None]) -> tuple[str | None, float | None]:

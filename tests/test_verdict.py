@@ -1,6 +1,7 @@
 """Pages of planted lock files of each kind show their numbers: verdicts, pairs, the board."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,10 @@ from ijepa.runtime.records import plain
 from ijepa.study import board
 from ijepa.study.numbers import Study
 
+OPENS = {
+    "holds": "Holds at", "does not hold": "Does not hold at", "undecided": "Undecided at",
+    "no difference": "No difference beyond",
+}  # fmt: skip
 # kind -> decision, the look that decided, whether it is by less than the margin
 EXPECTED: dict[str, tuple[str, int | None, bool]] = {
     "holds": ("holds", 6, False),
@@ -122,6 +127,10 @@ def test_the_sentence_has_the_effect_its_interval_and_the_seeds(bench: Bench, ki
     seeds = {spread.n, of.verdict.look or of.design.looks[-1]}
     assert seeds <= {int(n) for n in numbers_in(text)}
     assert of.as_registered != text.startswith("Exploratory")
+    assert text.removeprefix("Exploratory. ").startswith(OPENS[of.verdict.decision])
+    assert ("by less than the margin that matters" in text) == of.verdict.negligible
+    later = of.verdict.look is not None and of.verdict.look != spread.n
+    assert (f"seeds; with {spread.n}: " in text) == later
     for name in (pair.better, pair.worse):
         assert of.label(name) in text
     assert tex(text) in (bench.folder(kind) / "table.tex").read_text()
@@ -419,7 +428,8 @@ def test_variants_that_the_probe_does_not_tell_from_their_start_are_counted(
     means = {"v0": 60.0, "v1": 33.0, "v2": 20.0}
     bench.lock("made", "laptop", lambda variant, _: means[variant], n=6)
     numbers = bench.numbers()
-    assert " The probe tells 1 of 3 variants from their random init" in verdict.coverage(numbers)
+    said = " The probe finds 1 of 3 variants above their random initialisation, and 1 below it"
+    assert said in verdict.coverage(numbers)
     of = board.build([numbers])
     (line,) = board_table.unlearned(of)
     assert line.pair is not None
@@ -428,5 +438,28 @@ def test_variants_that_the_probe_does_not_tell_from_their_start_are_counted(
     ]
     assert board_table.learned(line).count("[") == 2
     bench.lock("made", "laptop", lambda *_: 60.0, n=6)
-    assert "The probe tells" not in verdict.coverage(bench.numbers())
+    assert "The probe finds" not in verdict.coverage(bench.numbers())
     assert board_table.unlearned(board.build([bench.numbers()])) == []
+
+
+def test_no_difference_names_the_margin_of_each_pair_and_the_ends_of_an_order(
+    bench: Bench,
+) -> None:
+    of = bench.numbers("no_difference")
+    first, *more = of.pairs
+    assert "beyond 1 point at" in verdict.sentence(of)
+    assert "Each pair is a step" not in verdict.sentence(of)
+    wide = replace(first, test=replace(first.test, margin=5.0))
+    said = verdict.sentence(replace(of, pairs=(wide, *more)))
+    assert "No difference beyond its pair's 1 or 5 points at" in said
+    names = [variant.name for variant in of.variants]
+    steps = [replace(first, better=a, worse=b) for a, b in pairwise(names)]
+    assert len(steps) > 1
+    said = verdict.sentence(replace(of, pairs=tuple(steps)))
+    assert said.endswith(" Each pair is a step: the ends may be further apart.")
+
+
+def test_a_missing_first_seed_is_why_no_look_is_reached(bench: Bench) -> None:
+    of = bench.numbers("undecided")
+    pairs = tuple(replace(one, test=replace(one.test, p=None)) for one in of.pairs)
+    assert "one of the first seeds is missing" in verdict.sentence(replace(of, pairs=pairs))

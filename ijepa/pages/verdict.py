@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ijepa.pages.text import NOTHING, interval, number, points, spoken
@@ -100,15 +101,19 @@ def _all(study: Study) -> str:
 
 
 def _when(study: Study) -> str:
-    return f"at {study.scale} scale, at the look of {study.verdict.look} seeds"
+    """When it was decided, and of how many seeds the numbers after it are, if of more."""
+    look, n = study.verdict.look, deciding(study).comparison.spread.n
+    later = f"; with {n}" if n != look else ""
+    return f"at {study.scale} scale, at the look of {look} seeds{later}"
 
 
 def _holds(study: Study) -> str:
     one = deciding(study)
-    which = f"{pair(study, one)} by {effect(one)}"
-    if among := _all(study):
-        which = f"{among} do; the weakest, {which}"
-    return f"Holds {_when(study)}: {which} ({over(study)}).{_negligible(study)}"
+    among = f"the weakest of {_all(study)}, " if _all(study) else ""
+    return (
+        f"Holds {_when(study)}: {among}{pair(study, one)}, by {effect(one)}"
+        f" ({over(study)}).{_negligible(study)}"
+    )
 
 
 def _fails(study: Study) -> str:
@@ -134,19 +139,31 @@ def _early(study: Study) -> str:
 def _negligible(study: Study) -> str:
     if not study.verdict.negligible:
         return ""
-    margin = points_of(deciding(study).test.margin)
-    return f" It is by less than the margin that matters, {margin}."
+    return f" It is by less than the margin that matters, {margins(study)}."
 
 
 def _same(study: Study) -> str:
     one = deciding(study)
-    which = f"{pair(study, one)} is {effect(one)}"
-    if among := _all(study):
-        which = f"{among} are within it; the one furthest out, {which}"
+    among = f"the furthest out of {_all(study)}, " if _all(study) else ""
     return (
-        f"No difference beyond {points_of(one.test.margin)} {_when(study)}: {which}"
-        f" ({over(study)})."
+        f"No difference beyond {margins(study)} {_when(study)}: {among}{pair(study, one)} is"
+        f" {effect(one)} ({over(study)}).{_steps(study)}"
     )
+
+
+def margins(study: Study) -> str:
+    """``1 point``; of pairs with several ``its pair's 1 or 3 points``."""
+    *fewer, most = sorted({one.test.margin for one in claimed(study)} or {study.claim.margin})
+    each = "its pair's " if fewer else ""
+    return f"{each}{''.join(f'{one:g} or ' for one in fewer)}{points_of(most)}"
+
+
+def _steps(study: Study) -> str:
+    """That no pair is of the ends, where each is a step of an order."""
+    point = deciding(study).point
+    here = [one for one in claimed(study) if one.point == point]
+    steps = [after.better == before.worse for before, after in pairwise(here)]
+    return " Each pair is a step: the ends may be further apart." if steps and all(steps) else ""
 
 
 def _undecided(study: Study) -> str:
@@ -161,7 +178,9 @@ def _undecided(study: Study) -> str:
     weakest = "the weakest pair, " if _all(study) else ""
     text = f"{start}: {weakest}{pair(study, one)} is {effect(one)} ({over(study)})"
     reached = [pair.test.p is not None for pair in claimed(study)]
-    if not any(reached):
+    if not any(reached) and n >= looks[0]:
+        text += "; one of the first seeds is missing, so no look is reached."
+    elif not any(reached):
         text += f"; the first look is at {looks[0]} seeds."
     elif not all(reached):
         text += f".{_early(study)}"
@@ -222,10 +241,13 @@ def coverage(study: Study) -> str:
         )
     known = [cell.learned for cell in study.cells if cell.learned.low is not None]
     told = sum((one.low or 0.0) > 0 for one in known)
+    below = sum((one.high or 0.0) < 0 for one in known)
     if told < len(known):
+        under = f", and {below} below it" if below else ""
         text += (
-            f" The probe tells {told} of {len(known)} variants from their random initialisation"
-            " (95 % interval over seeds); of the others it is not shown that they have learned."
+            f" The probe finds {told} of {len(known)} variants above their random"
+            f" initialisation{under} (95 % interval over seeds); of the others it is not shown"
+            " that they have learned."
         )
     if study.strays:
         text += (
@@ -239,14 +261,12 @@ def design(study: Study) -> str:
     """What was fixed before the first run, or that nothing was; empty where nothing is claimed."""
     if not study.claim.pairs:
         return ""
-    *fewer, margin = sorted({one.test.margin for one in claimed(study)} or {study.claim.margin})
     *before, last = study.design.looks
     looks = f"{', '.join(map(str, before))} and {last}" if before else str(last)
     plan = (
-        f"metric {study.metric}; margin that matters"
-        f" {''.join(f'{m:g} or ' for m in fewer)}{points_of(margin)}; looks at"
-        f" {looks} seeds; each verdict is false with {100 * study.design.error:g} % at most, over"
-        " all looks"
+        f"metric {study.metric}; margin that matters {margins(study)}; looks at"
+        f" {looks} seeds; each kind of verdict is false with {100 * study.design.error:g} % at"
+        " most, over all looks"
     )
     if study.registered is None:
         return f"Not registered before the first run, so all of it is exploratory: {plan}."
@@ -263,7 +283,7 @@ def _change(one: Change) -> str:
     if one.key == "known":
         return (
             f"{one.registered} results of its claimed pairs were known before it was registered,"
-            " from other tables"
+            " from other tables or an earlier version of this one"
         )
     if one.registered is None:
         return f"{what}: added after the first run"

@@ -7,6 +7,9 @@ whole board has probability ``ERROR`` at most. Two of the three can be false at 
 difference is exactly 0, so all three count: with k claims the family is 3 k, those without a run
 included, so that it does not depend on what was run.
 
+A claim that is exploratory has no valid p value: to the registered ones it is one that shows
+nothing, and what the board says of it is said without that guarantee.
+
 A claim's p values are over all looks that it has reached, so seeds beyond the look that decided it
 alone still count here.
 """
@@ -50,7 +53,7 @@ class Board:
     """All claims of the paper at a scale."""
 
     scale: str
-    error: float  # probability that any decision on the board is false, at most
+    error: float  # probability that any decision on a registered claim is false, at most
     lines: tuple[Line, ...]
 
 
@@ -67,14 +70,21 @@ def build(studies: Sequence[Study]) -> Board:
     """
     claims = [study for study in studies if headline(study)]
     assert len({study.scale for study in claims}) <= 1, "a board is of one scale"
-    asked = [study.verdict.p or Tails(1.0, 1.0, 1.0) for study in claims]
-    flat = statistics.holm([value for p in asked for value in (p.above, p.below, p.same)])
+    registered = [study.verdict.p if study.as_registered else None for study in claims]
+    of_registered, of_all = _adjusted(registered), _adjusted([s.verdict.p for s in claims])
     lines = [
-        _line(study, Tails(*flat[3 * i : 3 * i + 3]) if study.verdict.p else None)
+        _line(study, (of_registered if study.as_registered else of_all)[i])
         for i, study in enumerate(claims)
     ]
     lines.sort(key=lambda line: (line.table or 99, line.name))
     return Board(claims[0].scale if claims else "", ERROR, tuple(lines))
+
+
+def _adjusted(asked: Sequence[Tails | None]) -> list[Tails | None]:
+    """Holm's correction over the three questions of all claims; one without a p counts as 1."""
+    known = [p or Tails(1.0, 1.0, 1.0) for p in asked]
+    flat = statistics.holm([value for p in known for value in (p.above, p.below, p.same)])
+    return [p and Tails(*flat[3 * i : 3 * i + 3]) for i, p in enumerate(asked)]
 
 
 def _line(study: Study, adjusted: Tails | None) -> Line:

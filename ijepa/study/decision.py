@@ -10,8 +10,9 @@ again intersection-union. Where the claim holds too, it holds, by less than the 
 ``undecided``: none of these, or fewer seeds than the first look has.
 
 Looks happen at planned numbers of paired seeds, with the seeds in their registered order; what
-lies between two looks is not tested. The first look that decides counts for good. Each verdict is
-false with probability ``error`` at most, over all looks (``ijepa.study.sequential``). A pair that
+lies between two looks is not tested. The first look that decides counts for good. Each kind of
+verdict is false with probability ``error`` at most, over all looks (``ijepa.study.sequential``);
+where a difference is exactly 0, "holds" and "does not hold" are both false. A pair that
 has not reached a look counts there as one that shows nothing (p = 1): before all pairs have run
 a claim can be refuted, and nothing else can be said of it.
 """
@@ -111,7 +112,7 @@ def judge(
     adjusted = _adjusted(alone)
     tests = [
         Test(contrast.margin, p, corrected, _decide(corrected, design.error, design.error)[0],
-             _needed([one], [contrast.margin], design, error))
+             _needed([one], [contrast.margin], design, design.error / len(contrasts)))
         for contrast, one, p, corrected in zip(
             contrasts, described, alone, adjusted, strict=True)
     ]  # fmt: skip

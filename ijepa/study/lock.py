@@ -17,7 +17,7 @@ from typing import Any
 
 from ijepa.runtime import environment
 from ijepa.runtime.files import locked, write_json
-from ijepa.study.plan import Run
+from ijepa.study.plan import Run, git
 
 FOLDER = Path("experiments")
 _NEEDED = {"seeds", "results", "provenance"}
@@ -94,6 +94,24 @@ def known(folder: Path = FOLDER) -> dict[tuple[str, str], dict[str, Any]]:
                 for code in (*(one["as"] for one in vouchers), result["code"]):
                     results[result["signature"], code] = {**complete, "vouched": vouchers}
     return results
+
+
+def published(name: str, scale: str, folder: Path = FOLDER) -> set[str]:
+    """Keys of the runs that any committed version of a lock file has a result of.
+
+    Who deletes a lock file knows what was in it. Without git, or in a shallow clone, what came
+    before is not to be seen.
+    """
+    file, keys = path(name, scale, folder).as_posix(), set[str]()
+    try:
+        commits = git("log", "--format=%H", "--diff-filter=AM", "--", file).split()
+    except ValueError:
+        return keys
+    for commit in commits:
+        content = json.loads(git("show", f"{commit}:./{file}"))
+        results = content.get("results", {})  # older versions may have had another form
+        keys |= {key for key, one in results.items() if one.get("status") == "done"}
+    return keys
 
 
 def _vouchers(content: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:

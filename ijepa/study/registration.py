@@ -45,6 +45,7 @@ class Plan:
     seeds: tuple[int, ...]  # in the order in which they are added
     pairs: tuple[Claimed, ...]  # whose verdict it is
     exploratory: tuple[Claimed, ...]  # added after the registration
+    whose: str  # claim: the paper's, or ours
     registered: str | None  # SHA-256
     changes: tuple[Change, ...]
 
@@ -116,7 +117,7 @@ def plan(chosen: Experiment, scale: Scale, registered: Mapping[str, Any] | None)
     claim, order = chosen.claim, chosen.seeds
     if registered is None:
         own = Design(claim.looks, claim.error)
-        return Plan(chosen.metric, own, order, tuple(pairs), (), None, ())
+        return Plan(chosen.metric, own, order, tuple(pairs), (), claim.by, None, ())
     frozen = registered["design"]
     if _hash(frozen) != registered["sha256"]:
         raise ValueError(
@@ -128,7 +129,8 @@ def plan(chosen: Experiment, scale: Scale, registered: Mapping[str, Any] | None)
     return Plan(
         frozen["metric"], Design(tuple(frozen["looks"]), frozen["error"]),
         (*frozen["seeds"], *(seed for seed in order if seed not in frozen["seeds"])),
-        first, tuple(one for one in pairs if one.name not in names), registered["sha256"],
+        first, tuple(one for one in pairs if one.name not in names),
+        frozen.get("by", claim.by), registered["sha256"],
         tuple(changes(registered, design(chosen, scale))),
     )  # fmt: skip
 
@@ -164,10 +166,14 @@ def in_words(change: Change) -> str:
 
 
 def as_registered(chosen: Experiment, by: Plan) -> Experiment:
-    """The experiment with the registered metric; today's, if another, stands beside it."""
+    """The experiment with the registered metric and whose claim it is.
+
+    Today's metric, if another, stands beside it.
+    """
     beside = dict.fromkeys([chosen.metric, *chosen.also])
     also = tuple(metric for metric in beside if metric != by.metric)
-    return replace(chosen, metric=by.metric, also=also)
+    claim = replace(chosen.claim, by=by.whose)
+    return replace(chosen, metric=by.metric, also=also, claim=claim)
 
 
 def _hash(tree: Any) -> str:

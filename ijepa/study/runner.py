@@ -150,11 +150,8 @@ def complete(
         plan.refuse_dirty_tree()
     commit = plan.head()
     for e in fresh:
-        judged = registration.judged(e)
-        told = [run for run in tables[e.name] if (run.variant, run.point) in judged]
-        before = {signature for signature, _ in known_results(told)}  # of any code: they are seen
-        there = sum(run.signature in before for run in told)
-        lock.register(e.name, scale.name, registration.record(e, scale, commit, there))
+        record = registration.record(e, scale, commit, seen(e, scale, runner))
+        lock.register(e.name, scale.name, record)
     label = f"{'+'.join(tables) if len(tables) < 4 else 'all'}.{scale.name}"
     try:
         if todo:
@@ -164,6 +161,19 @@ def complete(
             lock.write(name, scale.name, runs, known_results(runs))
         if runner == "plain":
             print(bundle.write(bench.folder() / f"{label}.tar.gz", tables, scale))
+
+
+def seen(experiment: Experiment, scale: Scale, runner: str) -> int:
+    """How many runs of the claimed pairs somebody may have seen, with any of the seeds.
+
+    Those of other tables, of any code, and those that an earlier version of its own had.
+    """
+    tree = files.read_yaml(configs.PARAMS) if runner == "plain" else plan.committed_params()
+    runs = plan.resolve(experiment, replace(scale, seeds=len(experiment.seeds)), tree)
+    judged, shown = registration.judged(experiment), lock.published(experiment.name, scale.name)
+    told = [run for run in runs if (run.variant, run.point) in judged]
+    before = {signature for signature, _ in known_results(told)}
+    return sum(run.signature in before or run.key in shown for run in told)
 
 
 def _check_choice(option: str, given: Sequence[str], known: Sequence[str]) -> None:
