@@ -21,6 +21,7 @@ from ijepa.study import (
     summary,
 )
 from ijepa.study.decision import FAILS, HOLDS, NOTHING_CLAIMED, UNDECIDED, Design
+from ijepa.study.plan import Run
 from ijepa.study.statistics import Sample
 
 Tree = dict[str, Any]
@@ -232,6 +233,34 @@ def test_results_known_before_are_said_and_an_edited_record_is_refused(folder: F
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"made\.laptop\.lock\.json: registered: it was changed"):
         folder.study()
+
+
+def test_results_that_others_replaced_are_counted(folder: Folder) -> None:
+    """The same seeds by other code until they please: each of them was seen."""
+    folder.register()
+    folder.run(BETTER)
+    content = lock.read("made", "laptop", folder.path)
+    keys = ["a@p/0", "a@p/1", "b@q/0", "c@q/5"]
+    runs = [Run(key, key[0], key[2], int(key[-1]), {}, key, "", "new") for key in keys]
+    runs[3] = replace(runs[3], signature="other settings")  # its result goes
+
+    def written(**accuracies: float) -> dict[str, Any]:
+        results = {}
+        for run in runs:
+            before = content["results"].get(run.key)
+            if before and run.signature == run.key:
+                new = {**before, "code": "new", "provenance": {"baseline": "b" * 40}}
+                if run.key in accuracies:
+                    new["metrics"] = {"class": {"linear": {"trained": accuracies[run.key]}}}
+                results[run.identity] = new
+        lock.write("made", "laptop", runs, results, folder.path)
+        return lock.read("made", "laptop", folder.path)["registered"]
+
+    first = written()
+    assert first["replaced"] == 1, "the same numbers of other code replace nothing"
+    assert written(**{"a@p/0": 1.0, "b@q/0": 2.0})["replaced"] == 3
+    assert changes(folder.study()) == {("replaced", "", 3, None)}
+    assert not folder.study().as_registered
 
 
 def test_seeds_count_in_the_registered_order(folder: Folder) -> None:

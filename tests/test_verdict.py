@@ -379,10 +379,12 @@ def test_every_kind_of_change_has_other_words() -> None:
         change_of(today=None),
         change_of(key="variant", registered="a" * 64, today="b" * 64),
         change_of(key="known", name="", registered=3, today=None),
+        change_of(key="replaced", name="", registered=4, today=None),
     ]
     assert len(set(texts)) == len(texts)
     assert "a" * 64 not in texts[3]
     assert numbers_in(texts[4]) == [3]
+    assert numbers_in(texts[5]) == [4]
 
 
 def test_reports_are_told_apart_from_the_files_beside_them(bench: Bench, tmp_path: Path) -> None:

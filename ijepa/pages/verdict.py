@@ -285,6 +285,11 @@ def _change(one: Change) -> str:
             f"{one.registered} results of its claimed pairs were known before it was registered,"
             " from other tables or an earlier version of this one"
         )
+    if one.key == "replaced":
+        return (
+            f"{one.registered} of its results were replaced by others, of other code or settings,"
+            " after they had been there to be seen"
+        )
     if one.registered is None:
         return f"{what}: added after the first run"
     if one.today is None:

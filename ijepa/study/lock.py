@@ -150,6 +150,7 @@ def write(
     """Write what is known of an experiment's runs; a result of older code stays until replaced.
 
     A run that failed replaces no good result, of whatever code: a full disk would take a table.
+    Good results that others replace, or that go, are counted where there is a registration.
 
     Args:
         name: the experiment.
@@ -199,6 +200,15 @@ def _replaced(
         content["results"][key] = before
         content["provenance"][key] = old["provenance"][key]
         vouchers += [{**one, "results": [key]} for one in _vouchers(old, key)]
+    lost = sum(
+        before["status"] == "done"
+        and before["metrics"] != content["results"].get(key, {}).get("metrics")
+        for key, before in old["results"].items()
+        if key.rpartition("/")[0] in cells
+    )
+    if lost and "registered" in content:  # they were seen, so the design is not before all results
+        known = content["registered"].get("replaced", 0)
+        content["registered"] = {**content["registered"], "replaced": known + lost}
     return _with(content, vouchers)
 
 

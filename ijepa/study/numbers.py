@@ -189,7 +189,7 @@ class Machine:
 class Change:
     """What is not as it was registered before the first run: exploratory."""
 
-    key: str  # known, margin, pair, variant, or one that a design has once, such as metric
+    key: str  # known, replaced, margin, pair, variant, or what a design has once, such as metric
     name: str  # of the point, the pair or the variant; else empty
     registered: Any  # None: added later
     today: Any  # None: left out later

@@ -140,6 +140,8 @@ def changes(registered: Mapping[str, Any], today: Mapping[str, Any]) -> Iterator
     frozen = registered["design"]
     if registered["known"]:
         yield Change("known", "", registered["known"], None)
+    if registered.get("replaced"):
+        yield Change("replaced", "", registered["replaced"], None)
     for key in _SINGLE:
         if key in frozen and frozen[key] != today[key]:
             yield Change(key, "", frozen[key], today[key])
@@ -158,6 +160,8 @@ def in_words(change: Change) -> str:
     what = f"{change.key} {change.name}".strip()
     if change.key == "known":
         return f"{change.registered} results were known before"
+    if change.key == "replaced":
+        return f"{change.registered} results were replaced by others"
     if change.registered is None or change.today is None:
         return f"{what} {'added' if change.registered is None else 'left out'}"
     if change.key == "variant":
