@@ -481,6 +481,25 @@ def test_when_the_time_is_up_what_has_ended_is_kept(
 
 
 @pytest.mark.usefixtures("box")
+def test_the_time_is_up_also_at_the_last_look_after_the_jobs_have_saved(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the local runner looks: while they run, and once more when they have ended."""
+
+    def looked(_plan: Path, _count: int, _jobs: int, poll: Callable[[], None]) -> None:
+        try:
+            poll()
+        finally:
+            poll()
+
+    monkeypatch.setattr(plain, "run", looked)
+    runs = two_data_sets()
+    results = runner.execute(runs, "here", 1, "plain", until=-math.inf)
+    assert results == {run.name: None for run in runs}
+    assert capsys.readouterr().out.count("the time is up: 0 of 2 have ended") == 1
+
+
+@pytest.mark.usefixtures("box")
 def test_a_signal_is_not_taken_for_the_time_that_is_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

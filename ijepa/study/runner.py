@@ -238,7 +238,8 @@ def execute(
             watch.look()
             lost = watch.failed()
     except TimeIsUp as stop:
-        if stop.__context__ is not None:  # a signal had stopped the jobs before
+        # the last look is after the jobs have saved: a signal may have stopped them before
+        if stop.__context__ is not None and not isinstance(stop.__context__, TimeIsUp):
             raise stop.__context__ from None
         print(stop, flush=True)
     return {run.name: job.read(bench.result(run.name)) for run in todo}
