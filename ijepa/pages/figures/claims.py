@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ from ijepa.study.numbers import Pair, Study
 
 MARKERS = {HOLDS: "^", FAILS: "v", SAME: "s", UNDECIDED: "D"}
 _COLUMNS = 3
+_LINES = ("-", "--", ":", "-.")  # that join the budgets of a pair
 
 
 def needs(studies: Sequence[Study]) -> bool:
@@ -121,14 +122,13 @@ def _panel(
         axes.plot(x, mean, MARKERS[pair.test.decision], color=colour, ms=6.5,
                   mec="white", mew=0.6, zorder=4)  # fmt: skip
         lines.setdefault((study.name, pair.better, pair.worse), []).append((x, mean))
-    for (name, _, worse), line in lines.items():
-        if len(line) > 1:
-            study = next(one for one in group if one.name == name)
-            axes.plot(*zip(*sorted(line), strict=True), color=colours[data(study)], lw=0.9)
-        if len(lines) > 1 and len(line) > 1:
-            behind = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85}
-            axes.annotate(study.label(worse), max(line), xytext=(7, 0), fontsize=7, zorder=5,
-                          textcoords="offset points", va="center", bbox=behind)  # fmt: skip
+    joined = {pair: line for pair, line in lines.items() if len(line) > 1}
+    for ((name, _, worse), line), dashes in zip(joined.items(), cycle(_LINES)):
+        study = next(one for one in group if one.name == name)
+        axes.plot(*zip(*sorted(line), strict=True), dashes, color=colours[data(study)], lw=0.9,
+                  label=f"over {study.label(worse)}")  # fmt: skip
+    if len(joined) > 1:
+        axes.legend(loc="best", fontsize=7, handlelength=2.2)
     axes.margins(x=0.2, y=0.12)
 
 
