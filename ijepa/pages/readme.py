@@ -4,7 +4,7 @@ A sentence for each verdict of the board, the figure of all claims, and a senten
 each folder of ``reports`` with a ``results.json`` of this version is one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -97,6 +97,7 @@ def claims(reports: Path) -> list[str]:
             reported=at_scale, reports=reports.as_posix(), ends=ends, data=claims_figure.data,
             along=[r.study for r in at_scale.values() if r.study.claim.by == "us"],
             effect=_effect, unlearned=board_table.unlearned(one),
+            where=_where(board_table.unlearned(one), at_scale),
         )  # fmt: skip
         (_, lead), *items, (_, error) = said
         lines += [lead, "", *(f"- {item}" for _, item in items), "", error, ""]
@@ -108,6 +109,14 @@ def claims(reports: Path) -> list[str]:
             "",
         ]
     return lines
+
+
+def _where(lines: Sequence[Line], reported: Mapping[str, board_table.Report]) -> list[str]:
+    """``Table 6 on cifar10``: each table and data set once."""
+    return list(dict.fromkeys(
+        f"{f'Table {one.table}' if one.table else one.name}"
+        f" on {claims_figure.data(reported[one.name].study)}" for one in lines
+    ))  # fmt: skip
 
 
 def _effect(line: Line) -> str:
