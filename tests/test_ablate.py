@@ -320,7 +320,7 @@ def test_a_mistake_is_one_line_and_runs_nothing(
     finally:
         file.write_text(text)
     assert re.fullmatch(
-        rf"(first: exploratory.*\n)?(smoke: 1 experiments.*\n)?error: {line}\n", output
+        rf"(first: exploratory.*\n)?(smoke: 1 experiment,.*\n)?error: {line}\n", output
     ), output
     assert (status, clone.recorded()) == (2, before)
 

@@ -100,9 +100,14 @@ def test_a_run_is_a_sentence_with_each_task_beside_its_baselines(
             )
             (said,) = re.findall(task, text)
             name = {"trained": "", "random_init": "random init ", "pixels": "raw pixels "}
-            mark = readme.MARKS.get(row.verdict or "", "")
-            shown = rf"{name[row.encoder]}{row.accuracy:.1f} ± [\d.]+{mark}"
+            shown = rf"{name[row.encoder]}{row.accuracy:.1f} ± [\d.]+"
             assert re.search(rf"(^|[(,] ?){shown}(,| \()", said), (shown, said)
+    verdicts = [row.verdict for row in run.table if row.encoder != "trained"]
+    assert f"Of {len(verdicts)} comparisons" in text
+    assert re.search(rf" {verdicts.count('better')} are won, {verdicts.count('worse')} lost", text)
+    for row in run.table:
+        if row.verdict == "worse":
+            assert f"{row.difference:.1f} points against".replace("-", "−") in text
     shutil.rmtree("reports")
     readme.write()
     assert "mine" not in page.read_text(), "no committed run, no sentence"

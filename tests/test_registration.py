@@ -361,7 +361,7 @@ def test_the_verdicts_at_points_share_the_error(folder: Folder) -> None:
         pairs.append(registration.Claimed("a", "b", point, 0.01))
     by = registration.Plan("class.linear.trained", design, tuple(range(24)), tuple(pairs), (),
                            "us", None, ())  # fmt: skip
-    found = findings.judge(by, values, folder.study().runs, ["p", "q"])
+    found = findings.judge(by, values, {}, folder.study().runs, ["p", "q"])
     assert found.verdict.decision == HOLDS, "all pairs of one claim: nothing is shared"
     assert [one.decision for one in found.at_points] == [UNDECIDED, HOLDS]
     assert [one.deciding for one in found.at_points] == [0, 1]
@@ -381,7 +381,7 @@ def test_a_claim_at_some_points_is_of_their_pairs_alone(folder: Folder) -> None:
     chosen, scale = folder.load()
     frozen = registration.design(chosen, scale)["pairs"]
     assert [pair[2] for pair in frozen] == ["q", "q"]
-    told = findings.judge(by, values, folder.study().runs, ["p", "q"])
+    told = findings.judge(by, values, {}, folder.study().runs, ["p", "q"])
     assert told.verdict.decision == HOLDS
     assert [one.decision for one in told.at_points] == [NOTHING_CLAIMED, HOLDS]
 
@@ -404,7 +404,7 @@ def test_a_pairs_compute_is_what_all_of_its_runs_have_counted(folder: Folder) ->
             )
             for run in runs
         ]
-        found = findings.judge(by, values, told, ["p"])
+        found = findings.judge(by, values, {}, told, ["p"])
         return found.compute, found.pairs[0].compute
 
     assert judged(flops_useful=[100.0, 300.0], flops=[1e3, 1e3]) == ("flops_useful", 200.0)
@@ -415,6 +415,6 @@ def test_a_pairs_compute_is_what_all_of_its_runs_have_counted(folder: Folder) ->
     pairs = (pair, registration.Claimed("b", "c", "p", 1.0))
     values["c", "p"] = values["b", "p"]
     older = [replace(run, images=7 if run.variant == "a" else None) for run in runs]
-    found = findings.judge(replace(by, pairs=pairs), values, older, ["p"])
+    found = findings.judge(replace(by, pairs=pairs), values, {}, older, ["p"])
     assert [one.compute for one in found.pairs] == [6 * 3 * 70.0, None]
     assert found.compute is None, "one pair has no place on the axis"

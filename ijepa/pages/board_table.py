@@ -11,9 +11,9 @@ from ijepa.pages.text import interval, points
 from ijepa.runtime.records import restore
 from ijepa.study.board import Board, Line
 from ijepa.study.numbers import Study
+from ijepa.study.statistics import Spread
 
 FILE = "board.json"
-LEARNED = "each over its random init (points)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ def read(reports: Path) -> list[Board]:
 
 def table(of: Board, reports: Sequence[Report]) -> Table:
     """A line for each claim that has runs."""
-    columns = ["on the board", "claim", "compares", "effect (points, + is as claimed)",
+    columns = ["on the board", "claim", "data", "compares", "effect (points, + is as claimed)",
                "margin (points)", "seeds", "by itself"]  # fmt: skip
     rows = [_row(line, reports) for line in told(of)]
-    words = ("claim", "compares", "effect (points, + is as claimed)", "by itself")
+    words = ("claim", "data", "compares", "effect (points, + is as claimed)", "by itself")
     return Table(columns, rows, text=words, kind="board")
 
 
@@ -46,8 +46,7 @@ def _row(line: Line, reports: Sequence[Report]) -> Row:
     report = next((r for r in reports if (r.study.name, r.study.scale) == (line.name, line.scale)),
                   None)  # fmt: skip
     assert line.pair is not None
-    spread, look = line.pair.comparison.spread, f", look {line.look}" if line.look else ""
-    limits = interval(spread.low, spread.high, signed=True)
+    spread, look = line.pair.comparison.spread, f"\nlook {line.look}" if line.look else ""
     number = f"Table {line.table}: " if line.table else ""
     at = f" at “{line.point}”" if line.point else ""
     among = f", one of {line.pairs} pairs" if line.pairs > 1 else ""
@@ -57,22 +56,41 @@ def _row(line: Line, reports: Sequence[Report]) -> Row:
     if report and any(run.standing == "older" for run in report.study.runs):
         notes.append("of older code")
     return Row([
-        Cell(verdict.MARKS[line.decision], mark=verdict.CLASSES[line.decision]),
+        Cell("\n".join([verdict.MARKS[line.decision], *notes]),
+             mark=verdict.CLASSES[line.decision]),
         Cell(number + line.text, href=f"{report.at}/index.html" if report else None),
-        f"“{line.better}” over “{line.worse}”{at}{among}; {verdict.metric(line.metric)}"
-        f"\n{LEARNED}: {learned(line)}",
-        Cell(f"{points(spread.mean)} {limits}", spread.mean, mark=verdict.CLASSES[line.decision],
-             drawing=bar.of(line.pair)),
+        verdict.data(report.study) if report else "",
+        "\n".join([
+            f"“{line.better}” over “{line.worse}”{at}{among}; {verdict.metric(line.metric)}",
+            *learned(line)]),
+        Cell(f"{points(spread.mean)} {limits(spread)}", spread.mean,
+             mark=verdict.CLASSES[line.decision], drawing=bar.of(line.pair)),
         f"{line.pair.test.margin:g}", _seeds(line, spread.n),
         Cell(verdict.MARKS[line.alone] + look, mark=verdict.CLASSES[line.alone]),
-    ], notes=notes)  # fmt: skip
+    ])  # fmt: skip
 
 
-def learned(line: Line) -> str:
-    """``+2.1 [+0.9, +3.3]; …``: what each side of the pair has over its random initialisation."""
-    return "; ".join(
-        f"{points(one.mean)} {interval(one.low, one.high, signed=True)}" for one in line.learned
-    )
+def learned(line: Line) -> list[str]:
+    """What each side of the pair has over its random initialisation, and the pair before training.
+
+    The second only where the two do not start alike.
+    """
+    over = "; ".join(f"{points(one.mean)} {limits(one)}" for one in line.learned)
+    said = [f"over their random inits, in turn: {over}"]
+    if line.pair and line.pair.apart_untrained:
+        before = line.pair.untrained
+        said.append(f"between these: {points(before.mean)} {limits(before)}")
+    return said
+
+
+def limits(spread: Spread) -> str:
+    """``[+0.9, +3.3]``."""
+    return interval(spread.low, spread.high, signed=True)
+
+
+def inborn(of: Board) -> list[Line]:
+    """The lines whose difference is not shown to exceed that of the untrained encoders."""
+    return [line for line in told(of) if line.pair and line.pair.inborn]
 
 
 def unlearned(of: Board) -> list[Line]:

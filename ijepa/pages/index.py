@@ -52,6 +52,7 @@ def write(
     content = {
         "reports": worth, "boards": boards, "verdict": verdict, "origin": origin,
         "told": board_table.told, "unseen": board_table.unseen, "unlearned": board_table.unlearned,
+        "inborn": board_table.inborn,
         "tables": [board_table.table(one, worth) for one in boards],
         "figures": figure.shown(FIGURES, studies), "folder": out,
     }  # fmt: skip

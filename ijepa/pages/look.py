@@ -1,6 +1,5 @@
 """What figures share: panels and their legend, colours, marks, labels and logarithmic ticks."""
 
-import itertools
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,9 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from scipy.optimize import isotonic_regression
 
 from ijepa.pages import style
 
@@ -108,17 +109,22 @@ def _scientific(value: float) -> str:
 def apart(xs: Sequence[float], axis: Sequence[float] = ()) -> list[float]:
     """Places on a logarithmic axis, those that would cover each other moved apart.
 
+    They stand around their own place, moved as little as is possible in squares.
+
     Args:
         xs: places, above 0.
         axis: all places of the axis; empty: these are all.
     """
-    order = sorted(range(len(xs)), key=lambda i: xs[i])
-    moved = [math.log(x) for x in xs]
-    ends = [math.log(x) for x in axis] or moved
-    step = 0.09 * (max(ends) - min(ends)) if ends and max(ends) > min(ends) else 0.1
-    for before, i in itertools.pairwise(order):
-        moved[i] = max(moved[i], moved[before] + step)
-    return [math.exp(x) for x in moved]
+    if not xs:
+        return []
+    ends = np.log([*axis] or [*xs])
+    step = 0.06 * float(np.ptp(ends)) or 0.1
+    order = np.argsort(xs, kind="stable")
+    steps = step * np.arange(len(xs))
+    moved = isotonic_regression(np.log(xs)[order] - steps).x + steps
+    places = np.empty(len(xs))
+    places[order] = np.exp(moved)
+    return [float(x) for x in places]
 
 
 def nothing(axes: Axes, y: float, text: str) -> None:

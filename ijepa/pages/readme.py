@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ijepa import results, variants
 from ijepa.pages import board_table, index, page, verdict
-from ijepa.pages.figures import claims as claims_figure
 from ijepa.pages.figures import emergence
 from ijepa.pages.text import (
     count,
@@ -25,13 +24,12 @@ from ijepa.pages.text import (
 )
 from ijepa.results import Results
 from ijepa.results.accuracy import Accuracy
-from ijepa.study.board import Line
 from ijepa.study.numbers import Pair, Study
+from ijepa.study.statistics import Spread
 
 README = Path("README.md")
 REPORTS = Path("reports")
 BEGIN, END = "<!-- NUMBERS", "<!-- end of NUMBERS -->"  # the rest of the first line says by whom
-MARKS = {"better": " ▲", "worse": " ▼", "undecided": " ◇"}  # of the trained against a baseline
 
 
 def write(path: Path = README, reports: Path = REPORTS) -> list[Path]:
@@ -76,9 +74,8 @@ def block(reports: Path = REPORTS) -> str:
     if runs:
         parts += [
             "",
-            "▲ better, ▼ worse, ◇ not told apart: the trained encoder against this baseline, image"
-            " by image on the reported images, ± half of the 95 % interval over these; one seed"
-            " says nothing of another.",
+            "± is half of the 95 % interval over the reported images, on which an encoder and a"
+            " baseline are compared image by image; one seed says nothing of another.",
             "",
         ]
     return "\n".join(["", *claims(reports), *parts, ""])
@@ -94,10 +91,11 @@ def claims(reports: Path) -> list[str]:
         at_scale = {r.study.name: r for r in there if r.study.scale == one.scale}
         said = page.paragraphs(
             "readme.words.j2", inert=True, board=one, told=board_table.told(one), verdict=verdict,
-            reported=at_scale, reports=reports.as_posix(), ends=ends, data=claims_figure.data,
+            reported=at_scale, reports=reports.as_posix(), ends=ends,
             along=[r.study for r in at_scale.values() if r.study.claim.by == "us"],
-            effect=_effect, unlearned=board_table.unlearned(one),
-            where=_where(board_table.unlearned(one), at_scale),
+            inborn=board_table.inborn(one), unlearned=board_table.unlearned(one),
+            sizes=_sizes([at_scale[line.name].study for line in board_table.told(one)]),
+            effect=_effect,
         )  # fmt: skip
         (_, lead), *items, (_, error) = said
         lines += [lead, "", *(f"- {item}" for _, item in items), "", error, ""]
@@ -111,18 +109,16 @@ def claims(reports: Path) -> list[str]:
     return lines
 
 
-def _where(lines: Sequence[Line], reported: Mapping[str, board_table.Report]) -> list[str]:
-    """``Table 6 on cifar10``: each table and data set once."""
-    return list(dict.fromkeys(
-        f"{f'Table {one.table}' if one.table else one.name}"
-        f" on {claims_figure.data(reported[one.name].study)}" for one in lines
-    ))  # fmt: skip
+def _sizes(studies: Sequence[Study]) -> Mapping[str, tuple[float, float]]:
+    """The least and the most encoder parameters, and images seen, of the cells with runs."""
+    cells = [cell for study in studies for cell in study.cells if cell.spread.n]
+    known = {name: [size for cell in cells if (size := getattr(cell, name)) is not None]
+             for name in ("parameters", "images")}  # fmt: skip
+    return {name: (min(sizes), max(sizes)) for name, sizes in known.items() if sizes}
 
 
-def _effect(line: Line) -> str:
-    """``+0.3 [+0.1, +0.6]``: of the pair that a line's verdict hangs on."""
-    assert line.pair is not None
-    spread = line.pair.comparison.spread
+def _effect(spread: Spread) -> str:
+    """``+0.3 [+0.1, +0.6]``."""
     return f"{points(spread.mean)} {interval(spread.low, spread.high, signed=True)}"
 
 
@@ -149,18 +145,37 @@ def _runs(reports: Path) -> Iterator[tuple[Path, Results]]:
 
 
 def about(folder: Path, run: Results) -> str:
-    """A run in one sentence: each task by its first probe beside the baselines and chance."""
+    """A run in two sentences: each task by its first probe, and all comparisons, counted."""
     objective = variants.load("objectives", run.parameters["objective"]["name"])
     tasks = [_task(list(rows)) for _, rows in groupby(run.table, lambda row: row.task)]
     return (
         f"[{objective.TITLE} on {dataset(run.parameters['data'])}]({folder.as_posix()}/report.md),"
         f" one run of seed {run.parameters['seed']}, top-1 accuracy in percent on"
         f" {count(run.run.counts.get(run.run.split))} {run.run.split} images: {'; '.join(tasks)}."
+        f"{_compared(run.table)}"
+    )
+
+
+def _compared(table: Sequence[Accuracy]) -> str:
+    """How many comparisons with a baseline are won, lost or undecided, and which are lost."""
+    beside = [row for row in table if row.encoder != "trained" and row.verdict]
+    verdicts = [row.verdict for row in beside]
+    if not verdicts:
+        return ""
+    lost = "; ".join(
+        f"{inert(spoken(row.task))}, {method(row.probe, row.share, row.shots)},"
+        f" {number(row.difference, signed=True)} points against {spoken(row.encoder)}"
+        for row in beside if row.verdict == "worse"
+    )  # fmt: skip
+    return (
+        f" Of {len(verdicts)} comparisons with a baseline {verdicts.count('better')} are won,"
+        f" {verdicts.count('worse')} lost{f' ({lost})' if lost else ''},"
+        f" {verdicts.count('undecided')} undecided."
     )
 
 
 def _task(rows: Sequence[Accuracy]) -> str:
-    """``class, linear: 81.9 ± 1.1 (random init 36.8 ± 1.3 ▲, chance 13.5)``."""
+    """``class, linear: 81.9 ± 1.1 (random init 36.8 ± 1.3, chance 13.5)``."""
     first = next(row for row in rows if row.encoder == "trained")
     kind = (first.probe, first.share, first.shots)
     same = [row for row in rows if (row.probe, row.share, row.shots) == kind]
@@ -172,4 +187,4 @@ def _task(rows: Sequence[Accuracy]) -> str:
 
 
 def _accuracy(row: Accuracy) -> str:
-    return plus_minus(row.accuracy, row.low, row.high) + MARKS.get(row.verdict or "", "")
+    return plus_minus(row.accuracy, row.low, row.high)

@@ -16,6 +16,7 @@ from ijepa.study.statistics import Share, Spread
 WITH = ", ± 95\u00a0%"  # in the head of a column of numbers with their interval's half width
 AGAIN = "to run it again"
 INTERVAL = "95\u00a0% interval (points)"
+UNTRAINED = "their random inits (points)"
 LEARNED = "minus its random init (points), 95\u00a0% interval"
 
 
@@ -108,8 +109,8 @@ def pairs(study: Study) -> Table:
     """
     columns = [
         "better over worse", "paper (points)", "here (points, + is as claimed)", INTERVAL, "over",
-        "n", "margin (points)", "p ▲", "p ▼", "p ≈", "the pair is", "wins a new seed",
-        "sign-flip p", "seeds for 80\u00a0% power",
+        "n", UNTRAINED, "more than untrained (points)", "margin (points)", "p ▲", "p ▼", "p ≈",
+        "the pair is", "wins a new seed", "sign-flip p", "seeds for 80\u00a0% power",
     ]  # fmt: skip
     papers = {(cell.variant, cell.point): cell.paper for cell in study.cells}
     rows = []
@@ -123,13 +124,19 @@ def pairs(study: Study) -> Table:
         ps = [p.above, p.below, p.same] if p else [None] * 3
         rows.append(Row([
             verdict.pair(study, pair), text.points(printed), mean + mark, limits, of.over,
-            str(of.spread.n), f"{test.margin:g}",
+            str(of.spread.n), *_untrained(pair), f"{test.margin:g}",
             *map(text.probability, ps),
             Cell(verdict.PAIRS[test.decision], mark=verdict.CLASSES[test.decision]),
             _share(of.wins), text.probability(of.flips),
             verdict.seeds_of(test.needed) if test.needed and test.decision == UNDECIDED else "",
         ], notes=["exploratory: added after the first run"] * pair.exploratory))  # fmt: skip
     return Table(columns, rows, text=("over", "the pair is")).lean()
+
+
+def _untrained(pair: numbers.Pair) -> list[str]:
+    """The pair before training, and what came to it; empty where the two start alike."""
+    both = (pair.untrained, pair.gained)
+    return [" ".join(_difference(one)) if pair.apart_untrained else "" for one in both]
 
 
 def _share(of: Share | None) -> str:
@@ -177,7 +184,7 @@ def costs(study: Study) -> Table:
         "with padding, an image": lambda cell: text.scaled(cell.cost.flops_per_image, "FLOP"),
         "useful FLOPs in all": lambda cell: text.scaled(cell.cost.flops_useful, "FLOP"),
         "with padding, in all": lambda cell: text.scaled(cell.cost.flops, "FLOP"),
-        "to the reference's": times,
+        "relative to the reference": times,
         "images seen": lambda cell: text.count(cell.images),
         "device time": lambda cell: text.duration(cell.cost.device_seconds),
         "energy": lambda cell: with_unit(cell.cost.energy_joules, 3600, "Wh"),
@@ -189,8 +196,9 @@ def costs(study: Study) -> Table:
 
 def reached(study: Study) -> Table:
     """What it takes to reach an accuracy, where the experiment asks for it."""
-    columns = ["variant", "seeds", "there at once", "never there", "useful FLOPs to get there",
-               "to the reference's", "95\u00a0% interval"]  # fmt: skip
+    columns = ["variant", "seeds", "there at the smallest budget", "not reached",
+               "useful FLOPs to get there", "relative to the reference",
+               "95\u00a0% interval"]  # fmt: skip
     rows = []
     for one in study.reached:
         ratio, limits = one.ratio, text.NOTHING

@@ -38,6 +38,11 @@ def place(study: Study, point: str) -> str:
     return next(p.label for p in study.points if p.name == point)
 
 
+def data(study: Study) -> str:
+    """The data sets that a study's runs learn from."""
+    return ", ".join(study.data) or str(study.preset or study.scale)
+
+
 def row(study: Study, cell: Cell) -> str:
     """A cell's variant, and its point."""
     at = f", {place(study, cell.point)}" if cell.point is not None else ""
@@ -79,7 +84,11 @@ def deciding(study: Study) -> Pair:
 
 def effect(one: Pair) -> str:
     """``+2.1 points [+0.9, +3.3]``."""
-    spread = one.comparison.spread
+    return difference(one.comparison.spread)
+
+
+def difference(spread: Spread) -> str:
+    """The same of any difference."""
     return f"{points(spread.mean)} points {interval(spread.low, spread.high, signed=True)}"
 
 
@@ -112,7 +121,7 @@ def _holds(study: Study) -> str:
     among = f"the weakest of {_all(study)}, " if _all(study) else ""
     return (
         f"Holds {_when(study)}: {among}{pair(study, one)}, by {effect(one)}"
-        f" ({over(study)}).{_negligible(study)}"
+        f" ({over(study)}).{_negligible(study)}{_untrained(study)}"
     )
 
 
@@ -122,7 +131,7 @@ def _fails(study: Study) -> str:
     among = f"; one of {count} pairs is enough" if count > 1 else ""
     return (
         f"Does not hold {_when(study)}: {pair(study, one)} is {effect(one)}"
-        f" ({over(study)}){among}.{_negligible(study)}{_early(study)}"
+        f" ({over(study)}){among}.{_negligible(study)}{_untrained(study)}{_early(study)}"
     )
 
 
@@ -134,6 +143,19 @@ def _early(study: Study) -> str:
         return ""
     have = f"{late} of the pairs has" if late == 1 else f"{late} of the pairs have"
     return f" {have} not reached the first look, the first {first} seeds."
+
+
+def _untrained(study: Study) -> str:
+    """That variants differ before training, and whether training is shown to add to it."""
+    one = deciding(study)
+    if not one.apart_untrained:
+        return ""
+    before, after = difference(one.untrained), difference(one.gained)
+    shown = "not shown to come from training" if one.inborn else "more than that"
+    return (
+        f" Between their random initialisations it is {before} (95 % interval over seeds): the"
+        f" trained ones' difference is {shown} ({after})."
+    )
 
 
 def _negligible(study: Study) -> str:
@@ -270,6 +292,10 @@ def design(study: Study) -> str:
     )
     if study.registered is None:
         return f"Not registered before the first run, so all of it is exploratory: {plan}."
+    known = next((one.registered for one in study.exploratory if one.key == "known"), 0)
+    if known:
+        when = f"when {known} results of its claimed pairs were known"
+        return f"Registered ({study.registered[:10]}) {when}: {plan}."
     return f"Registered before the first run ({study.registered[:10]}): {plan}."
 
 

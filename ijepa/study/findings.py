@@ -9,7 +9,7 @@ from ijepa.runtime import bits
 from ijepa.study import decision, numbers, statistics
 from ijepa.study.decision import Contrast, Test, Verdict
 from ijepa.study.registration import Claimed, Plan
-from ijepa.study.statistics import Comparison, Sample
+from ijepa.study.statistics import Comparison, Sample, Spread
 
 Place = tuple[str, str | None]  # variant, point
 
@@ -55,9 +55,19 @@ def _packed(locked: Mapping[str, Any], run: numbers.Run, metric: str) -> str | N
     return text
 
 
+def untrained(metric: str, rows: Iterable[numbers.Row]) -> Mapping[Place, Mapping[int, float]]:
+    """What the random initialisations reached, by seed."""
+    values: defaultdict[Place, dict[int, float]] = defaultdict(dict)
+    for row in rows:
+        if (row.metric, row.encoder) == (metric, "random_init"):
+            values[row.variant, row.point][row.seed] = row.value
+    return values
+
+
 def judge(
     by: Plan,
     values: Mapping[Place, Sample],
+    before: Mapping[Place, Mapping[int, float]],
     runs: Sequence[numbers.Run],
     points: Sequence[str | None],
 ) -> Findings:
@@ -69,6 +79,7 @@ def judge(
     Args:
         by: the registered design.
         values: of each variant at each point.
+        before: of their random initialisations.
         runs: of the plan.
         points: of the experiment; None alone: it has none.
     """
@@ -79,8 +90,8 @@ def judge(
     later, later_tests, _ = _test(by.exploratory, by, values)
     kind = _kind(runs)
     pairs = tuple(
-        numbers.Pair(c.better, c.worse, c.point, c in by.exploratory, comparison, test,
-                     _both(c, runs, kind))
+        numbers.Pair(c.better, c.worse, c.point, c in by.exploratory, comparison,
+                     *_before(c, comparison, before), test, _both(c, runs, kind))
         for c, comparison, test in [
             *zip(known, described, tests, strict=False),
             *zip(by.exploratory, later, later_tests, strict=True)]
@@ -96,6 +107,21 @@ def judge(
     told = [pair for pair in pairs if pair.comparison.spread.n]
     compute = kind if told and all(pair.compute for pair in told) else None
     return Findings(pairs, compute, verdict, tuple(at_points))
+
+
+def _before(
+    claimed: Claimed, trained: Comparison, before: Mapping[Place, Mapping[int, float]]
+) -> tuple[Spread, Spread]:
+    """The difference between the random initialisations, and the trained ones' less it."""
+    better = before.get((claimed.better, claimed.point), {})
+    worse = before.get((claimed.worse, claimed.point), {})
+    after = dict(zip(trained.seeds, trained.differences, strict=True))
+    apart = {seed: better[seed] - worse[seed] for seed in after
+             if seed in better and seed in worse}  # fmt: skip
+    return (
+        statistics.spread(list(apart.values())),
+        statistics.spread([after[seed] - apart[seed] for seed in apart]),
+    )
 
 
 def _test(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ijepa.study.claims import Claim
-from ijepa.study.decision import Design, Test, Verdict
+from ijepa.study.decision import FAILS, HOLDS, Design, Test, Verdict
 from ijepa.study.reach import Reach
 from ijepa.study.statistics import Comparison, Spread
 
@@ -114,8 +114,29 @@ class Pair:
     point: str | None
     exploratory: bool  # it was added after the experiment was registered
     comparison: Comparison
+    untrained: Spread  # the difference between their random initialisations, paired by seed
+    gained: Spread  # by how much more the trained ones differ, in the seeds that have both
     test: Test
     compute: float | None
+
+    @property
+    def apart_untrained(self) -> bool:
+        """Whether the variants' random initialisations are told apart, by the 95 % interval.
+
+        Two that start alike may still differ in a seed whose runs are of two kinds of machine.
+        """
+        low, high = self.untrained.low, self.untrained.high
+        return low is not None and high is not None and not low <= 0 <= high
+
+    @property
+    def inborn(self) -> bool:
+        """Whether a difference that is told is not shown to exceed that of the untrained encoders.
+
+        A wider encoder, or one that sees more pixels, is probed better before it has learned.
+        """
+        limits = {HOLDS: (self.gained.low, 1), FAILS: (self.gained.high, -1)}
+        limit, sign = limits.get(self.test.decision, (None, 0))
+        return self.apart_untrained and sign != 0 and (limit is None or sign * limit <= 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,22 +168,24 @@ class Variant:
     name: str
     label: str
     set: Mapping[str, Any]
+    points: Mapping[str, Mapping[str, Any]]  # point -> keys that it sets there alone
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A point as the experiment has it, with the keys of the data that its runs learn from."""
+    """A point as the experiment has it, with the keys that it sets at the scale."""
 
     name: str
     label: str
     x: float | None
     equal_compute: str | None
-    data: Mapping[str, Any]
+    set: Mapping[str, Any]
+    data: Mapping[str, Any]  # keys of the data that its runs learn from, whoever sets them
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A dotted key that all variants share and the paper's scale sets otherwise; None: default."""
+    """A dotted key that all runs share and the paper's scale sets otherwise; None: default."""
 
     key: str
     here: Any

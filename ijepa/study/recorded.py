@@ -124,7 +124,10 @@ def of_run(number: int) -> Recorded:
     folder = environment.home() / "runs" / str(number)
     record = journal.load(folder) if folder.is_dir() else None
     if record is None:
-        raise ValueError(f"{number}: no such run in {folder.parent}; `ijepa runs import FILE`")
+        raise ValueError(
+            f"{number}: no such run in {folder.parent}; `ijepa runs import FILE` brings those of"
+            " another journal: reports/runs.tar.gz has the published ones"
+        )
     if not record.outs:
         raise ValueError(f"run {number}: {record.status}: it names no file to compare with")
     _refuse_unknown(record.commit, f"run {number}", record.git)

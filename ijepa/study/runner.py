@@ -91,8 +91,9 @@ def ablate(
     whole = forecast.seconds(todo, tables, scale, tree)
     estimate = f", {durations.about(whole / jobs)} with {jobs} at once" if todo else ""
     print(
-        f"{scale.name}: {len(tables)} experiments, {len(chosen)} cells, {len(once)} runs"
-        f" ({len(chosen) - len(once)} shared): {len(todo)} to do, {len(once) - len(todo)} known"
+        f"{scale.name}: {len(tables)} experiment{'s' if len(tables) != 1 else ''},"
+        f" {len(chosen)} cells, {len(once)} runs ({len(chosen) - len(once)} shared):"
+        f" {len(todo)} to do, {len(once) - len(todo)} known"
         f"{estimate}"
     )
     if dry_run:

@@ -82,17 +82,19 @@ def collect(
             runs.append(run)
             rows += accuracies
     samples = findings.samples(chosen.metric, rows, runs, locked)
-    told = findings.judge(by, samples, runs, points)
+    before = findings.untrained(chosen.metric, rows)
+    told = findings.judge(by, samples, before, runs, points)
     return numbers.Study(
         **{k: getattr(chosen, k) for k in (
             "name", "title", "question", "table", "source", "metric", "also", "factor", "claim")},
         scale=scale.name, about=scale.about, preset=scale.preset, data=_other_data(chosen, scale),
         trials=trials, settings=tuple(_settings(chosen, scale, paper)), seeds=seeds,
         variants=tuple(
-            numbers.Variant(v.name, v.label, {**v.set, **v.at.get(scale.name, {})})
+            numbers.Variant(v.name, v.label, {**v.set, **v.at.get(scale.name, {})}, v.points)
             for v in chosen.variants.values()),
         points=tuple(
-            numbers.Point(p.name, p.label, p.x, p.equal_compute, _data(chosen, scale, p.name))
+            numbers.Point(p.name, p.label, p.x, p.equal_compute,
+                          {**p.set, **p.at.get(scale.name, {})}, _data(chosen, scale, p.name))
             for p in chosen.points.values()),
         rows=tuple(rows), runs=tuple(runs),
         cells=tuple(_cells(chosen, rows, runs, places, samples, by.seeds)),
@@ -211,9 +213,15 @@ def _baselines(
 
 
 def _settings(chosen: Experiment, scale: Scale, paper: Scale | None) -> Iterator[numbers.Setting]:
+    """Keys that neither variants nor points set, where they are not as at the paper's scale."""
     here = {**scale.changes, **chosen.base, **chosen.at.get(scale.name, {})}
     there = {**(paper.changes if paper else {}), **chosen.base, **chosen.at.get("paper", {})}
-    for key in sorted(here.keys() | there.keys()):
+    varied = set(chosen.factor)
+    for point in chosen.points.values():
+        varied.update(point.set, *point.at.values())
+        if point.equal_compute is not None:
+            varied.add("train.epochs")
+    for key in sorted((here.keys() | there.keys()) - varied):
         if here.get(key) != there.get(key):
             yield numbers.Setting(key, here.get(key), there.get(key))
 

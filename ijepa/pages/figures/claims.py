@@ -27,7 +27,7 @@ def needs(studies: Sequence[Study]) -> bool:
 def words(studies: Sequence[Study]) -> Words:
     """The differences of all claimed pairs."""
     listed = "; ".join(
-        f"{_title(group)}, {data(study)}, {verdict.pair(study, pair)}:"
+        f"{_title([study])}, {verdict.data(study)}, {verdict.pair(study, pair)}:"
         f" {points(pair.comparison.spread.mean)}"
         f" {interval(pair.comparison.spread.low, pair.comparison.spread.high, signed=True)}"
         for group in _panels(studies)
@@ -37,19 +37,21 @@ def words(studies: Sequence[Study]) -> Words:
     return Words(
         "Each claim against compute",
         f"Paired differences in points: {listed}.",
-        "A panel for each claim with runs, a mark for each of its pairs: mean difference paired"
-        " by seed, with its 95 % interval, above 0 where it is as claimed; shaded: within the"
-        " margin that matters. ▲ better, ▼ worse, ■ alike within the margin, ◆ undecided, each"
-        " pair within its experiment. Colours are data sets; a line joins a pair's budgets. The"
-        " horizontal axis is the pair's FLOPs of pretraining without padding; pairs of nearly the"
-        " same stand side by side. The paper's own runs would stand far to the right.",
+        "A panel for each of the paper's tables that has runs, and for each claim of our own; a"
+        " mark for each pair: mean difference paired by seed, with its 95 % interval, above 0"
+        " where it is as claimed; shaded: within the margin that matters. ▲ better, ▼ worse,"
+        " ■ alike within the margin, ◆ undecided, each pair within its experiment. Dash: the same"
+        " difference between the random initialisations, where these are told apart. Colours are"
+        " data sets; a line joins a pair's budgets. The horizontal axis is the pair's FLOPs of"
+        " pretraining without padding; pairs of nearly the same stand side by side around them."
+        " The paper's own runs would stand far to the right.",
     )
 
 
 def draw(studies: Sequence[Study], path: Path) -> None:
-    """A panel for each claim, all over one axis of compute."""
+    """A panel for each table of the paper, all over one axis of compute."""
     panels = list(_panels(studies))
-    colours = dict(zip(sorted({data(study) for group in panels for study in group}),
+    colours = dict(zip(sorted({verdict.data(study) for group in panels for study in group}),
                        (colour for colour, _ in look.looks(7)), strict=False))  # fmt: skip
     columns = min(_COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
@@ -66,12 +68,7 @@ def draw(studies: Sequence[Study], path: Path) -> None:
             axes.set_xlabel("FLOPs of pretraining")
         for row in grid:
             row[0].set_ylabel("points, above 0 as claimed")
-        figure.legend(handles=list(_key(colours)), loc="outside lower center", ncols=6)
-
-
-def data(study: Study) -> str:
-    """The data sets that a study's runs learn from."""
-    return ", ".join(study.data) or str(study.preset or study.scale)
+        figure.legend(handles=list(_key(colours)), loc="outside lower center", ncols=7)
 
 
 def _panels(studies: Sequence[Study]) -> Iterator[list[Study]]:
@@ -86,8 +83,10 @@ def _panels(studies: Sequence[Study]) -> Iterator[list[Study]]:
 
 
 def _title(group: Sequence[Study]) -> str:
-    first = group[0]
-    return (f"Table {first.table}. " if first.table else "") + first.title.partition(", on")[0]
+    """``Table 1. Size of the encoder; Resolution``: what each study varies, once."""
+    titles = dict.fromkeys(study.title.partition(", on")[0] for study in group)
+    number = f"Table {group[0].table}. " if group[0].table else ""
+    return number + "; ".join(titles)
 
 
 def _drawn(study: Study) -> list[Pair]:
@@ -116,17 +115,19 @@ def _panel(
             axes.fill_between(around, -margin, margin, color=style.INK, alpha=0.08, lw=0)
     lines = dict[tuple[str, str, str], list[tuple[float, float]]]()
     for x, (study, pair) in zip(xs, told, strict=True):
-        spread, colour = pair.comparison.spread, colours[data(study)]
+        spread, colour = pair.comparison.spread, colours[verdict.data(study)]
         mean, low, high = spread.mean or 0.0, spread.low or 0.0, spread.high or 0.0
         axes.plot([x, x], [low, high], color=colour, lw=1.6, zorder=3)
         axes.plot(x, mean, MARKERS[pair.test.decision], color=colour, ms=6.5,
                   mec="white", mew=0.6, zorder=4)  # fmt: skip
+        if pair.apart_untrained:
+            axes.plot(x, pair.untrained.mean, "_", color=style.INK, ms=11, mew=1.4, zorder=5)
         lines.setdefault((study.name, pair.better, pair.worse), []).append((x, mean))
     joined = {pair: line for pair, line in lines.items() if len(line) > 1}
     for ((name, _, worse), line), dashes in zip(joined.items(), cycle(_LINES)):
         study = next(one for one in group if one.name == name)
-        axes.plot(*zip(*sorted(line), strict=True), dashes, color=colours[data(study)], lw=0.9,
-                  label=f"over {study.label(worse)}")  # fmt: skip
+        axes.plot(*zip(*sorted(line), strict=True), dashes, color=colours[verdict.data(study)],
+                  lw=0.9, label=f"over {study.label(worse)}")  # fmt: skip
     if len(joined) > 1:
         axes.legend(loc="best", fontsize=7, handlelength=2.2)
     axes.margins(x=0.2, y=0.12)
@@ -135,6 +136,7 @@ def _panel(
 def _key(colours: Mapping[str, str]) -> Iterator[Line2D]:
     for name, colour in colours.items():
         yield Line2D([], [], color=colour, lw=3, label=name)
+    yield Line2D([], [], color=style.INK, marker="_", ls="", ms=11, mew=1.4, label="untrained")
     for decision, marker in MARKERS.items():
         label = verdict.PAIRS[decision].partition(" ")[2]
         yield Line2D([], [], color=style.GREY, marker=marker, ls="", label=label)

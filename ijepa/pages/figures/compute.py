@@ -50,7 +50,8 @@ def words(study: Study) -> Words:
         "Accuracy against the cost of pretraining",
         f"Total FLOPs and accuracy in percent: {listed}.",
         "Mean over seeds with one standard deviation to each side; a line joins a variant's points"
-        " on one data set. Grey lines: the same probe on a random encoder and on raw pixels. FLOPs"
+        " on one data set. Grey lines, or a dash in the colour of a variant whose own it is: the"
+        " same probe on a random encoder and on raw pixels. FLOPs"
         f" are analytic, forward and backward, teacher included, {which}. Device-hours are wall"
         " time of the training loop times devices, without start-up, health readings and"
         " checkpoints, on the machines that the table of runs names; other work there is in them.",
@@ -80,18 +81,22 @@ def draw(study: Study, path: Path) -> None:
 
 def _lines(axes: Axes, study: Study, points: Sequence[str | None], key: str, unit: float) -> None:
     """A line for each variant through its points; a variant of one point is a mark."""
+    starts = [b for b in study.baselines if b.point in points and b.encoder == "random_init"]
+    own = not all(start.shared for start in starts)
     costs: list[float] = []
     for variant, (name, colour, marker) in zip(study.variants, marks.variants(study), strict=True):
         cells = [c for c in study.cells if c.variant == variant.name and c.point in points]
         known = sorted(
-            (getattr(c.cost, key) / unit, c.spread.mean, c.spread.std)
+            (getattr(c.cost, key) / unit, c.spread.mean, c.spread.std, c.random_init)
             for c in cells
             if getattr(c.cost, key) and c.spread.mean is not None
         )
-        xs, means = [x for x, _, _ in known], [mean for _, mean, _ in known]
+        xs, means = [x for x, *_ in known], [mean for _, mean, *_ in known]
         costs += xs
         axes.plot(xs, means, color=colour, lw=1.3, alpha=0.8, zorder=2)
-        for x, mean, std in known:
+        for x, mean, std, start in known:
+            if own and start is not None:
+                axes.plot(x, start, "_", color=colour, ms=14, mew=1.6, zorder=2)
             axes.errorbar(
                 x, mean, yerr=std, fmt=marker, color=colour, ms=6.5, mec="white", mew=0.6,
                 elinewidth=1.1, zorder=3, label=name,
@@ -99,7 +104,11 @@ def _lines(axes: Axes, study: Study, points: Sequence[str | None], key: str, uni
     for encoder, name, _, dashes in marks.BASELINES:
         for one in study.baselines:
             level = one.spread.mean
-            if (one.point, one.encoder) == (points[0], encoder) and level is not None:
+            if (one.point, one.encoder) != (points[0], encoder) or level is None:
+                continue
+            if encoder == "random_init" and own:
+                axes.plot([], [], "_", color=marks.SOFT, ms=14, mew=1.6, label=name)
+            else:
                 axes.axhline(level, color=marks.SOFT, lw=1.0, ls=dashes, zorder=1, label=name)
     look.logarithmic(axes, costs)
     axes.margins(x=0.1)

@@ -74,6 +74,6 @@ def _marks(axes: Axes, study: Study, point: str | None, metric: str) -> None:
         marks.mark(axes, cell.spread, cell.also[metric], name, colour, marker)
     for encoder, name, marker, _ in marks.BASELINES:
         for one in study.baselines:
-            if (one.point, one.encoder) == (point, encoder):
+            if (one.point, one.encoder) == (point, encoder) and one.shared:
                 marks.mark(axes, one.spread, one.also[metric], name, marks.SOFT, marker)
     axes.margins(0.12)
