@@ -535,3 +535,11 @@ def test_encoders_that_start_alike_have_nothing_to_take_off(tmp_path: Path) -> N
     assert not any(pair.apart_untrained or pair.inborn for pair in numbers.pairs)
     assert "random initialisations it is" not in verdict.sentence(numbers)
     assert UNTRAINED not in study_tables.pairs(numbers).columns
+
+
+def test_a_claim_that_fails_counts_its_pairs_by_what_each_is(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.experiment(count=3)
+    means = {"v0": 60.0, "v1": 70.0, "v2": 60.0}
+    bench.lock("made", "laptop", lambda variant, _: means[variant], n=6, spread=0.1)
+    assert "By themselves 1 is ▼ worse, 1 is ≈ alike." in verdict.sentence(bench.numbers())

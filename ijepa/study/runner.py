@@ -93,8 +93,7 @@ def ablate(
     print(
         f"{scale.name}: {len(tables)} experiment{'s' if len(tables) != 1 else ''},"
         f" {len(chosen)} cells, {len(once)} runs ({len(chosen) - len(once)} shared):"
-        f" {len(todo)} to do, {len(once) - len(todo)} known"
-        f"{estimate}"
+        f" {len(todo)} to do, {len(once) - len(todo)} known{estimate}"
     )
     if dry_run:
         for name, runs in tables.items():

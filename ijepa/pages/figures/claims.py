@@ -121,7 +121,9 @@ def _panel(
         axes.plot(x, mean, MARKERS[pair.test.decision], color=colour, ms=6.5,
                   mec="white", mew=0.6, zorder=4)  # fmt: skip
         if pair.apart_untrained:
-            axes.plot(x, pair.untrained.mean, "_", color=style.INK, ms=11, mew=1.4, zorder=5)
+            axes.plot(
+                x, pair.untrained.mean or 0.0, "_", color=style.INK, ms=11, mew=1.4, zorder=5
+            )
         lines.setdefault((study.name, pair.better, pair.worse), []).append((x, mean))
     joined = {pair: line for pair, line in lines.items() if len(line) > 1}
     for ((name, _, worse), line), dashes in zip(joined.items(), cycle(_LINES)):
