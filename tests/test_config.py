@@ -8,6 +8,13 @@ from conftest import params, tiny
 from ijepa import config, strict
 
 
+def test_the_evaluation_alone_is_a_function_of_the_other_data_sets() -> None:
+    plain, with_other = tiny(), tiny(**{"evaluate.transfer": [{"name": "cifar10"}]})
+    for stage in ("prepare", "pretrain", "evaluate"):
+        same = config.parameters(plain, stage) == config.parameters(with_other, stage)
+        assert same == (stage != "evaluate")
+
+
 def test_scalar_and_list_are_one_identity() -> None:
     scalar, pair = tiny(**{"mask.target_scale": 0.2}), tiny(**{"mask.target_scale": [0.2, 0.2]})
     assert scalar == pair

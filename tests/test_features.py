@@ -4,6 +4,7 @@ import platform
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,18 @@ def test_every_cause_has_a_cache_of_its_own(
     # what the probes, the masks or the training do is no cause
     extract("trained", tiny(**{"evaluate.held_out": 0.3, "train.epochs": 9}), weights, other)
     assert files() == 9
+
+
+def test_a_cache_is_of_the_images_as_the_encoder_sees_them(store: Store, weights: Path) -> None:
+    """Their view, its size, and which of them in which order."""
+    backbone = backbones.compared(str(weights), tiny())["trained"]
+    one = part(store, "test", backbone)
+    others = [
+        replace(one, view="squash"), replace(one, size=one.size + 1),
+        replace(one, rows=one.rows[:-1]), replace(one, rows=one.rows[::-1].copy()),
+    ]  # fmt: skip
+    names = [features.cache_file("pooled", backbone, 1, of).name for of in (one, *others)]
+    assert len(set(names)) == len(names)
 
 
 def test_an_interrupted_extraction_leaves_nothing(

@@ -287,6 +287,32 @@ def test_caches_are_named_by_all_that_computes(
     assert len(seen) == len({one for one, _ in seen}) == len({two for _, two in seen}) >= 5
 
 
+def test_a_probes_result_is_named_by_all_that_it_is_a_function_of(
+    store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IJEPA_HOME", str(tmp_path))
+    monkeypatch.setenv("IJEPA_DEVICE", "cpu")
+    vit.save(vit.create(16, tiny().model, 99), tmp_path / "encoder.safetensors", {})
+    named = list[str]()
+    monkeypatch.setattr(cache, "result", lambda *by: named.append(json.dumps(by[:2])))
+
+    def names(probe: str = "knn", encoder: str = "trained", **change: Any) -> str:
+        job = Job(tiny(**change), str(tmp_path / "encoder.safetensors"), store_path)
+        probing.fit(job, job.backbones()[encoder], job.sets()[0][1], probe)
+        return named[-1]
+
+    first = names()
+    others = [
+        names("linear"), names(encoder="random_init"),
+        names(**{"evaluate.train_fraction": 0.5}), names(**{"evaluate.held_out": 0.4}),
+        names(**{"evaluate.folds": 3}), names(**{"evaluate.view": "squash"}),
+        names(**{"evaluate.knn": {"k": 1, "temperature": 0.07}}),
+        names(**{"seeds.labels": 7}), names(**{"seeds.probe": 7}),
+    ]  # fmt: skip
+    assert len({first, *others}) == 1 + len(others)
+    assert names(**{"train.epochs": 9, "seeds.mask": 7}) == first, "what the weights are of"
+
+
 def small_run(package: Path, folder: Path) -> dict[str, Any]:
     """Prepare, train and evaluate with the package in a folder: its code, and all it wrote."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "ijepa"]:

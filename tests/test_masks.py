@@ -10,7 +10,7 @@ from conftest import ROOT, params, tiny
 from ijepa import config as configs
 from ijepa import presets, variants
 from ijepa.config import Config, grid
-from ijepa.masks import Keys, Masks, multiblock, subset
+from ijepa.masks import Keys, Masks, check_blocks, multiblock, subset
 
 PAPER = multiblock.Options(
     geometry="paper",
@@ -212,3 +212,23 @@ def test_rows_and_move() -> None:
     drawn = multiblock.sample(keys(8), (8, 8), dataclasses.replace(PAPER, min_context=6))
     assert torch.equal(drawn.rows(2, 5).targets, drawn.targets[2:5])
     assert torch.equal(drawn.to(torch.device("cpu")).context, drawn.context)
+
+
+def test_of_several_draws_the_largest_context_stays() -> None:
+    """Where none has enough patches, one more draw never makes an image's context smaller."""
+    never_enough = dataclasses.replace(PAPER, min_context=64)
+    sizes = [
+        multiblock._paper(keys(), (8, 8), never_enough, attempts)[0].sum(1)
+        for attempts in range(1, 8)
+    ]
+    assert (np.diff(sizes, axis=0) >= 0).all()
+    assert (sizes[-1] > sizes[0]).any()
+
+
+def test_a_block_as_long_as_the_grid_is_one_too_long_for_the_released_sampler() -> None:
+    """Its top and left are drawn below ``grid - block``, which is then nothing."""
+    whole = dataclasses.replace(PAPER, target_scale=(0.5, 1.0), target_aspect=(1.0, 1.0))
+    check_blocks((4, 4), whole.target_scale, whole.target_aspect)
+    with pytest.raises(ValueError, match=r"a block of up to 4\.0 x 4\.0 patches"):
+        check_blocks((4, 4), whole.target_scale, whole.target_aspect, 1)
+    check_blocks((5, 5), (0.3, 0.64), whole.target_aspect, 1)

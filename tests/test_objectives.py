@@ -172,6 +172,22 @@ def test_masked_input_is_the_encoder_on_each_block_alone(norm: str) -> None:
             torch.testing.assert_close(found[0, block, : len(keep)], alone, rtol=0, atol=5e-6)
 
 
+@pytest.mark.parametrize("norm", ["layer", "none"])
+def test_targets_are_cut_from_the_encoder_on_the_whole_image(norm: str) -> None:
+    """With a last norm that has a scale: at its start another norm after it does nothing."""
+    objective = make(tiny(**{"objective.target_norm": norm}))
+    with torch.no_grad():
+        for parameter in objective.teacher.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.manual_seed(1)))
+        found = objective.targets(images(1), blocks())
+        whole = objective.teacher.encoder(images(1))[0]
+        if norm == "layer":
+            mean, variance = whole.mean(-1, keepdim=True), whole.var(-1, False, keepdim=True)
+            whole = (whole - mean) / (variance + 1e-5).sqrt()
+    for block, keep in enumerate(([2, 3, 6, 7], [10, 11])):
+        torch.testing.assert_close(found[0, block, : len(keep)], whole[keep], rtol=0, atol=5e-6)
+
+
 @pytest.mark.parametrize("patch", range(16))
 def test_masked_input_hides_what_is_outside_the_block(patch: int) -> None:
     found = {}
