@@ -543,3 +543,22 @@ def test_a_claim_that_fails_counts_its_pairs_by_what_each_is(tmp_path: Path) -> 
     means = {"v0": 60.0, "v1": 70.0, "v2": 60.0}
     bench.lock("made", "laptop", lambda variant, _: means[variant], n=6, spread=0.1)
     assert "By themselves 1 is ▼ worse, 1 is ≈ alike." in verdict.sentence(bench.numbers())
+
+
+@pytest.mark.parametrize("gap", [0.5, -0.5, 1.5, -1.5])
+def test_a_difference_within_the_margin_is_said_to_be_on_the_board(
+    gap: float, tmp_path: Path
+) -> None:
+    """Told from 0 and from the margin: it holds, or does not, by less than what matters."""
+    bench = Bench(tmp_path)
+    bench.experiment(count=2)
+    bench.lock("made", "laptop", lambda variant, _: 60.0 + gap * (variant == "v0"), n=6,
+               spread=0.05)  # fmt: skip
+    (line,) = board.build([bench.numbers()]).lines
+    assert line.decision == (HOLDS if gap > 0 else FAILS)
+    assert line.negligible == (abs(gap) < 1)
+    study.build("made", "laptop", bench.reports / "ablations/made.laptop", bench.experiments)
+    page = index.write(bench.reports, experiments=bench.experiments).read_text()
+    assert ("by less than the margin that matters<" in page) == line.negligible
+    told = "\n".join(readme.claims(bench.reports))
+    assert (", within the margin of 1 point" in told) == line.negligible

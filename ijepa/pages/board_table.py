@@ -51,7 +51,7 @@ def _row(line: Line, reports: Sequence[Report]) -> Row:
     at = f" at “{line.point}”" if line.point else ""
     among = f", one of {line.pairs} pairs" if line.pairs > 1 else ""
     notes = [] if line.registered else ["exploratory"]
-    if report and report.study.verdict.negligible:
+    if line.negligible:
         notes.append("by less than the margin that matters")
     if report and any(run.standing == "older" for run in report.study.runs):
         notes.append("of older code")

@@ -47,6 +47,12 @@ class Line:
     decision: str  # on the board
     registered: bool  # before its first run, and nothing of it changed since
 
+    @property
+    def negligible(self) -> bool:
+        """Whether a difference is told and shown to be less than the margin, on the board."""
+        told = self.decision in (HOLDS, FAILS)
+        return told and self.adjusted is not None and self.adjusted.same <= ERROR
+
 
 @dataclass(frozen=True, slots=True)
 class Board:
