@@ -52,7 +52,7 @@ def _row(line: Line, reports: Sequence[Report]) -> Row:
     among = f", one of {line.pairs} pairs" if line.pairs > 1 else ""
     notes = [] if line.registered else ["exploratory"]
     if line.negligible:
-        notes.append("by less than the margin that matters")
+        notes.append("within the margin")
     if report and any(run.standing == "older" for run in report.study.runs):
         notes.append("of older code")
     return Row([
