@@ -380,6 +380,29 @@ def test_settings_are_set_against_those_of_the_papers_scale(bench: Bench) -> Non
     assert (setting.key, setting.here, setting.paper) == ("train.lr", 0.002, None)
 
 
+def test_what_variants_or_points_set_is_not_called_shared(bench: Bench) -> None:
+    """And what each point sets, at this scale, is on the page."""
+    bench.experiment(
+        at={"laptop": {"mask.num_targets": 3, "train.epochs": 5, "train.lr": 0.002}},
+        points={
+            "p": {"set": {"train.epochs": 1}, "at": {"gpu": {"train.lr": 0.1}}},
+            "q": {"set": {}, "at": {"laptop": {"train.epochs": 2}}},
+        },
+    )
+    chosen = experiment.load("made", bench.experiments)
+    here, there = (experiment.load_scale(name, bench.experiments) for name in ("laptop", "smoke"))
+    locked = lock.read("made", "laptop", bench.experiments)
+    told = summary.collect(chosen, locked, here, there)
+    assert [setting.key for setting in told.settings] == ["train.lr"], "but at another scale"
+    assert [dict(point.set) for point in told.points] == [
+        {"train.epochs": 1}, {"train.epochs": 2}
+    ]  # fmt: skip
+    equal = {"q": {"set": {}, "equal_compute": "v0"}}
+    bench.experiment(at={"laptop": {"train.epochs": 5}}, points=equal)
+    told = summary.collect(experiment.load("made", bench.experiments), locked, here, there)
+    assert told.settings == (), "each variant trains for as long as makes its FLOPs equal"
+
+
 def test_the_page_over_all_has_every_report_but_smokes(built: Bench, tmp_path: Path) -> None:
     def page(*reports: tuple[str, str, str]) -> str:
         for name, scale, shown in reports:

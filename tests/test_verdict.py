@@ -562,3 +562,17 @@ def test_a_difference_within_the_margin_is_said_to_be_on_the_board(
     assert ("within the margin</td>" in page) == line.negligible
     told = "\n".join(readme.claims(bench.reports))
     assert (", within the margin of 1 point" in told) == line.negligible
+
+
+def test_readme_leaves_out_a_table_whose_report_is_not_built(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    for name in ("one", "other"):
+        bench.experiment(name, count=2)
+        bench.lock(name, "laptop", lambda variant, _: 60.0 + 3 * (variant == "v0"), n=6)
+    study.build("one", "laptop", bench.reports / "ablations/one.laptop", bench.experiments)
+    index.write(bench.reports, experiments=bench.experiments)
+    (of,) = board_table.read(bench.reports)
+    assert len(board_table.told(of)) == 2
+    told = "\n".join(readme.claims(bench.reports))
+    assert "/one.laptop/" in told
+    assert "other" not in told

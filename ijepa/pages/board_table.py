@@ -7,11 +7,9 @@ from pathlib import Path
 
 from ijepa.pages import bar, verdict
 from ijepa.pages.table import Cell, Row, Table
-from ijepa.pages.text import interval, points
 from ijepa.runtime.records import restore
 from ijepa.study.board import Board, Line
 from ijepa.study.numbers import Study
-from ijepa.study.statistics import Spread
 
 FILE = "board.json"
 
@@ -63,7 +61,7 @@ def _row(line: Line, reports: Sequence[Report]) -> Row:
         "\n".join([
             f"“{line.better}” over “{line.worse}”{at}{among}; {verdict.metric(line.metric)}",
             *learned(line)]),
-        Cell(f"{points(spread.mean)} {limits(spread)}", spread.mean,
+        Cell(verdict.difference(spread, ""), spread.mean,
              mark=verdict.CLASSES[line.decision], drawing=bar.of(line.pair)),
         f"{line.pair.test.margin:g}", _seeds(line, spread.n),
         Cell(verdict.MARKS[line.alone] + look, mark=verdict.CLASSES[line.alone]),
@@ -75,17 +73,11 @@ def learned(line: Line) -> list[str]:
 
     The second only where the two do not start alike.
     """
-    over = "; ".join(f"{points(one.mean)} {limits(one)}" for one in line.learned)
+    over = "; ".join(verdict.difference(one, "") for one in line.learned)
     said = [f"over their random inits, in turn: {over}"]
     if line.pair and line.pair.apart_untrained:
-        before = line.pair.untrained
-        said.append(f"between these: {points(before.mean)} {limits(before)}")
+        said.append(f"between these: {verdict.difference(line.pair.untrained, '')}")
     return said
-
-
-def limits(spread: Spread) -> str:
-    """``[+0.9, +3.3]``."""
-    return interval(spread.low, spread.high, signed=True)
 
 
 def inborn(of: Board) -> list[Line]:

@@ -15,17 +15,14 @@ from ijepa.pages.text import (
     count,
     dataset,
     inert,
-    interval,
     method,
     number,
     plus_minus,
-    points,
     spoken,
 )
 from ijepa.results import Results
 from ijepa.results.accuracy import Accuracy
 from ijepa.study.numbers import Pair, Study
-from ijepa.study.statistics import Spread
 
 README = Path("README.md")
 REPORTS = Path("reports")
@@ -89,13 +86,17 @@ def claims(reports: Path) -> list[str]:
     lines = []
     for one in board_table.read(reports):
         at_scale = {r.study.name: r for r in there if r.study.scale == one.scale}
+        # a line without a report, whose lock file is there, has nowhere to lead
+        told, inborn, unlearned = (
+            [line for line in some(one) if line.name in at_scale]
+            for some in (board_table.told, board_table.inborn, board_table.unlearned)
+        )
         said = page.paragraphs(
-            "readme.words.j2", inert=True, board=one, told=board_table.told(one), verdict=verdict,
+            "readme.words.j2", inert=True, board=one, told=told, verdict=verdict,
             reported=at_scale, reports=reports.as_posix(), ends=ends,
             along=[r.study for r in at_scale.values() if r.study.claim.by == "us"],
-            inborn=board_table.inborn(one), unlearned=board_table.unlearned(one),
-            sizes=_sizes([at_scale[line.name].study for line in board_table.told(one)]),
-            effect=_effect,
+            inborn=inborn, unlearned=unlearned,
+            sizes=_sizes([at_scale[line.name].study for line in told]),
         )  # fmt: skip
         (_, lead), *items, (_, error) = said
         lines += [lead, "", *(f"- {item}" for _, item in items), "", error, ""]
@@ -115,11 +116,6 @@ def _sizes(studies: Sequence[Study]) -> Mapping[str, tuple[float, float]]:
     known = {name: [size for cell in cells if (size := getattr(cell, name)) is not None]
              for name in ("parameters", "images")}  # fmt: skip
     return {name: (min(sizes), max(sizes)) for name, sizes in known.items() if sizes}
-
-
-def _effect(spread: Spread) -> str:
-    """``+0.3 [+0.1, +0.6]``."""
-    return f"{points(spread.mean)} {interval(spread.low, spread.high, signed=True)}"
 
 
 def ends(study: Study) -> list[tuple[Pair, Pair]]:

@@ -51,7 +51,7 @@ def _variant(study: Study, cell: numbers.Cell) -> Row:
         f"{spread.n}†" if spread.n == 1 else str(spread.n),
         _plus_minus(cell.healthy) if cell.collapsed else "",
         *(_difference(apart.spread) if apart else ("reference", "")),
-        " ".join(_difference(cell.learned)) if cell.learned.n else "",
+        verdict.difference(cell.learned, "") if cell.learned.n else "",
         *(_beside(spread, cell.also[m]) for m in study.also),
     ]
     return Row(cells, "" if apart else "reference", notes(study, cell))
@@ -136,7 +136,7 @@ def pairs(study: Study) -> Table:
 def _untrained(pair: numbers.Pair) -> list[str]:
     """The pair before training, and what came to it; empty where the two start alike."""
     both = (pair.untrained, pair.gained)
-    return [" ".join(_difference(one)) if pair.apart_untrained else "" for one in both]
+    return [verdict.difference(one, "") if pair.apart_untrained else "" for one in both]
 
 
 def _share(of: Share | None) -> str:

@@ -87,9 +87,9 @@ def effect(one: Pair) -> str:
     return difference(one.comparison.spread)
 
 
-def difference(spread: Spread) -> str:
-    """The same of any difference."""
-    return f"{points(spread.mean)} points {interval(spread.low, spread.high, signed=True)}"
+def difference(spread: Spread, unit: str = " points") -> str:
+    """The same of any difference; without a unit ``+2.1 [+0.9, +3.3]``."""
+    return f"{points(spread.mean)}{unit} {interval(spread.low, spread.high, signed=True)}"
 
 
 def over(study: Study) -> str:
@@ -128,19 +128,20 @@ def _holds(study: Study) -> str:
 def _fails(study: Study) -> str:
     one = deciding(study)
     count = len(claimed(study))
-    among = f"; one of {count} pairs is enough. {_kinds(study)}" if count > 1 else ""
+    among = f"; one of {count} pairs is enough" if count > 1 else ""
     return (
         f"Does not hold {_when(study)}: {pair(study, one)} is {effect(one)}"
-        f" ({over(study)}){among}.{_negligible(study)}{_untrained(study)}{_early(study)}"
+        f" ({over(study)}){among}.{_negligible(study)}{_untrained(study)}{_kinds(study)}"
+        f"{_early(study)}"
     )
 
 
 def _kinds(study: Study) -> str:
-    """How many of the pairs are what: ``By themselves 4 are ▼ worse, 3 are ◇ undecided``."""
+    """How many of several pairs are what: ``4 are ▼ worse, 3 are ◇ undecided``."""
     decisions = [one.test.decision for one in claimed(study)]
     counts = {mark: decisions.count(kind) for kind, mark in PAIRS.items()}
     told = [f"{n} {'is' if n == 1 else 'are'} {mark}" for mark, n in counts.items() if n]
-    return f"By themselves {', '.join(told)}"
+    return f" By themselves {', '.join(told)}." if len(decisions) > 1 else ""
 
 
 def _early(study: Study) -> str:

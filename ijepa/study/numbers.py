@@ -134,9 +134,10 @@ class Pair:
 
         A wider encoder, or one that sees more pixels, is probed better before it has learned.
         """
-        limits = {HOLDS: (self.gained.low, 1), FAILS: (self.gained.high, -1)}
-        limit, sign = limits.get(self.test.decision, (None, 0))
-        return self.apart_untrained and sign != 0 and (limit is None or sign * limit <= 0)
+        if self.test.decision not in (HOLDS, FAILS) or not self.apart_untrained:
+            return False
+        low, high = self.gained.low or 0.0, self.gained.high or 0.0
+        return low <= 0 if self.test.decision == HOLDS else high >= 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,7 @@ def _settings(chosen: Experiment, scale: Scale, paper: Scale | None) -> Iterator
     there = {**(paper.changes if paper else {}), **chosen.base, **chosen.at.get("paper", {})}
     varied = set(chosen.factor)
     for point in chosen.points.values():
-        varied.update(point.set, *point.at.values())
+        varied.update(point.set, *(point.at.get(name, {}) for name in (scale.name, "paper")))
         if point.equal_compute is not None:
             varied.add("train.epochs")
     for key in sorted((here.keys() | there.keys()) - varied):

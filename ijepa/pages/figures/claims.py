@@ -10,7 +10,6 @@ from matplotlib.lines import Line2D
 
 from ijepa.pages import look, style, verdict
 from ijepa.pages.figure import Words
-from ijepa.pages.text import interval, points
 from ijepa.study.decision import FAILS, HOLDS, SAME, UNDECIDED
 from ijepa.study.numbers import Pair, Study
 
@@ -28,8 +27,7 @@ def words(studies: Sequence[Study]) -> Words:
     """The differences of all claimed pairs."""
     listed = "; ".join(
         f"{_title([study])}, {verdict.data(study)}, {verdict.pair(study, pair)}:"
-        f" {points(pair.comparison.spread.mean)}"
-        f" {interval(pair.comparison.spread.low, pair.comparison.spread.high, signed=True)}"
+        f" {verdict.difference(pair.comparison.spread, '')}"
         for group in _panels(studies)
         for study in group
         for pair in _drawn(study)

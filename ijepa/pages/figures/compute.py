@@ -50,8 +50,8 @@ def words(study: Study) -> Words:
         "Accuracy against the cost of pretraining",
         f"Total FLOPs and accuracy in percent: {listed}.",
         "Mean over seeds with one standard deviation to each side; a line joins a variant's points"
-        " on one data set. Grey lines, or a dash in the colour of a variant whose own it is: the"
-        " same probe on a random encoder and on raw pixels. FLOPs"
+        " on one data set. Grey lines: the same probe on a random encoder and on raw pixels; where"
+        " variants start from encoders of their own, a dash in each one's colour. FLOPs"
         f" are analytic, forward and backward, teacher included, {which}. Device-hours are wall"
         " time of the training loop times devices, without start-up, health readings and"
         " checkpoints, on the machines that the table of runs names; other work there is in them.",

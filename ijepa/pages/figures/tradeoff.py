@@ -47,7 +47,8 @@ def words(study: Study) -> Words:
         "Semantic against low-level tasks",
         f"Accuracy in percent of {here} against {others}: {listed}.",
         "Each mark is a variant, mean over seeds with one standard deviation to each side; grey:"
-        f" the same probe on a random encoder and on raw pixels. Right is better at {here}, up is"
+        " the same probe on a random encoder, where all variants start from the same, and on raw"
+        f" pixels. Right is better at {here}, up is"
         f" better at {others}.",
     )
 
