@@ -383,9 +383,16 @@ def test_settings_are_set_against_those_of_the_papers_scale(bench: Bench) -> Non
 def test_what_variants_or_points_set_is_not_called_shared(bench: Bench) -> None:
     """And what each point sets, at this scale, is on the page."""
     bench.experiment(
-        at={"laptop": {"mask.num_targets": 3, "train.epochs": 5, "train.lr": 0.002}},
+        at={
+            "laptop": {
+                "mask.num_targets": 3,
+                "train.epochs": 5,
+                "train.lr": 0.002,
+                "train.clip_norm": 1.0,
+            }
+        },
         points={
-            "p": {"set": {"train.epochs": 1}, "at": {"gpu": {"train.lr": 0.1}}},
+            "p": {"set": {"train.clip_norm": 2.0}, "at": {"gpu": {"train.lr": 0.1}}},
             "q": {"set": {}, "at": {"laptop": {"train.epochs": 2}}},
         },
     )
@@ -395,7 +402,7 @@ def test_what_variants_or_points_set_is_not_called_shared(bench: Bench) -> None:
     told = summary.collect(chosen, locked, here, there)
     assert [setting.key for setting in told.settings] == ["train.lr"], "but at another scale"
     assert [dict(point.set) for point in told.points] == [
-        {"train.epochs": 1}, {"train.epochs": 2}
+        {"train.clip_norm": 2.0}, {"train.epochs": 2}
     ]  # fmt: skip
     equal = {"q": {"set": {}, "equal_compute": "v0"}}
     bench.experiment(at={"laptop": {"train.epochs": 5}}, points=equal)
