@@ -5,10 +5,14 @@ stage: a run that goes on has the bytes that it would have without (``variants``
 out of what a number depends on). What one probe needs, that probe says (``check`` in its file).
 """
 
+import hashlib
+import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ijepa import config as configs
 from ijepa import variants
@@ -18,6 +22,7 @@ from ijepa.runtime import environment, errors, files
 from ijepa.store.read import Store, open_store
 
 _FLOAT = 4  # bytes; weights and the optimiser's two averages are float32
+_READ = 2**30  # bytes of raw data that are read for their hash
 _COPIES = 3  # of a run's state on the disk: two checkpoints, and the one being written
 
 
@@ -148,14 +153,65 @@ def training(config: Config, store: Store) -> list[str]:
     return [*notes, *disk(config, environment.home())]
 
 
+def raw_data(config: Config, stage: str, file: Path) -> list[dict[str, Any]]:
+    """What the raw data are that a stage reads, and how it stores them (``IJEPA_STORAGE``).
+
+    One entry a data set that is read from files.
+
+    Args:
+        config: data is used, and evaluate.transfer.
+        stage: of dvc.yaml.
+        file: what ``main`` wrote for the stage before. Where raw data are not at hand, as on a
+            box that ``dvc pull`` brought the prepared data to, what it says of them stays.
+    """
+    root = environment.data_root()
+    read = {"prepare": [config.data], "evaluate": config.evaluate.transfer}.get(stage, [])
+    try:
+        sources = [variants.load("datasets", data.name).load(data.options, root) for data in read]
+    except ValueError:  # the stage itself says what is missing, where it runs
+        return _written(file, configs.parameters(config, stage))
+    # transfer sets are packed beside the caches, which know the variable
+    stored = {"storage": environment.storage()} if stage == "prepare" else {}
+    return [stamp(source.raw, root) | stored for source in sources if source.raw]
+
+
+def _written(file: Path, parameters: Any) -> list[dict[str, Any]]:
+    try:
+        before = files.read_json(file)
+        return before["raw"] if before["parameters"] == parameters else []
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def stamp(raw: Sequence[Path], root: Path) -> dict[str, Any]:
+    """The number, bytes and hash of raw files.
+
+    The hash is of their names below ``root`` and of their content; of more than 1 GiB, of names,
+    sizes and times of change: nobody would wait for 150 GB before each run.
+
+    Args:
+        raw: files, and folders of them.
+        root: of all raw data.
+    """
+    every = [file for place in raw for file in (place.rglob("*") if place.is_dir() else [place])]
+    stats = {file: file.stat() for file in sorted(every) if file.is_file()}
+    size = sum(stat.st_size for stat in stats.values())
+    whole = hashlib.sha256()
+    for file, stat in stats.items():
+        of = files.sha256(file) if size <= _READ else [stat.st_size, stat.st_mtime_ns]
+        whole.update(json.dumps([os.path.relpath(file, root), of]).encode())
+    return {"files": len(stats), "bytes": size, "sha256": whole.hexdigest()}
+
+
 def main() -> None:
     """The first stage: check params.yaml, and write what each of the others is a function of.
 
     How params.yaml differs from the commit's is said first, also where it is refused: of ``-S``
     DVC keeps what it wrote, for the next run too. Then what is known to fail later.
 
-    A stage is a function of its parameters and of all the code that ``variants.closure`` finds for
-    it. DVC runs it again when its file here changes, so neither is listed by hand.
+    A stage is a function of its parameters, of all the code that ``variants.closure`` finds for it
+    and of the raw data that it reads. DVC runs it again when its file here changes, so none of
+    these is listed by hand.
     """
     from ijepa import workspace  # it knows the plans of studies; a stage that trains need not
 
@@ -172,7 +228,9 @@ def main() -> None:
             "code": variants.files(*variants.entries(config, stage)),
             "parameters": configs.parameters(config, stage),
         }
-        files.write_json(configs.INPUTS / f"{stage}.json", inputs)
+        file = configs.INPUTS / f"{stage}.json"
+        raw = raw_data(config, stage, file)
+        files.write_json(file, {**inputs, "raw": raw} if raw else inputs)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import shutil
 import signal
 import tarfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class Places:
         self.commit()
         self.bundle = self.box / ".ijepa/ablations/two.smoke.tar.gz"
         self.broken: set[str] = set()
+        self.data = "1" * 64
 
     def write(self, folder: Path, **changed: Any) -> None:
         (folder / "experiments/two.yaml").write_text(json.dumps({**TABLE, **changed}))
@@ -78,19 +79,22 @@ class Places:
         self.monkeypatch.chdir(self.home)
 
     def execute(
-        self, todo: Sequence[Run], label: str, jobs: int, how: str, until: float
-    ) -> dict[str, Any]:
+        self, todo: Sequence[Run], label: str, jobs: int, how: str, until: float,
+        data: Mapping[str, str],
+    ) -> dict[str, Any]:  # fmt: skip
         """What each run leaves: a result, and a record of its training and its data."""
         whole, home = {"commit": plan.head()}, Path(".ijepa")
         first = FIRST_ID + len(journal.listing(home))
-        data = f"data-{todo[0].data[:12]}-{todo[0].code[:4]}"
-        record(home, first, "prepare", data, f"uuid {first}")
+        self.known = data
+        name = f"data-{todo[0].data[:12]}-{todo[0].code[:4]}"
+        record(home, first, "prepare", name, f"uuid {first}")
         for number, run in enumerate(todo, first + 1):
             job = {"name": run.name, "signature": run.signature, "code": run.code}
             record(home, number, "pretrain", run.name, f"uuid {number}")
             result = outcome.failed(whole, job, "it broke")
             if run.variant not in self.broken:
-                result |= {"status": "done", "reason": None, "encoder": f"of {run.key}"}
+                result |= {"status": "done", "reason": None, "encoder": f"of {run.key}",
+                           "data": self.data}  # fmt: skip
                 result["provenance"]["runs"] = {"prepare": first, "pretrain": number}
             bench.result(run.name).parent.mkdir(parents=True, exist_ok=True)
             files.write_json(bench.result(run.name), result)
@@ -209,6 +213,24 @@ def test_seeds_of_a_part_come_home_beside_those_that_were_here(places: Places) -
     assert lock.read("two", "smoke")["results"].keys() == {"a/0", "b/0"}
 
 
+def test_no_table_is_of_two_raw_data_sets_of_one_name(places: Places) -> None:
+    """Equal settings, another prepared set: the raw files were exchanged, or are the box's own."""
+    places.run("a")
+    merge.merge(places.bundle)
+    shutil.rmtree(places.box / ".ijepa")
+    lock.path("two", "smoke", places.box / "experiments").unlink()
+    places.data = "2" * 64
+    places.run("b")
+    assert one_line(places.bundle) == (
+        f"{places.bundle}: two b/0: it is of other raw data than this checkout's results, or of"
+        " another IJEPA_STORAGE: its data hash is 222222222222, theirs 111111111111"
+    )
+    assert lock.read("two", "smoke")["results"].keys() == {"a/0"}
+    places.monkeypatch.chdir(places.box)
+    runner.ablate(["two"], "smoke", ["a"], runner="plain")
+    assert list(places.known.values()) == ["2" * 64], "what those that run now are held against"
+
+
 def test_results_of_other_code_are_refused_and_name_the_file(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,10 +324,10 @@ def test_the_stages_of_a_job_are_those_of_the_pipeline_that_its_target_needs() -
 
 STAGES = """\
 stages:
-  config: {cmd: python -m steps config, outs: [inputs]}
+  config: {cmd: python -m steps config, always_changed: true, outs: [inputs]}
   prepare: {cmd: python -m steps prepare, deps: [inputs], outs: [data/prepared]}
-  pretrain: {cmd: python -m steps pretrain, deps: [data/prepared], outs: [out]}
-  evaluate: {cmd: python -m steps evaluate, deps: [out], outs: [seen]}
+  pretrain: {cmd: python -m steps pretrain, deps: [data/prepared], outs: [out/of]}
+  evaluate: {cmd: python -m steps evaluate, deps: [out/of], outs: [seen]}
 """
 STEPS = """\
 import os, sys
@@ -313,11 +335,14 @@ from pathlib import Path
 stage, home, data = sys.argv[1], Path(os.environ["IJEPA_HOME"]), Path("data/prepared")
 with (home / "ran").open("a") as ran:
     print(os.environ["DVC_EXP_NAME"], os.environ["DVC_STAGE"], file=ran)
+if stage == "config":
+    Path("out/inputs").mkdir(parents=True, exist_ok=True)
+    raw = home / "raw"
+    Path("out/inputs/prepare.json").write_text(raw.read_text() if raw.exists() else "")
 if stage == "prepare":
     data.mkdir(parents=True)
     (data / "image").touch()
 if stage == "pretrain":
-    Path("out").mkdir()
     Path("out/of").write_text(Path("params.yaml").read_text())
 if stage == "evaluate":
     Path("seen").mkdir()
@@ -378,9 +403,18 @@ def test_data_is_prepared_once_and_a_stage_that_has_ended_is_not_run_again(tree:
     assert outcome.reason(tree.home / "log") == "no luck"
     (tree.home / "fail.evaluate").unlink()
     assert tree.run(tree.job) == 0
-    assert tree.ran() == ["one evaluate"]
+    assert tree.ran() == ["one config", "one evaluate"]
     assert not tree.path.exists(), "the result is elsewhere"
     assert (plain.result("data-1").with_suffix("") / "data/prepared/image").exists()
+
+
+def test_data_is_prepared_again_where_the_raw_files_are_others(tree: Tree) -> None:
+    tree.run(tree.data)
+    tree.ran()
+    for content, again in (("one", True), ("one", False), ("two", True)):
+        (tree.home / "raw").write_text(content)
+        tree.run(tree.data)
+        assert tree.ran() == ["data-1 config", *["data-1 prepare"] * again]
 
 
 def test_a_folder_of_another_run_with_the_same_name_is_not_used(tree: Tree) -> None:
@@ -408,8 +442,10 @@ def test_a_tree_that_was_changed_under_a_run_is_refused(tree: Tree, key: str) ->
 class Jobs:
     """In place of the runner: each job leaves its result at once, or none does."""
 
-    def __init__(self, fails: Callable[[dict[str, Any]], bool]) -> None:
-        self.fails, self.ran = fails, list[str]()
+    def __init__(
+        self, fails: Callable[[dict[str, Any]], bool], data: Mapping[str, str] | None = None
+    ) -> None:
+        self.fails, self.ran, self.data = fails, list[str](), data or {}
 
     def run(self, file: Path, count: int, jobs: int, poll: Callable[[], None]) -> None:
         whole = json.loads(file.read_text())
@@ -419,7 +455,7 @@ class Jobs:
             result = (
                 outcome.failed(whole, job, "no disk")
                 if self.fails(job)
-                else outcome._empty(whole, job)
+                else outcome._empty(whole, job) | {"data": self.data.get(job["signature"])}
             )
             Path(job["result"]).parent.mkdir(parents=True, exist_ok=True)
             files.write_json(Path(job["result"]), result)
@@ -463,6 +499,27 @@ def test_data_that_cannot_be_prepared_fails_its_runs_and_no_other(
     assert {name[:8] for name in jobs.ran} == {"data-000", "data-111", runs[2].name[:8]}
     reasons = [(results[run.name] or {})["reason"] for run in runs]
     assert reasons == ["prepare: no disk", "prepare: no disk", None]
+
+
+@pytest.mark.usefixtures("box")
+def test_runs_of_other_raw_data_than_known_results_have_do_not_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jobs = Jobs(lambda job: False, {"0" * 64: "e" * 64, "1" * 64: "f" * 64})
+    monkeypatch.setattr(plain, "run", jobs.run)
+    runs = two_data_sets()
+    known = {"0" * 64: "d" * 64, "1" * 64: "f" * 64}
+    for _ in range(2):  # the second time the data is there already
+        jobs.ran = []
+        results = runner.execute(runs, "here", 1, "plain", data=known)
+        assert jobs.ran[2:] == [runs[2].name]
+        reasons = [(results[run.name] or {})["reason"] for run in runs]
+        other = (
+            "prepare: the raw data in IJEPA_DATA_ROOT are not those of the results that are"
+            " known, or IJEPA_STORAGE is another: the data hash is eeeeeeeeeeee, it was"
+            " dddddddddddd"
+        )
+        assert reasons == [other, other, None]
 
 
 @pytest.mark.usefixtures("box")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, params, tiny
+from PIL import Image
 from ruamel.yaml import YAML
 
 from ijepa import config as configs
@@ -21,6 +22,7 @@ from ijepa.datasets import Item, Source, Split
 from ijepa.evaluation import labelling, probing, scores
 from ijepa.evaluation.probing import Job
 from ijepa.model import vit
+from ijepa.runtime import files
 from ijepa.store.read import Store, open_store
 from ijepa.store.write import write_store
 from ijepa.study import rows
@@ -117,6 +119,75 @@ def test_nothing_that_a_run_depends_on_is_touched() -> None:
     assert preflight.training(config, store), "there is something to say"
     assert preflight.first(config) is not None
     assert seen() == before
+
+
+def raw_of(stage: str) -> Any:
+    preflight.main()
+    return files.read_json(configs.INPUTS / f"{stage}.json").get("raw")
+
+
+def test_raw_files_that_were_exchanged_are_seen_by_the_stages_that_read_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """DVC compares the files of ``config``; the raw ones lie outside of its repository."""
+    root = tmp_path / "raw"
+    monkeypatch.setenv("IJEPA_DATA_ROOT", str(root))
+    monkeypatch.setattr("ijepa.workspace.remark", lambda: None)
+    for split, name in (("train", "a"), ("train", "b"), ("val", "a"), ("val", "b")):
+        place = root / "set" / split / name / "1.png"
+        place.parent.mkdir(parents=True)
+        Image.fromarray(np.full((16, 16, 3), len(name), np.uint8)).save(place)
+    written(**{"data.name": "folder", "data.path": "set"})
+    (first,) = raw_of("prepare")
+    assert (first["files"], first["bytes"]) == (4, 4 * place.stat().st_size)
+    assert raw_of("prepare") == [first]
+    monkeypatch.setenv("IJEPA_STORAGE", "in_place")
+    assert raw_of("prepare") == [{**first, "storage": "in_place"}]
+    monkeypatch.delenv("IJEPA_STORAGE")
+    assert raw_of("prepare") == [first]
+    assert [raw_of(stage) for stage in ("pretrain", "evaluate", "report")] == [None] * 3
+
+    stat = place.stat()
+    content = bytearray(place.read_bytes())
+    content[-1] ^= 1
+    place.write_bytes(content)
+    os.utime(place, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    (second,) = raw_of("prepare")
+    assert second["sha256"] != first["sha256"], "of its content, though size and time are equal"
+    content[-1] ^= 1
+    place.write_bytes(content)
+    assert raw_of("prepare") == [first]
+    place.rename(place.with_name("2.png"))
+    assert raw_of("prepare")[0]["sha256"] != first["sha256"], "images come in order of names"
+    place.with_name("2.png").rename(place)
+    assert raw_of("prepare") == [first]
+
+    root.rename(tmp_path / "elsewhere")
+    assert raw_of("prepare") == [first], "prepared data need no raw data: what was known stays"
+    written(**{"data.name": "folder", "data.path": "set", "data.bad_images": "skip"})
+    assert raw_of("prepare") is None, "not of other parameters"
+    monkeypatch.setenv("IJEPA_DATA_ROOT", str(tmp_path / "elsewhere"))
+    assert raw_of("prepare") == [first], "wherever they are"
+
+    written(**{"data.name": "scenes", "evaluate.transfer": [{"name": "folder", "path": "set"}]})
+    assert raw_of("prepare") is None, "scenes are drawn"
+    assert raw_of("evaluate") == [{key: first[key] for key in ("files", "bytes", "sha256")}]
+
+
+def test_of_many_raw_bytes_sizes_and_times_are_compared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(preflight, "_READ", 7)
+    file = tmp_path / "one"
+    file.write_bytes(b"12345678")
+    before = preflight.stamp([file], tmp_path)
+    assert preflight.stamp([tmp_path], tmp_path) == before
+    os.utime(file, ns=(1, 1))
+    assert preflight.stamp([file], tmp_path)["sha256"] != before["sha256"]
+    file.write_bytes(b"1234567")
+    few = preflight.stamp([file], tmp_path)
+    os.utime(file, ns=(1, 1))
+    assert preflight.stamp([file], tmp_path) == few
 
 
 def test_shots_that_cannot_be_drawn_are_named_and_the_rest_is_measured() -> None:

@@ -51,8 +51,9 @@ class Desk:
         plan.git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", name)
 
     def execute(
-        self, todo: Sequence[Run], label: str, jobs: int, how: str, until: float
-    ) -> Mapping[str, Any]:
+        self, todo: Sequence[Run], label: str, jobs: int, how: str, until: float,
+        data: Mapping[str, str],
+    ) -> Mapping[str, Any]:  # fmt: skip
         self.executed.append([run.key for run in todo])
         registered = [lock.read(name, "smoke").get("registered") for name in self.shift]
         assert all(registered), "before the first cell runs"

@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
         files.locked(file.with_suffix(".lock")),  # equal jobs of two plans run one by one
     ):
         result = read(file)
-        if result is None or result["status"] != "done":
+        # prepared data are looked after each time, by the stages: the raw data may have changed
+        if result is None or result["status"] != "done" or job["target"] == "prepare":
             result = _with_dvc(plan, job) if plan["bench"] else _without(plan, job)
             files.write_json(file, result)
     return 0 if result["status"] == "done" else 1

@@ -69,11 +69,18 @@ def _checked(
         sized = replace(scale, seeds=runner.planned(e, scale, seeds))
         tables[e.name] = plan.resolve(e, sized, tree)
         there = {run.key: run for run in tables[e.name]}
+        data = runner.prepared(tables[e.name], runner.known_results(tables[e.name]))
         for key, name in cells.items():
             result, where = content["results"][name], f"{file}: {e.name} {key}"
             if key not in there:
                 raise ValueError(f"{where}: this checkout has no such run at scale {scale.name}")
             _refuse_other(there[key], result, content, where)
+            then = data.get(there[key].data)
+            if then and result["data"] and result["data"] != then:
+                raise ValueError(
+                    f"{where}: it is of other raw data than this checkout's results, or of another"
+                    f" IJEPA_STORAGE: its data hash is {result['data'][:12]}, theirs {then[:12]}"
+                )
             chosen.append(there[key])
     return tables, chosen
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ijepa.runtime import environment, files
+from ijepa.store.read import PREPARED, open_store
 from ijepa.study import answers, parting
 from ijepa.tracking import runs
 
@@ -36,7 +37,7 @@ def gather(
         return failed(plan, job, reason(log))
     result = _empty(plan, job)
     if job["target"] == "prepare":
-        return result
+        return result | {"data": open_store(path / PREPARED).hash}
     try:
         for folder, names in _READ.items():
             files.check_sums(path / folder, names, "the run")

@@ -85,12 +85,18 @@ def stages(whole: Mapping[str, Any], job: Mapping[str, Any], path: Path, log: Pa
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         for name, stage in needed(files.read_yaml(path / "dvc.yaml"), job["target"]).items():
-            ended = path / f"{name}.ended"
-            if ended.exists() or (name == "prepare" and job["needs"]):
+            if name == "prepare" and job["needs"]:
                 continue
-            for out in outputs(stage):  # as DVC does: what a stage leaves is all its own
-                shutil.rmtree(path / out, ignore_errors=True)
-                (path / out).unlink(missing_ok=True)
+            ended, inputs = path / f"{name}.ended", path / configs.INPUTS / f"{name}.json"
+            read = inputs.read_text() if inputs.exists() else ""
+            if stage.get("always_changed"):  # what it leaves persists
+                ended.unlink(missing_ok=True)
+            elif ended.exists() and ended.read_text() == read:
+                continue
+            else:
+                for out in outputs(stage):  # as DVC does: what a stage leaves is all its own
+                    shutil.rmtree(path / out, ignore_errors=True)
+                    (path / out).unlink(missing_ok=True)
             # told as DVC tells them: the record's name, and that a stage ends with its parent
             told = {"DVC_EXP_NAME": job["name"], "DVC_STAGE": name}
             command = shlex.split(stage["cmd"])
@@ -98,7 +104,7 @@ def stages(whole: Mapping[str, Any], job: Mapping[str, Any], path: Path, log: Pa
             status = process.run(command, path, {**whole["variables"], **told}, output)
             if status:
                 return status
-            ended.touch()
+            ended.write_text(read)
     return 0
 
 

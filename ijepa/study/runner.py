@@ -142,8 +142,8 @@ def complete(
         ValueError: the working tree is not that of a commit. ``plain`` runs it all the same, and
             ``ijepa import`` compares.
     """
-    once = plan.unique(chosen)
-    results = known_results(once)
+    once, every = plan.unique(chosen), [run for runs in tables.values() for run in runs]
+    results = known_results(every)
     todo = [run for run in once if not known(run, results)]
     fresh = [e for e in experiments if lock.unregistered(e.name, scale.name)]
     if runner != "plain" and (todo or fresh):
@@ -155,7 +155,7 @@ def complete(
     label = f"{'+'.join(tables) if len(tables) < 4 else 'all'}.{scale.name}"
     try:
         if todo:
-            execute(todo, label, jobs, runner, until=until)
+            execute(todo, label, jobs, runner, until=until, data=prepared(every, results))
     finally:  # what is finished is kept, however this ends
         for name, runs in tables.items():
             lock.write(name, scale.name, runs, known_results(runs))
@@ -197,9 +197,21 @@ def known(run: Run, results: Results) -> bool:
     return results.get(run.identity, {}).get("status") == "done"
 
 
+def prepared(runs: Sequence[Run], results: Results) -> dict[str, str]:
+    """What good results have as the hash of their prepared data, by what those are a function of.
+
+    Raw data that were exchanged under their path give others, and no table is of both.
+    """
+    return {
+        run.data: results[run.identity]["data"]
+        for run in runs
+        if known(run, results) and results[run.identity].get("data")
+    }
+
+
 def execute(
     todo: Sequence[Run], label: str, jobs: int, runner: str = "local", commit: str = "HEAD",
-    until: float = math.inf,
+    until: float = math.inf, data: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any] | None]:  # fmt: skip
     """Prepare each data set once, then run every job; prints a line for each that ends.
 
@@ -210,16 +222,17 @@ def execute(
         runner: ``local``, ``slurm`` or ``plain``.
         commit: whose code runs; not with ``plain``, which runs the working tree's.
         until: when to stop, as ``time.monotonic`` counts.
+        data: what their prepared data must be, as of ``prepared``; any others are possible.
 
     Returns:
         The runs' names -> what each left; None where it did not run to its end.
     """
     start = importlib.import_module(f"ijepa.study.{runner}").run
     whole = plain.shared() if runner == "plain" else bench.shared(commit)
-    data, runs = _specs(todo, label, runner)
+    sets, runs = _specs(todo, label, runner)
     lost: dict[str, str] = {}
     try:
-        for stage, group in (("prepare", data), ("runs", runs)):
+        for stage, group in (("prepare", sets), ("runs", runs)):
             watch = Watch(group, {run.name: run.key for run in todo}, until)
             for one in group:
                 if one["needs"] in lost:
@@ -236,13 +249,29 @@ def execute(
             if going:
                 start(file, len(going), jobs, watch.look)
             watch.look()
-            lost = watch.failed()
+            lost = watch.failed() | _of_other_data(watch.ended, sets, data or {})
     except TimeIsUp as stop:
         # the last look is after the jobs have saved: a signal may have stopped them before
         if stop.__context__ is not None and not isinstance(stop.__context__, TimeIsUp):
             raise stop.__context__ from None
         print(stop, flush=True)
     return {run.name: job.read(bench.result(run.name)) for run in todo}
+
+
+def _of_other_data(
+    ended: Mapping[str, Mapping[str, Any]], sets: Sequence[Mapping[str, Any]],
+    data: Mapping[str, str],
+) -> dict[str, str]:  # fmt: skip
+    """Of the jobs that prepared other data than known results have: name -> why they are lost."""
+    lost = {}
+    for one in sets:
+        now, then = ended.get(one["name"], {}).get("data"), data.get(one["signature"])
+        if now and then and now != then:
+            lost[one["name"]] = (
+                "the raw data in IJEPA_DATA_ROOT are not those of the results that are known, or"
+                f" IJEPA_STORAGE is another: the data hash is {now[:12]}, it was {then[:12]}"
+            )
+    return lost
 
 
 def _specs(

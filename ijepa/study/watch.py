@@ -31,9 +31,7 @@ class Watch:
     ) -> None:
         self.group, self.titles, self.start, self.until = group, titles, time.time(), until
         self.seen = {spec["name"]: job.written(spec) for spec in group}
-        # data that was prepared before: the job will find it
-        there = {spec["name"]: job.read(Path(spec["result"])) for spec in group}
-        self.ended = {name: r for name, r in there.items() if r and r["status"] == "done"}
+        self.ended: dict[str, Mapping[str, Any]] = {}
 
     def look(self) -> None:
         """Print what is new.
