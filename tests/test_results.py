@@ -10,15 +10,21 @@ from typing import Any
 import evaluated_run
 import numpy as np
 import pytest
+import torch
 
 from ijepa import config as configs
-from ijepa import results
+from ijepa import evaluate, results, views
 from ijepa.config import Config
+from ijepa.datasets import Item, Source, Split
+from ijepa.features import Part
 from ijepa.masks import Keys
 from ijepa.masks.multiblock import sample
 from ijepa.model import vit
+from ijepa.pages import run as pages
 from ijepa.results import Results, accuracy, masks, provenance, representation
+from ijepa.runtime import files
 from ijepa.store.read import open_store
+from ijepa.store.write import write_store
 from ijepa.tracking import journal
 
 
@@ -145,8 +151,56 @@ def test_equal_images_are_those_of_the_manifest(inside: Path) -> None:
 
 
 def test_learned_numbers_are_those_of_the_network(inside: Path) -> None:
-    network = vit.load(results.ENCODER)
+    network = vit.load(results.ENCODERS["target"])
     assert gathered().run.weights == sum(p.numel() for p in network.parameters())
+
+
+def test_what_was_evaluated_is_what_is_looked_at(
+    inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network that ``evaluate.encoder`` names, also where it is the only one here."""
+    target = configs.load()
+    probed = dataclasses.replace(target.evaluate, encoder="context")
+    context = dataclasses.replace(target, evaluate=probed)
+    assert results.ENCODERS == evaluate.WEIGHTS
+    assert results.gather(context, None, None).missing[0] == "out/context_encoder.safetensors"
+    vit.save(vit.create(16, target.model, 2), Path("out/context_encoder.safetensors"), {})
+    files.write_sums(Path("out"), ["context_encoder.safetensors", "history.csv", "pretrain.json"])
+    results.ENCODERS["target"].unlink()
+    for chart in (*pages.CHARTS, pages.masks, pages.patches, pages.neighbours):
+        monkeypatch.setattr(chart, "draw", lambda *_: None)
+    monkeypatch.setattr(pages, "write", lambda *_: None)
+    (inside / "r").mkdir()
+    built = pages.build(context, inside / "r")
+    seen = representation.look(context, open_store(), results.ENCODERS["context"])
+    assert built.representation
+    assert built.representation.explained["trained"] == pytest.approx(
+        seen.numbers.explained["trained"], 1e-4
+    )
+    assert built.run.weights
+
+
+@pytest.mark.parametrize("view", ["crop", "squash"])
+def test_pictures_are_seen_as_the_evaluation_sees_them(inside: Path, view: str) -> None:
+    """Wide images, of which a crop leaves the ends out: what is drawn has the view's pixels."""
+    wide = np.random.default_rng(1).integers(0, 256, (9, 16, 40, 3), dtype=np.uint8)
+    items = [Item(pixels, {"class": i % 2}, str(i)) for i, pixels in enumerate(wide)]
+    split = Split(len(items), lambda: iter(items))
+    made = Source({"train": split, "test": split}, {"class": ("a", "b")}, {"name": "made"})
+    write_store(made, inside / "wide")
+    data, settings = open_store(inside / "wide"), configs.load()
+    settings = dataclasses.replace(
+        settings, evaluate=dataclasses.replace(settings.evaluate, view=view)
+    )
+    seen = representation.look(settings, data, results.ENCODERS["target"], 3)
+    part = Part(data, "test", np.arange(len(items)), view, 16)
+    for index, image in [*zip(seen.numbers.ids, seen.images, strict=True), *seen.pictures.items()]:
+        assert (image == part[index].permute(1, 2, 0).numpy()).all()
+    shown = views.normalise(torch.stack([part[index] for index in seen.numbers.ids]))
+    network = vit.load(results.ENCODERS["target"]).double()
+    with torch.no_grad():
+        maps, _ = representation.components(network(shown.double()).numpy(), network.grid)
+    assert seen.maps["trained"] == pytest.approx(maps)
 
 
 def test_what_is_missing_is_named(inside: Path) -> None:

@@ -73,9 +73,9 @@ def build(settings: Config, folder: Path) -> Results:
     Raises:
         ValueError: there is no evaluation, or a result is damaged.
     """
-    numbers.check()
+    numbers.check(settings)
     data = open_store() if (PREPARED / "manifest.json").is_file() else None
-    encoder = numbers.ENCODER
+    encoder = numbers.ENCODERS[settings.evaluate.encoder]
     seen = representation.look(settings, data, encoder) if data and encoder.is_file() else None
     gathered = numbers.gather(settings, data, seen)
     drawings = folder / "figures"

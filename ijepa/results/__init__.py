@@ -26,7 +26,10 @@ from ijepa.store.read import PREPARED, Store
 OUT = Path("out")
 EVALUATION = OUT / "evaluation" / "evaluation.json"
 PREDICTIONS = OUT / "evaluation" / "predictions.npz"
-ENCODER = OUT / "encoder.safetensors"
+ENCODERS = {  # what pretraining left, by evaluate.encoder: which of them was evaluated
+    "target": OUT / "encoder.safetensors",
+    "context": OUT / "context_encoder.safetensors",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +80,16 @@ class Results:
         return row.accuracy if row else None
 
 
-def check() -> None:
+def check(settings: Config) -> None:
     """Compare what the stages left with the sums that they wrote.
+
+    Args:
+        settings: the run's parameters.
 
     Raises:
         ValueError: a file is damaged; one line that names it.
     """
-    trained = ("encoder.safetensors", "history.csv", "pretrain.json")
+    trained = (ENCODERS[settings.evaluate.encoder].name, "history.csv", "pretrain.json")
     for folder, stage, names in (
         (OUT, "pretrain", trained),
         (EVALUATION.parent, "evaluate", (EVALUATION.name, PREDICTIONS.name)),
@@ -106,11 +112,11 @@ def gather(settings: Config, data: Store | None, seen: Views | None) -> Results:
     evaluation, pretrain = _json(EVALUATION), _json(OUT / "pretrain.json")
     if evaluation is None:
         raise ValueError(f"{EVALUATION}: no such file; `dvc repro evaluate` makes it")
-    history = training.history(OUT / "history.csv")
+    history, encoder = training.history(OUT / "history.csv"), ENCODERS[settings.evaluate.encoder]
     predicted = PREDICTIONS.is_file()
     here = {
         OUT / "pretrain.json": pretrain is not None, OUT / "history.csv": history is not None,
-        ENCODER: ENCODER.is_file(), PREDICTIONS: predicted, PREPARED: data is not None,
+        encoder: encoder.is_file(), PREDICTIONS: predicted, PREPARED: data is not None,
     }  # fmt: skip
     parameters = as_tree(settings)
     tasks = _tasks(evaluation, data)
@@ -142,6 +148,7 @@ def _tasks(evaluation: Mapping[str, Any], data: Store | None) -> list[str]:
 
 
 def _facts(settings: Config, evaluation: Mapping[str, Any], tasks: list[str]) -> Facts:
+    encoder = ENCODERS[settings.evaluate.encoder]
     first = evaluation["tasks"][tasks[0]] if tasks else {}
     trained = {
         probe: cells["trained"]
@@ -154,7 +161,7 @@ def _facts(settings: Config, evaluation: Mapping[str, Any], tasks: list[str]) ->
         counts=evaluation.get("n", {}),
         candidates={p: len(cell["grid"]) for p, cell in trained.items() if cell.get("grid")},
         pixels_side=evaluation.get("pixels_side"),
-        weights=_weights(ENCODER) if ENCODER.is_file() else None,
+        weights=_weights(encoder) if encoder.is_file() else None,
         encoder=evaluation.get("encoder"),
     )
 

@@ -1,6 +1,7 @@
 """What the encoders make of fixed images: their patches' components and their nearest neighbours.
 
-Which images are looked at depends on the data set alone, never on a result.
+Which images are looked at depends on the data set alone, never on a result. They are seen as the
+evaluation sees them (``evaluate.view``).
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from ijepa import backbones, features, seeds, views
 from ijepa.config import Config
 from ijepa.features import Part
 from ijepa.model import vit
-from ijepa.store.read import Images, Store
+from ijepa.store.read import Store
 
 IMAGES = 8  # that are looked at
 NEIGHBOURS = 5
@@ -55,7 +56,7 @@ def look(config: Config, data: Store, weights: Path, count: int = IMAGES) -> Vie
     Args:
         config: the run's parameters.
         data: the prepared data set.
-        weights: the trained encoder.
+        weights: the encoder that was evaluated.
         count: how many images.
 
     Raises:
@@ -65,9 +66,10 @@ def look(config: Config, data: Store, weights: Path, count: int = IMAGES) -> Vie
     task = next(iter(data.tasks))
     labels = split.labels[task]
     ids = fixed(labels, count)
-    images = _pictures(split, ids.tolist(), size)
+    view = views.VIEWS[config.evaluate.view]
+    images = [view(split[i], size) for i in ids.tolist()]
     pool, nearest = _nearest(config, data, weights, ids)
-    shown = views.normalise(torch.stack(list(images.values())))
+    shown = views.normalise(torch.stack(images))
     untrained = vit.create(size, config.model, config.seeds.init)
     maps, explained = {}, {}
     for name, module in (("trained", vit.load(weights)), ("random_init", untrained)):
@@ -88,9 +90,9 @@ def look(config: Config, data: Store, weights: Path, count: int = IMAGES) -> Vie
             same={name: int(hits.sum()) for name, hits in alike.items()},
             shown=len(ids) * NEIGHBOURS,
         ),
-        images=np.stack([_upright(image) for image in images.values()]),
+        images=np.stack([_upright(image) for image in images]),
         maps=maps,
-        pictures={i: _upright(image) for i, image in _pictures(split, near, size).items()},
+        pictures={i: _upright(view(split[i], size)) for i in near},
         alike=alike,
     )
 
@@ -120,10 +122,6 @@ def fixed(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         seen[label] = seen.get(label, -1) + 1
         places.append((seen[label], label, index))
     return np.array([index for _, _, index in sorted(places)[:count]], dtype=np.int64)
-
-
-def _pictures(split: Images, indices: list[int], size: int) -> dict[int, torch.Tensor]:
-    return {i: views.centre(split[i], size) for i in indices}
 
 
 def _upright(image: torch.Tensor) -> NDArray[np.uint8]:
