@@ -194,6 +194,44 @@ def test_trials_are_counted_by_objective_in_the_lock_file(folder: Path) -> None:
     assert prose(found)["How the recipes were chosen"].startswith("By no trial at this scale")
 
 
+def test_what_was_run_is_said_of_what_was_run(folder: Path) -> None:
+    """Which network, frozen or not, and which baselines; another plan has other words."""
+    found = read(folder)
+    assert found.encoders == (None,), "params.yaml says it"
+    told = prose(found)["What was run here"]
+    assert "a probe on the frozen encoder, its settings" in told
+    assert "Random init and raw pixels went through the same probe." in told
+    tuned = replace(found, metric="class.finetune.trained", baselines=found.baselines[:1])
+    told = prose(tuned)["What was run here"]
+    assert "frozen" not in told
+    assert "fine-tuning the encoder, its settings" in told
+    assert "Random init went through the same probe." in told
+    assert "same probe" not in prose(replace(found, baselines=()))["What was run here"]
+    held_out = prose(replace(found, metric="class.finetune.held_out"))["What was run here"]
+    assert "frozen" not in held_out
+    base = {"base": {"evaluate.encoder": "context"}}
+    (folder / "objectives.yaml").write_text(json.dumps(TABLE | base))
+    assert read(folder).encoders == ("context",)
+    assert "frozen context encoder, its" in prose(read(folder))["What was run here"]
+    (folder / "objectives.yaml").write_text(
+        json.dumps(TABLE | {"base": {"evaluate.encoder": "target"}})
+    )
+    assert "frozen target encoder (where" in prose(read(folder))["What was run here"]
+
+
+def test_what_chose_the_recipes_is_said_of_what_did(folder: Path) -> None:
+    found = read(folder)
+    assert found.trials is not None
+    told = prose(found)["How the recipes were chosen"]
+    assert "no test image chose" in told
+    assert "seed 100, which no run here has." in told
+    trials = replace(found.trials, metric="class.linear.trained", seeds=(1, 100))
+    told = prose(replace(found, trials=trials))["How the recipes were chosen"]
+    assert "no test image" not in told
+    assert "accuracy on test images: they chose" in told
+    assert "seed 1, 100; runs here have 1 too." in told
+
+
 def test_an_exploration_claims_nothing_and_selects_on_held_out_images(folder: Path) -> None:
     found = read(folder, "recipes")
     assert found.verdict.decision == "nothing is claimed"

@@ -351,6 +351,10 @@ def test_the_headline_claims_what_the_intervals_decide(planted: Results) -> None
     assert "−6.0 points, −7.0 to −5.0" in text
     assert "better" not in text
     assert "0 are won, 1 lost and 1 undecided" in said(tree)["score"]
+    assert text.startswith("A linear probe on the frozen encoder gets the class of")
+    tuned = tuple(dataclasses.replace(one, probe="finetune") for one in rows)
+    text = said(dataclasses.replace(tree, table=tuned, headline=("class", "finetune")))["headline"]
+    assert text.startswith("The encoder after fine-tuning gets the class of")
     lost = dataclasses.replace(rows[0], accuracy=None)
     assert "no accuracy" in said(dataclasses.replace(tree, table=(lost,)))["headline"]
 

@@ -45,6 +45,7 @@ def _environment(inert: bool = False) -> Environment:
         finalize=text.inert if inert else None,
     )
     environment.globals["nothing"] = text.NOTHING
+    environment.tests["tuned"] = text.tuned
     environment.filters |= {
         "md": text.markdown, "duration": text.duration, "short": text.short,
         "number": text.number, "spoken": text.spoken, "count": text.count, "listed": text.listed,

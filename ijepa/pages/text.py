@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from ijepa import variants
+
 NAMES = {
     "random_init": "random init",
     "pixels": "raw pixels",
@@ -24,6 +26,11 @@ _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 def spoken(name: str) -> str:
     """An identifier as a reader says it."""
     return NAMES.get(name, name.replace("_", " "))
+
+
+def tuned(probe: str) -> bool:
+    """Whether a probe trains the encoder itself: its accuracies are of no frozen one."""
+    return bool(variants.declared("probes", probe, "NEEDS") == "network")
 
 
 def method(probe: str, share: float = 1.0, shots: int | None = None) -> str:

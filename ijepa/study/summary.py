@@ -106,6 +106,8 @@ def collect(
         codes=origins.codes(runs, list(chosen.variants)),
         machines=origins.machines(runs), across=origins.across(runs),
         registered=by.registered, exploratory=by.changes,
+        encoders=tuple(dict.fromkeys(
+            _changes(chosen, scale, *place).get("evaluate.encoder") for place in places)),
     )  # fmt: skip
 
 
