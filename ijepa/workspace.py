@@ -38,15 +38,15 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def remark(path: Path = PARAMS) -> str:
-    """How the file differs from the commit's, in one line; nothing where it does not.
+def remark() -> str:
+    """How ``params.yaml`` differs from the commit's, in one line; nothing where it does not.
 
     Nothing either where nobody can tell: without git or a commit, in a folder that no commit has,
     or with a file that is not YAML, which ``config.load`` refuses.
     """
     try:
-        committed = files.parse_yaml(plan.git("show", f"HEAD:./{path}"))
-        changes = differences(committed, files.read_yaml(path))
+        committed = files.parse_yaml(plan.git("show", f"HEAD:./{PARAMS}"))
+        changes = differences(committed, files.read_yaml(PARAMS))
         commit = plan.git("rev-parse", "--short", "HEAD").strip()
     except (ValueError, YAMLError, AttributeError):  # the last: the commit's is no mapping
         return ""
@@ -56,18 +56,18 @@ def remark(path: Path = PARAMS) -> str:
     shown = ", ".join(changes[:_SHOWN]) + (
         f" and {more} more (`dvc params diff`)" if more > 0 else ""
     )
-    line = f"{path} differs from HEAD ({commit}) in: {shown}"
+    line = f"{PARAMS} differs from HEAD ({commit}) in: {shown}"
     # `--temp` and `--queue` run in a copy, and leave the user's file as it was
     copied = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve() != Path.cwd()
-    return errors.plain(line if copied else f"{line}; `git restore {path}` starts clean")
+    return errors.plain(line if copied else f"{line}; `git restore {PARAMS}` starts clean")
 
 
-def age(path: Path = PARAMS) -> None:
-    """Set a file's time back by two seconds, so that git looks whether it was changed.
+def age() -> None:
+    """Set the file's time back by two seconds, so that git looks whether it was changed.
 
     DVC resets the file and writes ``-S`` into it within a second. Git's index has whole seconds
     and the length: a value as long as the commit's went unseen, and ``git restore`` left it.
     """
-    times = path.stat()
+    times = PARAMS.stat()
     with contextlib.suppress(PermissionError):  # of a team's file, which only its owner can age
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns - 2 * 10**9))
+        os.utime(PARAMS, ns=(times.st_atime_ns, times.st_mtime_ns - 2 * 10**9))

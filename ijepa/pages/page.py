@@ -33,7 +33,7 @@ def save(path: Path, content: str) -> None:
     path.write_text(content, encoding="utf-8", newline="\n")
 
 
-def _environment(inert: bool = False) -> Environment:
+def _environment(inert: bool) -> Environment:
     """Templates; HTML is escaped, and with ``inert`` all that a template of Markdown is given."""
     environment = Environment(
         loader=PackageLoader("ijepa.pages", "templates"),
@@ -44,10 +44,9 @@ def _environment(inert: bool = False) -> Environment:
         autoescape=lambda name: bool(name) and "html" in str(name),
         finalize=text.inert if inert else None,
     )
-    environment.globals["nothing"] = text.NOTHING
     environment.tests["tuned"] = text.tuned
     environment.filters |= {
-        "md": text.markdown, "duration": text.duration, "short": text.short,
+        "md": text.markdown, "short": text.short,
         "number": text.number, "spoken": text.spoken, "count": text.count, "listed": text.listed,
         "dataset": text.dataset, "epochs": text.epochs,
     }  # fmt: skip

@@ -43,7 +43,7 @@ def check(path: Path = README, reports: Path = REPORTS) -> list[Path]:
     return [path] if there else []
 
 
-def filled(path: Path = README, reports: Path = REPORTS) -> str:
+def filled(path: Path, reports: Path) -> str:
     """The file as committed results have it.
 
     Args:
@@ -64,7 +64,7 @@ def filled(path: Path = README, reports: Path = REPORTS) -> str:
     return f"{before}{begin}{first}\n{block(reports)}{end}{after}"
 
 
-def block(reports: Path = REPORTS) -> str:
+def block(reports: Path) -> str:
     """What stands between the marks: what was found, the figure, a sentence for each run."""
     runs = list(_runs(reports))
     parts = [f"- {about(folder, run)}" for folder, run in runs]

@@ -20,6 +20,7 @@ NAMES = {
     "finetune": "fine-tuning",
 }
 NOTHING = "n/a"
+_SHORT = 10  # digits of a hash that a page shows
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
 
@@ -33,7 +34,7 @@ def tuned(probe: str) -> bool:
     return bool(variants.declared("probes", probe, "NEEDS") == "network")
 
 
-def method(probe: str, share: float = 1.0, shots: int | None = None) -> str:
+def method(probe: str, share: float, shots: int | None) -> str:
     """A probe as a reader says it, with the share of the labels, or the shots, it was given."""
     if shots:
         return f"{shots}-shot, first draw"  # of the most; the curve has them all
@@ -130,9 +131,9 @@ def listed(numbers: Sequence[int]) -> str:
     )
 
 
-def short(text: str | None, length: int = 10) -> str:
+def short(text: str | None) -> str:
     """The start of a hash, or what stands for one that is missing."""
-    return text[:length] if text else NOTHING
+    return text[:_SHORT] if text else NOTHING
 
 
 def inert(text: Any) -> str:

@@ -12,9 +12,9 @@ from ijepa.study.experiment import FOLDER, names
 from ijepa.study.statistics import Right
 
 
-def asked(folder: Path = FOLDER) -> list[str]:
+def asked() -> list[str]:
     """The metrics on test images that any experiment asks for; runs are shared between them."""
-    trees = [files.read_yaml(folder / f"{name}.yaml") for name in names(folder)]
+    trees = [files.read_yaml(FOLDER / f"{name}.yaml") for name in names()]
     metrics = {metric for tree in trees for metric in (tree.get("metric"), *tree.get("also", ()))}
     return sorted(metric for metric in metrics if str(metric).endswith(".trained"))
 

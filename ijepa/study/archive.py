@@ -93,13 +93,12 @@ def _counted(names: Collection[str]) -> str:
     return ", ".join(f"{sum(Path(n).name == kind for n in names)} × {kind}" for kind in kinds)
 
 
-def unpacked(run: int, into: Path, file: Path = FILE) -> Path | None:
+def unpacked(run: int, into: Path) -> Path | None:
     """What a published run logged, its history and the trail of its weights, from the archive.
 
     Args:
         run: its id.
         into: a folder, made if it is not there.
-        file: the archive.
 
     Returns:
         The folder with the files; None where the archive is not there or has neither.
@@ -107,10 +106,10 @@ def unpacked(run: int, into: Path, file: Path = FILE) -> Path | None:
     Raises:
         ValueError: the archive is damaged; one line.
     """
-    if not file.is_file():
+    if not FILE.is_file():
         return None
     logged = {f"runs/{run}/{name}" for name in (HISTORY, journal.TRAIL)}
-    with bundle.opened(file) as folder:
+    with bundle.opened(FILE) as folder:
         there = [folder / name for name in logged if (folder / name).is_file()]
         into.mkdir(exist_ok=True)
         for one in there:

@@ -113,10 +113,10 @@ def _line(study: Study, adjusted: Tails | None) -> Line:
     )  # fmt: skip
 
 
-def decide(adjusted: Tails | None, error: float = ERROR) -> str:
+def decide(adjusted: Tails | None) -> str:
     """The verdict on the board; a claim that holds by less than its margin holds."""
     if adjusted is None:
         return UNDECIDED
-    if min(adjusted.above, adjusted.below) <= error:
+    if min(adjusted.above, adjusted.below) <= ERROR:
         return HOLDS if adjusted.above <= adjusted.below else FAILS
-    return SAME if adjusted.same <= error else UNDECIDED
+    return SAME if adjusted.same <= ERROR else UNDECIDED

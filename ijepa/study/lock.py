@@ -96,13 +96,13 @@ def known(folder: Path = FOLDER) -> dict[tuple[str, str], dict[str, Any]]:
     return results
 
 
-def published(name: str, scale: str, folder: Path = FOLDER) -> set[str]:
+def published(name: str, scale: str) -> set[str]:
     """Keys of the runs that any committed version of a lock file has a result of.
 
     Who deletes a lock file knows what was in it. Without git, or in a shallow clone, what came
     before is not to be seen.
     """
-    file, keys = path(name, scale, folder).as_posix(), set[str]()
+    file, keys = path(name, scale).as_posix(), set[str]()
     try:
         commits = git("log", "--format=%H", "--diff-filter=AM", "--", file).split()
     except ValueError:

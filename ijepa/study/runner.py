@@ -105,7 +105,7 @@ def ablate(
     return report(chosen, tables, scale)
 
 
-def planned(experiment: Experiment, scale: Scale, also: Collection[int] = ()) -> int:
+def planned(experiment: Experiment, scale: Scale, also: Collection[int]) -> int:
     """Of an experiment's seeds, how many the scale and the lock file have, or ``also`` has."""
     wanted = {*lock.read(experiment.name, scale.name)["seeds"], *also}
     there = [number for number, seed in enumerate(experiment.seeds, 1) if seed in wanted]

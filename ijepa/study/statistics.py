@@ -187,7 +187,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def wins(differences: Sequence[float], level: float = LEVEL) -> Share | None:
+def wins(differences: Sequence[float]) -> Share | None:
     """Probability that the first beats the second with a new seed, from the seeds that there are.
 
     The share of positive differences, ties half, with Wilson's score interval (1927).
@@ -195,7 +195,7 @@ def wins(differences: Sequence[float], level: float = LEVEL) -> Share | None:
     n = len(differences)
     if not n:
         return None
-    z = float(stdtrit(math.inf, (1 + level) / 2))
+    z = float(stdtrit(math.inf, (1 + LEVEL) / 2))
     share = sum(d > 0 for d in differences) / n + sum(d == 0 for d in differences) / (2 * n)
     centre, scale = share + z * z / (2 * n), 1 + z * z / n
     half = z * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)

@@ -1,6 +1,5 @@
 """Watching the jobs of a plan: a line for each that ends, and an end when the time is up."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ class Watch:
         self,
         group: Sequence[Mapping[str, Any]],
         titles: Mapping[str, str],
-        until: float = math.inf,
+        until: float,
     ) -> None:
         self.group, self.titles, self.start, self.until = group, titles, time.time(), until
         self.seen = {spec["name"]: job.written(spec) for spec in group}

@@ -29,6 +29,7 @@ _LAYOUT: list[Any] = [
     ["context_ratio", "lr", "weight_decay", "ema"],
 ]
 _NOISY = ("loss", "context_ratio")  # drawn faintly, under their running mean
+_WINDOW = 0.04  # of the rows, that the running mean is over
 _READ = ("feature_std", "rankme")  # at a few rows only (``ijepa.training.health.readings``)
 
 
@@ -109,9 +110,9 @@ def _raised(power: int) -> str:
     return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def smooth(values: NDArray[Any], share: float = 0.04) -> NDArray[np.float64]:
-    """Centred running mean over ``share`` of the rows, leaving out what is not a number."""
-    half = min(max(1, round(len(values) * share / 2)), (len(values) - 1) // 2)
+def smooth(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Centred running mean, over ``_WINDOW`` of the rows, leaving out what is not a number."""
+    half = min(max(1, round(len(values) * _WINDOW / 2)), (len(values) - 1) // 2)
     good = np.isfinite(values)
     window = np.ones(2 * half + 1)
     total = np.convolve(np.where(good, values, 0.0), window, "same")
