@@ -26,6 +26,7 @@ from ijepa.runtime import files
 from ijepa.store.read import Store, open_store
 from ijepa.store.write import write_store
 from ijepa.study import rows
+from ijepa.training import batches
 
 FEW = {
     "evaluate.probes": ["few_shot"],
@@ -247,6 +248,15 @@ def test_a_batch_may_hold_every_image_once() -> None:
     preflight.batch(tiny(**{"train.batch_size": 60}), 60)
     with pytest.raises(ValueError, match=r"train.batch_size: 60 is more than the 59"):
         preflight.batch(tiny(**{"train.batch_size": 60}), 59)
+
+
+@pytest.mark.parametrize(("fraction", "images"), [(0.5, 61), (0.5, 63), (0.001, 60), (0.37, 59)])
+def test_a_batch_may_hold_what_training_takes_and_no_more(fraction: float, images: int) -> None:
+    size = len(batches.training_subset(0, fraction, images))
+    changed = {"data.train_fraction": fraction, "train.batch_size": size}
+    preflight.batch(tiny(**changed), images)
+    with pytest.raises(ValueError, match=rf"more than the {size} training images"):
+        preflight.batch(tiny(**{**changed, "train.batch_size": size + 1}), images)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from ijepa.pages import origin
+from ijepa.runtime.records import digest
 from ijepa.study import (
     board,
     experiment,
@@ -211,7 +212,7 @@ def test_a_design_of_before_is_held_to_what_it_has(folder: Folder) -> None:
     frozen = registration.record(chosen, scale, None, 0)
     for key in ("text", "by", "equal_compute"):
         del frozen["design"][key]
-    frozen["sha256"] = registration._hash(frozen["design"])
+    frozen["sha256"] = digest(frozen["design"])
     assert list(registration.changes(frozen, registration.design(chosen, scale))) == []
 
 

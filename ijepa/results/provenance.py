@@ -1,11 +1,11 @@
 """Where the results came from: hashes of the stages' files, and the runs that made them."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ijepa.runtime.files import sha256
 from ijepa.store.read import Store
 from ijepa.tracking import runs
 from ijepa.training.meter import Spent
@@ -57,7 +57,7 @@ class Provenance:
 def gather(data: Store | None) -> Provenance:
     """The provenance of the files in the working directory."""
     files = {
-        stage: {path: _sha256(Path(path)) for path in paths if Path(path).is_file()}
+        stage: {path: sha256(Path(path)) for path in paths if Path(path).is_file()}
         for stage, paths in OUTS.items()
     }
     for line in runs.every()[1]:
@@ -80,11 +80,6 @@ def _equal(data: Store) -> dict[str, int]:
     counts = data.manifest["duplicates"]
     every = counts["across"] | {"in two classes": counts["classes"]}
     return {where: count for where, count in every.items() if count}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _newest(stage: str, outs: Mapping[str, str]) -> runs.Record | None:

@@ -1,6 +1,8 @@
-"""Results as typed records: dataclasses to JSON and back."""
+"""Results as typed records: dataclasses to JSON and back; and the digest of JSON values."""
 
 import dataclasses
+import hashlib
+import json
 import math
 import types
 from collections.abc import Mapping
@@ -20,6 +22,11 @@ def plain(tree: Any) -> Any:
     if isinstance(tree, float):
         return float(f"{tree:.6g}") if math.isfinite(tree) else None
     return tree
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of JSON values, whatever the order of a mapping's keys."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def restore(kind: type[T], tree: Mapping[str, Any]) -> T:

@@ -8,7 +8,6 @@ shown to give what theirs gave (``ijepa.study.vouch``). ``sha256`` is of all the
 that was damaged, or changed by hand, is refused. Files of older versions have none.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 
 from ijepa.runtime import environment
 from ijepa.runtime.files import locked, write_json
+from ijepa.runtime.records import digest
 from ijepa.study.plan import Run, git
 
 FOLDER = Path("experiments")
@@ -47,16 +47,12 @@ def read(name: str, scale: str, folder: Path = FOLDER) -> dict[str, Any]:
     except (ValueError, AssertionError, AttributeError):
         raise ValueError(f"{file}: not a lock file; `git checkout {file}` restores it") from None
     written = loaded.pop("sha256", None)
-    if written is not None and written != _sha256(loaded):
+    if written is not None and written != digest(loaded):
         raise ValueError(
             f"{file}: not as it was written: its sha256 is another; `git checkout {file}`"
             " restores it"
         )
     return loaded
-
-
-def _sha256(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
@@ -67,7 +63,7 @@ def _alone(name: str, scale: str) -> Iterator[None]:
 
 
 def _save(file: Path, content: Mapping[str, Any]) -> Path:
-    write_json(file, {**content, "sha256": _sha256(content)})
+    write_json(file, {**content, "sha256": digest(content)})
     return file
 
 

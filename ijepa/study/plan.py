@@ -5,9 +5,7 @@ can change its numbers (``ijepa.variants``). Equal runs of different tables are 
 """
 
 import copy
-import hashlib
 import itertools
-import json
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -18,6 +16,7 @@ from typing import Any
 from ijepa import config as configs
 from ijepa import presets, variants
 from ijepa.runtime import files
+from ijepa.runtime.records import digest
 from ijepa.study.experiment import FOLDER, Experiment, Point, Scale, Variant, cells, changes
 
 STAGES = ("prepare", "pretrain", "evaluate")  # what a run consists of; its report is the table's
@@ -77,7 +76,6 @@ def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> li
             key = f"{cell}/{seed}"
             dotted = changes(experiment, scale, variant, point, seed) | epochs
             config = parsed(tree, dotted, _where(experiment, scale, key))
-            data = json.dumps(configs.parameters(config, "prepare"), sort_keys=True)
             run = Run(
                 key,
                 variant.name,
@@ -85,7 +83,7 @@ def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> li
                 seed,
                 {k: v for k, v in dotted.items() if k not in before or v != before[k]},
                 configs.signature(config),
-                hashlib.sha256(data.encode()).hexdigest(),
+                digest(configs.parameters(config, "prepare")),
                 code(config),
             )
             runs.append(run)

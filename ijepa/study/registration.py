@@ -5,12 +5,11 @@ computed by that design whatever the experiment's file says later; what was chan
 is exploratory, and named.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ijepa.runtime.records import digest
 from ijepa.study import experiment
 from ijepa.study.decision import Design
 from ijepa.study.experiment import Experiment, Scale
@@ -64,7 +63,7 @@ def design(chosen: Experiment, scale: Scale) -> dict[str, Any]:
         "equal_compute": [f"{p.name} as {p.equal_compute}"
                           for p in chosen.points.values() if p.equal_compute],
         "pairs": [[c.better, c.worse, c.point, c.margin] for c in claimed(chosen)],
-        "variants": {cell: _hash(experiment.changes(chosen, scale, variant, point, 0))
+        "variants": {cell: digest(experiment.changes(chosen, scale, variant, point, 0))
                      for cell, variant, point in experiment.cells(chosen)},
     }  # fmt: skip
 
@@ -79,7 +78,7 @@ def record(chosen: Experiment, scale: Scale, commit: str | None, known: int) -> 
         known: runs of the claimed pairs whose results were there already, from other tables.
     """
     today = design(chosen, scale)
-    return {"design": today, "sha256": _hash(today), "commit": commit, "known": known}
+    return {"design": today, "sha256": digest(today), "commit": commit, "known": known}
 
 
 def claimed(chosen: Experiment) -> list[Claimed]:
@@ -119,7 +118,7 @@ def plan(chosen: Experiment, scale: Scale, registered: Mapping[str, Any] | None)
         own = Design(claim.looks, claim.error)
         return Plan(chosen.metric, own, order, tuple(pairs), (), claim.by, None, ())
     frozen = registered["design"]
-    if _hash(frozen) != registered["sha256"]:
+    if digest(frozen) != registered["sha256"]:
         raise ValueError(
             f"{chosen.name}.{scale.name}.lock.json: registered: it was changed after it was"
             " written; `git log -p` has what was registered"
@@ -178,7 +177,3 @@ def as_registered(chosen: Experiment, by: Plan) -> Experiment:
     also = tuple(metric for metric in beside if metric != by.metric)
     claim = replace(chosen.claim, by=by.whose)
     return replace(chosen, metric=by.metric, also=also, claim=claim)
-
-
-def _hash(tree: Any) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

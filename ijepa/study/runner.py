@@ -1,8 +1,6 @@
 """``ijepa ablate``: plan the runs of experiments, run those not known yet, write lock files."""
 
-import hashlib
 import importlib
-import json
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -12,6 +10,7 @@ from typing import Any
 
 from ijepa import config as configs
 from ijepa.runtime import durations, files
+from ijepa.runtime.records import digest
 from ijepa.study import (
     answers,
     bench,
@@ -243,7 +242,7 @@ def execute(
             going = [one for one in group if one["needs"] not in lost]
             content = {**whole, "jobs": going}
             # jobs read it when they start: a plan of other jobs must not take its place
-            mark = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+            mark = digest(content)
             file = bench.folder() / f"{label}.{stage}.{mark[:8]}.json"
             files.write_json(file, content)
             if going:
