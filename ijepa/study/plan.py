@@ -99,9 +99,10 @@ def refuse_equals(
     epochs of its own, and the one that the others are held against is the same run at both.
 
     Args:
-        experiment: of ``folder``.
+        experiment: what varies.
         scale: at which it is to run; at another, a user's own, its variants may well be equal.
         params: the dotted keys of ``params.yaml``.
+        folder: where the experiment's file is, for the message.
 
     Raises:
         ValueError: one line that names the two.

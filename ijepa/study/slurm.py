@@ -73,7 +73,7 @@ def run(
 
     Raises:
         ValueError: there is no sbatch, or ``IJEPA_SBATCH`` is not fit to use.
-        console.Failure: sbatch refuses the array, or jobs ended and left no result.
+        Failure: sbatch refuses the array, or jobs ended and left no result.
     """
     group = files.read_json(plan)["jobs"][:count]
     before = [job.written(one) for one in group]
