@@ -171,8 +171,8 @@ def report(args: argparse.Namespace) -> int:
             print(f"{path}: not what the lock file gives")
         print(f"{len(tables)} reports: " + (f"{len(changed)} files differ" if changed else "same"))
         return 1 if changed else 0
-    for name, scale in tables:
-        print(study.build(name, scale, standing=standing[name, scale]))
+    for page in study.build_all(tables, standing=standing):
+        print(page, flush=True)
     print(index.write())
     for path in readme.write():
         print(path)

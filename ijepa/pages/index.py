@@ -5,7 +5,7 @@ a report does not change the error that it controls.
 """
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ijepa.pages import board_table, figure, origin, page, study, verdict
@@ -82,7 +82,7 @@ def _board(scale: str, reported: Sequence[Study], experiments: Path) -> Board:
 
 
 def check(
-    reports: Iterable[tuple[str, str]],
+    reports: Sequence[tuple[str, str]],
     folder: Path = study.FOLDER,
     experiments: Path = experiment.FOLDER,
     standing: Standing | None = None,
@@ -100,10 +100,8 @@ def check(
     """
     wrong = []
     with tempfile.TemporaryDirectory() as temporary:
-        for name, scale in reports:
-            old, new = folder / f"{name}.{scale}", Path(temporary) / f"{name}.{scale}"
-            study.build(name, scale, new, experiments, (standing or {}).get((name, scale)))
-            wrong += _different(old, new)
+        for built in study.build_all(reports, Path(temporary), experiments, standing):
+            wrong += _different(folder / built.parent.name, built.parent)
         kept = {f"{name}.{scale}" for name, scale in lock.listing(experiments)}
         behind = [path.parent for path in folder.glob("*/results.json")]
         wrong += [path.as_posix() for path in behind if path.name not in kept]
