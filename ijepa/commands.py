@@ -162,11 +162,11 @@ def report(args: argparse.Namespace) -> int:
         wanted = ", ".join(sorted(missing)) or "any experiment"
         raise ValueError(f"no results of {wanted}; `ijepa ablate NAME --scale SCALE` runs it")
     _soon(f"{'checking' if args.check else 'building'} {len(tables)} of the reports")
-    from ijepa.pages import index, readme, study
+    from ijepa.pages import index, readme, run, study
 
     standing = {table: vouch.standing(*table) for table in tables}
     if args.check:
-        changed = [*index.check(tables, standing=standing), *readme.check()]
+        changed = [*index.check(tables, standing=standing), *run.check(), *readme.check()]
         for path in changed:
             print(f"{path}: not what the lock file gives")
         print(f"{len(tables)} reports: " + (f"{len(changed)} files differ" if changed else "same"))
@@ -174,7 +174,7 @@ def report(args: argparse.Namespace) -> int:
     for page in study.build_all(tables, standing=standing):
         print(page, flush=True)
     print(index.write())
-    for path in readme.write():
+    for path in [*run.rewrite(), *readme.write()]:
         print(path)
     return 0
 

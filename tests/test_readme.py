@@ -12,7 +12,7 @@ from evaluated_run import enter
 
 from ijepa import config as configs
 from ijepa import results
-from ijepa.pages import readme
+from ijepa.pages import readme, run
 
 MARKED = re.compile(rf"{readme.BEGIN}.*?{readme.END}", re.DOTALL)
 # what no sentence outside of the marked part may have
@@ -73,10 +73,10 @@ def test_a_run_is_a_sentence_with_each_task_beside_its_baselines(
 ) -> None:
     evaluated_run.make(tmp_path)
     enter(monkeypatch, tmp_path)
-    run = results.gather(configs.load(), None, None)
+    one = results.gather(configs.load(), None, None)
     for folder in ("reports/mine", "reports/ablations/table"):
         Path(folder).mkdir(parents=True)
-        results.write(Path(folder, "results.json"), run)
+        results.write(Path(folder, "results.json"), one)
     Path("reports/older").mkdir()
     Path("reports/older/results.json").write_text('{"run": {}}')
     page = Path("README.md")
@@ -89,9 +89,9 @@ def test_a_run_is_a_sentence_with_each_task_beside_its_baselines(
     assert "old 9" not in text
     assert re.findall(r"\]\((.*?)\)", text) == ["reports/mine/report.md"]
     first = dict[str, str]()
-    for row in run.table:
+    for row in one.table:
         first.setdefault(row.task, row.probe)
-    for row in run.table:
+    for row in one.table:
         if row.probe == first[row.task] and row.share == 1 and row.shots is None:
             assert row.accuracy is not None
             assert row.chance is not None
@@ -102,15 +102,33 @@ def test_a_run_is_a_sentence_with_each_task_beside_its_baselines(
             name = {"trained": "", "random_init": "random init ", "pixels": "raw pixels "}
             shown = rf"{name[row.encoder]}{row.accuracy:.1f} ± [\d.]+"
             assert re.search(rf"(^|[(,] ?){shown}(,| \()", said), (shown, said)
-    verdicts = [row.verdict for row in run.table if row.encoder != "trained"]
+    verdicts = [row.verdict for row in one.table if row.encoder != "trained"]
     assert f"Of {len(verdicts)} comparisons" in text
     assert re.search(rf" {verdicts.count('better')} are won, {verdicts.count('worse')} lost", text)
-    for row in run.table:
+    for row in one.table:
         if row.verdict == "worse":
             assert f"{row.difference:.1f} points against".replace("-", "−") in text
     shutil.rmtree("reports")
     readme.write()
     assert "mine" not in page.read_text(), "no committed run, no sentence"
+
+
+def test_pages_of_runs_are_what_their_numbers_give_in_todays_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert run.check() == []
+    for folder, _ in run.kept():
+        shutil.copytree(folder, tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    page, other = Path("reports/default/index.html"), Path("reports/cifar10/report.md")
+    before = page.read_bytes(), other.read_bytes()
+    page.write_bytes(before[0].replace(b"</p>", b" </p>", 1))
+    other.unlink()
+    assert run.check() == [page, other]
+    assert run.rewrite()[0] == page
+    assert (page.read_bytes(), other.read_bytes()) == before
+    assert run.check() == []
 
 
 def test_a_part_without_end_is_one_line(tmp_path: Path) -> None:

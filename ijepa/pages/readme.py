@@ -4,12 +4,12 @@ A sentence for each verdict of the board, the figure of all claims, and a senten
 each folder of ``reports`` with a ``results.json`` of this version is one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from ijepa import results, variants
-from ijepa.pages import board_table, index, page, verdict
+from ijepa import variants
+from ijepa.pages import board_table, index, page, run, verdict
 from ijepa.pages.figures import emergence
 from ijepa.pages.text import (
     count,
@@ -66,8 +66,8 @@ def filled(path: Path, reports: Path) -> str:
 
 def block(reports: Path) -> str:
     """What stands between the marks: what was found, the figure, a sentence for each run."""
-    runs = list(_runs(reports))
-    parts = [f"- {about(folder, run)}" for folder, run in runs]
+    runs = list(run.kept(reports))
+    parts = [f"- {about(folder, one)}" for folder, one in runs]
     if runs:
         parts += [
             "",
@@ -131,24 +131,15 @@ def ends(study: Study) -> list[tuple[Pair, Pair]]:
     return first_and_last
 
 
-def _runs(reports: Path) -> Iterator[tuple[Path, Results]]:
-    found = reports.glob("*/results.json")
-    for path in sorted(found, key=lambda path: (path.parent.name != "default", path)):
-        try:
-            yield path.parent, results.read(path)
-        except ValueError:
-            continue  # of an older version: its page stands, and its numbers are not these
-
-
-def about(folder: Path, run: Results) -> str:
+def about(folder: Path, of: Results) -> str:
     """A run in two sentences: each task by its first probe, and all comparisons, counted."""
-    objective = variants.load("objectives", run.parameters["objective"]["name"])
-    tasks = [_task(list(rows)) for _, rows in groupby(run.table, lambda row: row.task)]
+    objective = variants.load("objectives", of.parameters["objective"]["name"])
+    tasks = [_task(list(rows)) for _, rows in groupby(of.table, lambda row: row.task)]
     return (
-        f"[{objective.TITLE} on {dataset(run.parameters['data'])}]({folder.as_posix()}/report.md),"
-        f" one run of seed {run.parameters['seed']}, top-1 accuracy in percent on"
-        f" {count(run.run.counts.get(run.run.split))} {run.run.split} images: {'; '.join(tasks)}."
-        f"{_compared(run.table)}"
+        f"[{objective.TITLE} on {dataset(of.parameters['data'])}]({folder.as_posix()}/report.md),"
+        f" one run of seed {of.parameters['seed']}, top-1 accuracy in percent on"
+        f" {count(of.run.counts.get(of.run.split))} {of.run.split} images: {'; '.join(tasks)}."
+        f"{_compared(of.table)}"
     )
 
 

@@ -5,6 +5,8 @@
 
 import json
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import groupby
@@ -42,6 +44,8 @@ from ijepa.results import Results, representation
 from ijepa.results.accuracy import Accuracy
 from ijepa.store.read import PREPARED, open_store
 
+REPORTS = Path("reports")
+PAGES = ("index.html", "report.md")
 CHARTS = (probes, few_label, confusion, training, mask_sizes)
 SECTIONS = {
     "results": (probes, few_label, confusion),
@@ -118,6 +122,44 @@ def write(results: Results, folder: Path) -> None:
     }
     page.write(folder / "index.html", "run.html.j2", **content)
     page.write(folder / "report.md", "run.md.j2", **content)
+
+
+def kept(reports: Path = REPORTS) -> Iterator[tuple[Path, Results]]:
+    """The folders of committed reports of runs with their numbers, the default run's first.
+
+    One of an older version is left out: its pages stand, and its numbers cannot be read.
+    """
+    found = reports.glob("*/results.json")
+    for path in sorted(found, key=lambda path: (path.parent.name != "default", path)):
+        try:
+            yield path.parent, numbers.read(path)
+        except ValueError:
+            continue
+
+
+def rewrite(reports: Path = REPORTS) -> list[Path]:
+    """Write the pages of all committed reports of runs anew; their figures stay."""
+    folders = []
+    for folder, results in kept(reports):
+        write(results, folder)
+        folders.append(folder / PAGES[0])
+    return folders
+
+
+def check(reports: Path = REPORTS) -> list[Path]:
+    """The pages of committed reports of runs that are not what their numbers give."""
+    wrong = []
+    for folder, results in kept(reports):
+        with tempfile.TemporaryDirectory() as temporary:
+            shutil.copytree(folder / "figures", Path(temporary, "figures"))
+            write(results, Path(temporary))
+            wrong += [
+                folder / page
+                for page in PAGES
+                if not (folder / page).is_file()
+                or (folder / page).read_bytes() != Path(temporary, page).read_bytes()
+            ]
+    return wrong
 
 
 def figures(results: Results) -> dict[str, list[Shown]]:
