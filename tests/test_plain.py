@@ -202,6 +202,39 @@ def test_what_is_known_here_stays(places: Places, capsys: pytest.CaptureFixture[
     assert "a/0 (" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("told", "known"), [(0, 3), (4, 4)])
+def test_what_was_known_here_before_the_box_ran_is_known(
+    places: Places, told: int, known: int
+) -> None:
+    """Whoever deletes a lock file has seen it; a box that has but the files cannot tell."""
+    file = lock.path("two", "smoke")
+    seen = {key: {"status": "done"} for key in ("a/0", "b/0", "b/5")}
+    file.write_text(json.dumps({"results": seen}))
+    places.commit()
+    file.unlink()
+    places.commit()
+    with places.monkeypatch.context() as patch:
+        patch.setattr(runner, "seen", lambda *_: told)
+        places.run()
+    places.at_home()
+    merge.merge(places.bundle)
+    assert lock.read("two", "smoke", places.box / "experiments")["registered"]["known"] == told
+    assert lock.read("two", "smoke")["registered"]["known"] == known
+
+
+def test_an_import_that_was_killed_knows_none_of_its_own_results(places: Places) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    places.run()
+    with places.monkeypatch.context() as patch:
+        patch.setattr(lock, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            merge.merge(places.bundle)
+    assert merge.merge(places.bundle) == 0
+    assert lock.read("two", "smoke")["registered"]["known"] == 0
+
+
 def test_seeds_of_a_part_come_home_beside_those_that_were_here(places: Places) -> None:
     places.run("a")
     merge.merge(places.bundle)

@@ -46,10 +46,10 @@ def merge(file: Path) -> int:
         registered = {e.name: _registered(content, e, scale, commit, file) for e in experiments}
         before = len(journal.folders(environment.home()))
         ids = journal.adopt(folder / "runs", environment.home())
+        for name, record in registered.items():  # killed later, its own results are not known
+            if record and lock.unregistered(name, scale.name):
+                lock.register(name, scale.name, record)
         new = _take(content["results"], chosen, commit, ids, folder / "logs")
-    for name, record in registered.items():
-        if record and lock.unregistered(name, scale.name):
-            lock.register(name, scale.name, record)
     for name, runs in tables.items():
         lock.write(name, scale.name, runs, runner.known_results(runs))
     there = len(journal.folders(environment.home())) - before
@@ -103,11 +103,15 @@ def _refuse_other(
 def _registered(
     content: Mapping[str, Any], chosen: Experiment, scale: Scale, commit: str, file: Path
 ) -> Mapping[str, Any] | None:
-    """What an experiment was to be judged by before its first run on the box."""
+    """What an experiment was to be judged by before its first run on the box.
+
+    A box may not know what was known here: it has no history, and no results of other machines.
+    """
     record: Mapping[str, Any] | None = content["experiments"][chosen.name]["registered"]
     if record is None or not lock.unregistered(chosen.name, scale.name):
         return None
-    here = registration.record(chosen, scale, commit, record["known"])
+    known = max(record["known"], runner.seen(chosen, scale, "local"))
+    here = registration.record(chosen, scale, commit, known)
     if record["sha256"] != here["sha256"]:
         raise ValueError(
             f"{file}: {chosen.name}: it was registered with another design than"
