@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from ijepa.runtime import files
+from ijepa.runtime import files, launch
 from ijepa.study import bench, lock, merge, outcome, plain, plan, runner
+from ijepa.study import job as study_job
 from ijepa.study.plan import Run
 from ijepa.tracking import runs as journal
 
@@ -605,6 +606,51 @@ def test_a_signal_is_not_taken_for_the_time_that_is_up(
     with pytest.raises(SystemExit) as ended:
         runner.execute(two_data_sets(), "here", 1, "plain", until=-math.inf)
     assert ended.value.code == 128 + signal.SIGTERM
+
+
+@pytest.mark.usefixtures("box")
+@pytest.mark.parametrize("key", ["signature", "code"])
+def test_what_another_run_left_under_a_name_is_nobodys_result(
+    key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name has the first digits of the hashes alone, so two runs may have the same."""
+    jobs, runs = Jobs(lambda job: False), two_data_sets()
+    monkeypatch.setattr(plain, "run", jobs.run)
+    runner.execute(runs, "here", 1, "plain")
+    for file in Path(".ijepa/ablations").rglob("*.json"):
+        content = files.read_json(file)
+        if "status" in content:
+            files.write_json(file, {**content, key: f"{content[key][:12]} of another"})
+    capsys.readouterr()
+    monkeypatch.setattr(plain, "run", lambda *_: None)
+    assert runner.execute(runs, "here", 1, "plain") == {run.name: None for run in runs}
+    monkeypatch.setattr(plain, "run", jobs.run)
+    assert all(runner.execute(runs, "here", 1, "plain").values())
+    assert "[3/3] v/2: done" in capsys.readouterr().out, "each is told when it ends"
+
+
+@pytest.mark.usefixtures("box")
+@pytest.mark.parametrize("other", [{}, {"signature": "of another"}, {"code": "of another"}])
+def test_a_job_is_done_by_its_own_result_alone(
+    other: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "die_with_parent", lambda *_: None)
+    ran = list[str]()
+
+    def stages(whole: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
+        ran.append(one["name"])
+        return outcome._empty(whole, one)
+
+    monkeypatch.setattr(study_job, "_without", stages)
+    one = {"name": "one", "signature": "s", "code": "c", "result": "results/one.json"}
+    whole = {"bench": None, "commit": None, "jobs": [one]}
+    files.write_json(Path("plan.json"), whole)
+    Path("results").mkdir()
+    files.write_json(Path(one["result"]), outcome._empty(whole, {**one, **other}))
+    for _ in range(2):
+        assert study_job.main(["plan.json", "0"]) == 0
+    assert ran == (["one"] if other else [])
+    assert study_job.own(Path(one["result"]), "s", "c")
 
 
 def test_a_result_of_other_code_under_the_name_of_a_run_stays_away(places: Places) -> None:

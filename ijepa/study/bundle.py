@@ -39,8 +39,7 @@ def write(file: Path, tables: Mapping[str, Sequence[Run]], scale: Scale) -> Path
     code: dict[str, dict[str, str]] = {}
     for name, table in tables.items():
         for run in table:
-            result = job.read(bench.result(run.name))
-            if result and (result["signature"], result["code"]) == run.identity:
+            if result := job.own(bench.result(run.name), *run.identity):
                 results[run.name], cells[name][run.key] = result, run.name
                 if run.code not in code:
                     code[run.code] = reachable(run)

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
         _bench_stays(plan),
         files.locked(file.with_suffix(".lock")),  # equal jobs of two plans run one by one
     ):
-        result = read(file)
+        result = own(file, job["signature"], job["code"])
         # prepared data are looked after each time, by the stages: the raw data may have changed
         if result is None or result["status"] != "done" or job["target"] == "prepare":
             result = _with_dvc(plan, job) if plan["bench"] else _without(plan, job)
@@ -65,6 +65,17 @@ def _without(plan: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
 def read(path: Path) -> dict[str, Any] | None:
     """A result file's content; None when the job never ended."""
     return files.read_json(path) if path.is_file() else None
+
+
+def own(path: Path, signature: str, code: str) -> dict[str, Any] | None:
+    """``read``, of a result of these settings and this code; None where it is of others.
+
+    A name has 12 digits of the one hash and 4 of the other: two runs may have the same.
+    """
+    result = read(path)
+    if result and (result["signature"], result["code"]) == (signature, code):
+        return result
+    return None
 
 
 def written(job: Mapping[str, Any]) -> int:

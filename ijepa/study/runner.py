@@ -185,8 +185,7 @@ def known_results(runs: Sequence[Run]) -> Results:
     """What is known of the runs: results of jobs of this checkout, and of the lock files."""
     results = lock.known()
     for run in runs:
-        result = job.read(bench.result(run.name))
-        if result and (result["signature"], result["code"]) == run.identity:
+        if result := job.own(bench.result(run.name), *run.identity):
             results.setdefault(run.identity, result)
     return results
 
@@ -254,7 +253,7 @@ def execute(
         if stop.__context__ is not None and not isinstance(stop.__context__, TimeIsUp):
             raise stop.__context__ from None
         print(stop, flush=True)
-    return {run.name: job.read(bench.result(run.name)) for run in todo}
+    return {run.name: job.own(bench.result(run.name), *run.identity) for run in todo}
 
 
 def _of_other_data(
