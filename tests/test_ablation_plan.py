@@ -93,6 +93,29 @@ def test_a_value_that_cannot_be_names_file_scale_run_and_key(tmp_path: Path) -> 
         resolve(tmp_path, "wrong", {"a": {"mask.num_targets": 0}, "b": {"mask.num_targets": 1}})
 
 
+@pytest.mark.parametrize("key", ["metric", "also"])
+@pytest.mark.parametrize("place", ["base", "variants"])
+def test_a_metric_that_a_run_would_have_no_number_for_is_refused(
+    tmp_path: Path, key: str, place: str
+) -> None:
+    attentive = "class.attentive.trained"
+    more: dict[str, Any] = {"also": [attentive]} if key == "also" else {"metric": attentive}
+    one, two = ["linear", "attentive"], ["linear", "logistic"]
+    given = [{"mask.num_targets": n} for n in (1, 2)]
+    if place == "base":  # of all variants
+        probes = more["base"] = {"evaluate.probes": one}
+        assert resolve(tmp_path, "right", dict(zip("ab", given, strict=True)), **more)
+        probes["evaluate.probes"] = two
+    else:
+        given = [{"evaluate.probes": probes} for probes in (one, two)]
+    with pytest.raises(ValueError, match="is of none of") as refusal:
+        resolve(tmp_path, "wrong", dict(zip("ab", given, strict=True)), **more)
+    assert str(refusal.value) == (
+        f"experiments/wrong.yaml at scale smoke: {'a' if place == 'base' else 'b'}/0: {key}:"
+        f" {attentive!r} is of none of evaluate.probes: linear, logistic"
+    )
+
+
 def run(key: str, signature: str, code: str = "new") -> Run:
     variant, _, seed = key.partition("/")
     return Run(key, variant, None, int(seed), {}, signature, "data", code)

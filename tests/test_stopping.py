@@ -197,6 +197,17 @@ def test_later_seeds_of_older_code_stay_and_do_not_count(
     assert content["results"]["b/8"]["status"] == "done", "of older code: a failure takes nothing"
 
 
+def test_a_metric_that_no_run_has_a_number_for_is_one_line(desk: Desk) -> None:
+    desk.table("same", 0.0, metric="shape.linear.trained")
+    line = (
+        r"^experiments/same\.smoke\.lock\.json: registered: metric: 'shape\.linear\.trained': no"
+        r" run has a number for it; they have class\.linear\.trained$"
+    )
+    with pytest.raises(ValueError, match=line):
+        stopping.run(["same"], "smoke")
+    assert len(lock.read("same", "smoke")["results"]) == 12, "what ran is kept"
+
+
 def test_what_can_never_be_decided_is_not_begun(desk: Desk) -> None:
     desk.table("same", 0.0)
     desk.dies_after = 0

@@ -66,7 +66,8 @@ def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> li
         tree: ``params.yaml``, see ``committed_params``.
 
     Raises:
-        ValueError: a resolved configuration cannot be; names file, run and key.
+        ValueError: a resolved configuration cannot be, or gives no number for a metric; names
+            file, run and key.
     """
     runs, before = [], presets.leaves(tree)
     refuse_equals(experiment, scale, before)
@@ -75,7 +76,9 @@ def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> li
         for seed in experiment.seeds[: scale.seeds]:
             key = f"{cell}/{seed}"
             dotted = changes(experiment, scale, variant, point, seed) | epochs
-            config = parsed(tree, dotted, _where(experiment, scale, key))
+            where = _where(experiment, scale, key)
+            config = parsed(tree, dotted, where)
+            refuse_unprobed(experiment, config, where)
             run = Run(
                 key,
                 variant.name,
@@ -88,6 +91,22 @@ def resolve(experiment: Experiment, scale: Scale, tree: Mapping[str, Any]) -> li
             )
             runs.append(run)
     return runs
+
+
+def refuse_unprobed(experiment: Experiment, config: configs.Config, where: str) -> None:
+    """A metric of a probe that a run does not fit would have no number, after all its hours.
+
+    Whether it has the metric's task, its data say when they are prepared.
+
+    Raises:
+        ValueError: one line that names ``where``, the metric and the probes.
+    """
+    probes = config.evaluate.probes
+    for key, metric in (("metric", experiment.metric), *(("also", m) for m in experiment.also)):
+        if metric.split(".")[1] not in probes:
+            raise ValueError(
+                f"{where}: {key}: {metric!r} is of none of evaluate.probes: {', '.join(probes)}"
+            )
 
 
 def refuse_equals(

@@ -112,7 +112,11 @@ def _runs(one: _Undecided, look: int, scale: Scale, tree: Mapping[str, Any]) -> 
 
 
 def _goes_on(one: _Undecided, look: int, scale: Scale, lost: bool) -> bool:
-    """Print what a look says, unless runs of it are lost; whether there is another one."""
+    """Print what a look says, unless runs of it are lost; whether there is another one.
+
+    Raises:
+        ValueError: the runs have no number for the metric: their data have no such task.
+    """
     count, looks = one.seeds(look), one.by.design.looks
     locked = lock.read(one.name, scale.name)
     first = {**locked, "seeds": list(one.by.seeds[:count])}  # a lock file may have more
@@ -121,7 +125,11 @@ def _goes_on(one: _Undecided, look: int, scale: Scale, lost: bool) -> bool:
     if lost:
         print(f"{one.name}: {count} seeds: no verdict, for runs are missing", flush=True)
         return False
-    assert verdict.deciding is not None
+    if verdict.deciding is None:
+        raise ValueError(
+            f"{lock.path(one.name, scale.name)}: registered: metric: {one.by.metric!r}: no run has"
+            f" a number for it; they have {', '.join(sorted(_measured(locked)))}"
+        )
     pair = study.pairs[verdict.deciding]
     around = pair.comparison.spread
     at = f" at {pair.point}" if pair.point is not None else ""
@@ -133,6 +141,16 @@ def _goes_on(one: _Undecided, look: int, scale: Scale, lost: bool) -> bool:
     line = f"{one.name}: {count} seeds: {verdict.decision} ({effect} {interval})"
     print(line + (after if going else ""), flush=True)
     return going and not last
+
+
+def _measured(locked: Mapping[str, Any]) -> set[str]:
+    """The metrics that runs of a lock file have a number for."""
+    return {
+        f"{task}.{probe}.trained"
+        for result in locked["results"].values()
+        for task, probes in (result["metrics"] or {}).items()
+        for probe in probes
+    }
 
 
 def _work(chosen: Sequence[Run]) -> str:
