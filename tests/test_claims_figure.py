@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from planted import Bench, Result
 
-from ijepa.pages import readme
+from ijepa.pages import readme, style
 from ijepa.pages.figures import claims
 from ijepa.study.numbers import Study
 
@@ -53,6 +55,25 @@ def test_a_mark_is_where_its_flops_and_its_difference_are(
     said = claims.words([study]).alt
     for pair in study.pairs:
         assert f"{pair.comparison.spread.mean:+.1f}".replace("-", "−") in said
+
+
+def test_as_many_data_sets_as_there_are_have_a_colour_each(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many: eight were a KeyError, and colours that repeat say nothing."""
+    keys = list[Line2D]()
+    legend = Figure.legend
+
+    def seen(figure: Figure, *, handles: list[Line2D], **how: object) -> object:
+        keys.extend(handles)
+        return legend(figure, handles=handles, **how)
+
+    monkeypatch.setattr(Figure, "legend", seen)
+    names = [f"set {n:02}" for n in range(20)]
+    claims.draw([replace(study, name=name, data=(name,)) for name in names], tmp_path / "claims")
+    shown = {str(key.get_label()): str(key.get_color()) for key in keys}
+    assert len({shown[name] for name in names}) == len(names)
+    assert [shown[name] for name in names[:2]] == [style.BLUE.lower(), style.ORANGE.lower()]
 
 
 def test_studies_of_one_table_share_a_panel(study: Study, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 from scipy.optimize import isotonic_regression
@@ -24,6 +25,16 @@ def looks(count: int) -> list[tuple[str, str]]:
     """Colour and mark of each of so many variants; no two are alike up to 49."""
     colours, marks = len(_COLOURS), len(_MARKERS)
     return [(_COLOURS[i % colours], _MARKERS[(i + i // colours) % marks]) for i in range(count)]
+
+
+def colours(count: int) -> list[str]:
+    """Colours where no mark tells them apart: those of ``looks``, then darker each time."""
+    return [_darker(colour, i // len(_COLOURS)) for i, (colour, _) in enumerate(looks(count))]
+
+
+def _darker(colour: str, times: int) -> str:
+    red, green, blue = (part * 0.6**times for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 @contextmanager

@@ -49,8 +49,8 @@ def words(studies: Sequence[Study]) -> Words:
 def draw(studies: Sequence[Study], path: Path) -> None:
     """A panel for each table of the paper, all over one axis of compute."""
     panels = list(_panels(studies))
-    colours = dict(zip(sorted({verdict.data(study) for group in panels for study in group}),
-                       (colour for colour, _ in look.looks(7)), strict=False))  # fmt: skip
+    names = sorted({verdict.data(study) for group in panels for study in group})
+    colours = dict(zip(names, look.colours(len(names)), strict=True))
     columns = min(_COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
     with style.figure(path, (2.9 * columns + 0.5, 2.35 * lines + 0.9)) as figure:
