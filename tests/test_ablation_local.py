@@ -1,5 +1,6 @@
 """The bench is clean again after anything, and local jobs end with their runner."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+from ijepa.runtime import files
 from ijepa.study import bench, local, plan
 
 # Stands for ijepa.study.job: goes on until it is told to end, or to save.
@@ -240,7 +243,7 @@ def test_a_job_has_a_clone_as_committed_whatever_a_killed_one_left(checkout: str
     with bench.own(shared, checkout, "job") as path:
         assert git(path, "rev-parse", "HEAD").strip() == checkout
         assert "dir = /the/cache" in (path / ".dvc/config.local").read_text()
-        files = git(path, "ls-files")
+        listed = git(path, "ls-files")
         with bench.own(shared, checkout, "other") as other:
             assert other != path
         assert not other.exists()
@@ -257,7 +260,7 @@ def test_a_job_has_a_clone_as_committed_whatever_a_killed_one_left(checkout: str
     with bench.own(shared, checkout, "job") as again:
         assert again == path
         assert git(path, "status", "--porcelain") == ""
-        assert git(path, "ls-files") == files
+        assert git(path, "ls-files") == listed
         assert (path / "params.yaml").read_text() == "1\n"
         assert not (path / ".dvc/tmp").exists()
         assert git(path, "for-each-ref", "refs/exps") == ""
@@ -266,6 +269,32 @@ def test_a_job_has_a_clone_as_committed_whatever_a_killed_one_left(checkout: str
 
 def git(path: Path, *arguments: str) -> str:
     return plan.git("-C", str(path), *arguments)
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_bench_that_others_are_in_says_what_it_waits_for(
+    checkout: str, busy: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The jobs of a second `ijepa ablate` begin when those of the first have ended: hours."""
+    said, events = list[str](), list[str]()
+
+    def told() -> str:
+        said.append(capsys.readouterr().out)
+        return "".join(said)
+
+    monkeypatch.setattr(bench, "cache", lambda: Path("/the/cache"))
+    monkeypatch.setattr(bench, "make", lambda *_: events.append("made"))
+    lock = bench.folder().resolve() / f"bench-{checkout[:12]}.lock"
+    with ThreadPoolExecutor(1) as thread:
+        with files.shared(lock) if busy else contextlib.nullcontext():
+            second = thread.submit(bench.shared, "HEAD")
+            if busy:
+                until(lambda: "\n" in told(), "the line", 20)
+            events += ["left"] * busy
+        second.result(60)
+    assert events == ["left", "made"][not busy :]
+    line = f"waiting for the jobs of commit {checkout[:12]} that hold {lock}\n"
+    assert told() == (line if busy else "")
 
 
 def test_an_interrupted_clone_is_made_again(checkout: str) -> None:

@@ -29,14 +29,20 @@ def result(name: str) -> Path:
 
 
 def shared(commit: str) -> dict[str, Any]:
-    """Of a plan: what its jobs share; makes the bench.
+    """Of a plan: what its jobs share; makes the bench once no job of another plan is in it.
 
     Args:
         commit: whose code runs.
     """
     commit, cached = git("rev-parse", commit).strip(), cache()
-    with files.locked((folder() / f"bench-{commit[:12]}").with_suffix(".lock")):
-        path = make(commit, cached)  # waits for jobs of a runner that was killed
+    lock = (folder() / f"bench-{commit[:12]}").with_suffix(".lock")
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(files.locked(lock, 0, TimeoutError()))
+        except TimeoutError:  # another `ijepa ablate`, or jobs of one that was killed
+            print(f"waiting for the jobs of commit {commit[:12]} that hold {lock}", flush=True)
+            held.enter_context(files.locked(lock))
+        path = make(commit, cached)
     return {"bench": str(path), "commit": commit, "variables": places()}
 
 
