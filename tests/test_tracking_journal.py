@@ -219,6 +219,33 @@ def test_torn_files_are_left_out(home: Path) -> None:
     assert damaged[0].startswith(f"run {newest.id}: {newest.folder}/run.json: not JSON")
 
 
+def test_only_the_program_that_has_the_option_is_ended(tmp_path: Path) -> None:
+    """Others may name the database's folder as well: a backup, an editor, another option."""
+    server, other = tmp_path / "served", tmp_path / "backup"
+    for script in (server, other):
+        script.write_text("print(flush=True); import time; time.sleep(60)")
+    held, elsewhere = str(tmp_path / "db"), str(tmp_path / "elsewhere")
+    lines = [
+        [server, "--port", "0", "--storage-path", held],
+        [other, "--storage-path", held],
+        [server, "--log", held, "--storage-path", elsewhere],
+        [other, "served", held],
+    ]
+    processes = [
+        subprocess.Popen([sys.executable, *line], stdout=subprocess.PIPE) for line in lines
+    ]
+    try:
+        for one in processes:
+            assert one.stdout is not None
+            one.stdout.readline()  # by then the line is its own, not the one before its exec
+        process.kill_with("served", "--storage-path", held)
+        assert [process.mark(one.pid) is None for one in processes] == [True, False, False, False]
+    finally:
+        for one in processes:
+            one.kill()
+            one.communicate()
+
+
 @pytest.mark.parametrize(
     ("change", "dies"),
     [

@@ -264,7 +264,7 @@ def _start(folder: Path, state: dict[str, Any], *options: str) -> dict[str, Any]
         raise UnavailableError(f"{program} is missing: pip install SecantusDB")
     log = folder / "server.log"
     # whoever started one may have been killed before server.json had it: it holds the database
-    process.kill_with(str(folder / "db"))
+    process.kill_with(program.name, "--storage-path", str(folder / "db"))
     for port in dict.fromkeys((state["port"], 0)):  # the one it had; if that is taken, any
         with log.open("wb") as output:
             server = subprocess.Popen(

@@ -1,6 +1,7 @@
 """Which process is it: process ids are used again, so an id alone proves nothing."""
 
 import contextlib
+import itertools
 import re
 import subprocess
 import time
@@ -28,10 +29,20 @@ def mark(pid: int) -> str | None:
     return None if len(shown) < 2 or shown[0].startswith("Z") else shown[1].strip()
 
 
-def kill_with(argument: str) -> None:
-    """Kill every process that was started with an argument, and wait until it is gone."""
+def kill_with(program: str, option: str, value: str) -> None:
+    """Kill every process of a program that was started with an option, and wait until it is gone.
+
+    A process that only names the same folder, as a backup of it does, is no business of ours.
+
+    Args:
+        program: the name of its file, which Python may run.
+        option: of its arguments.
+        value: of the option, the argument after it.
+    """
     for one in psutil.process_iter(["cmdline"]):
-        if argument in (one.info["cmdline"] or ()):
+        line = one.info["cmdline"] or []
+        ours = program in [Path(part).name for part in line[:2]]
+        if ours and (option, value) in itertools.pairwise(line):
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
                 one.wait(20)
