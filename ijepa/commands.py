@@ -262,6 +262,10 @@ def runs(args: argparse.Namespace) -> int:
 
     if args.json and args.action not in ("list", "show"):
         raise ValueError(f"--json: not with runs {args.action}")
+    if args.all and args.action != "export":
+        raise ValueError(f"--all: not with runs {args.action}")
+    if args.of is not None and args.action in ("list", "sync"):
+        raise ValueError(f"{args.of}: not with runs {args.action}, which is of all runs")
     if args.action in ("export", "import"):
         from ijepa.study import archive
 

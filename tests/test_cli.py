@@ -225,6 +225,24 @@ def test_scripts_read_the_runs_as_json(capsys: pytest.CaptureFixture[str]) -> No
         assert "--json: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("list 7", "7: not with runs list, which is of all runs"),
+        ("sync 7", "7: not with runs sync, which is of all runs"),
+        ("list --all", "--all: not with runs list"),
+        ("show 7 --all", "--all: not with runs show"),
+        ("sync --all", "--all: not with runs sync"),
+        ("import runs.tar.gz --all", "--all: not with runs import"),
+    ],
+)
+def test_what_an_action_does_not_take_is_refused(
+    words: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["runs", *words.split()]) == 2
+    assert capsys.readouterr().err == f"error: {line}\n"
+
+
 def completed(words: str, *, cwd: Path = ROOT) -> set[str]:
     """What bash offers after these words."""
     script = subprocess.run(
