@@ -116,6 +116,18 @@ def test_a_metric_that_a_run_would_have_no_number_for_is_refused(
     )
 
 
+def test_a_commit_whose_parameters_are_no_yaml_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan.git("init", "-q")
+    Path("params.yaml").write_text("seed: [0\n")
+    plan.git("add", "-A")
+    plan.git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "one")
+    with pytest.raises(ValueError, match=r"^params\.yaml of HEAD: not YAML: [^\n]+line 1"):
+        plan.committed_params()
+
+
 def run(key: str, signature: str, code: str = "new") -> Run:
     variant, _, seed = key.partition("/")
     return Run(key, variant, None, int(seed), {}, signature, "data", code)

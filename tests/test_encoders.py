@@ -413,6 +413,17 @@ def test_of_a_pyramid_only_the_last_stage_counts() -> None:
     assert alike([(1, 4, 16), (1, 4, 8), (1, 4, 16)]) == 1
 
 
+@pytest.mark.parametrize("text", ["[a", "{a: 1, a: 2}", "@x", "a: b: c", "\0", "2020-13-45"])
+def test_a_change_that_is_no_yaml_is_one_line(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    YAML(typ="safe", pure=True).dump(params(**TINY), Path("params.yaml"))
+    assert cli.main(["evaluate", "--encoder", "pixels", "-S", f"data.name={text}"]) == 2
+    _, line = capsys.readouterr().err.splitlines()
+    allowed = "is not YAML, such as cifar10, 0.2 or [linear, knn]"
+    assert line == f"error: -S: data.name: {text!r} {allowed}"
+
+
 def test_evaluation_of_an_encoder_from_elsewhere(
     tmp_path: Path, store_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,9 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from ruamel.yaml.error import YAMLError
 
 from ijepa import config as configs
 from ijepa import presets
@@ -29,7 +32,7 @@ def evaluate(encoder: str, changes: Mapping[str, str], folder: Path | None) -> P
         ValueError: an encoder, a key, a value or the data cannot be used; one line.
     """
     tree = files.read_yaml(configs.PARAMS)
-    values = {key: files.parse_yaml(text) for key, text in changes.items()}
+    values = {key: _value(key, text) for key, text in changes.items()}
     presets.apply(tree, values, "-S")
     config = configs.parse(tree, "-S" if changes else str(configs.PARAMS))
     own = any(key.startswith("data.") for key in changes)
@@ -39,3 +42,13 @@ def evaluate(encoder: str, changes: Mapping[str, str], folder: Path | None) -> P
         Job(config, encoder, prepared), folder, folder / "metrics.json", sys.stdout.isatty()
     )
     return folder
+
+
+def _value(key: str, text: str) -> Any:
+    """The value of a change; what is no YAML at all the key's own range cannot refuse."""
+    try:
+        return files.parse_yaml(text)
+    except (YAMLError, RecursionError, ValueError):  # the last: a day of a thirteenth month
+        raise ValueError(
+            f"-S: {key}: {text!r} is not YAML, such as cifar10, 0.2 or [linear, knn]"
+        ) from None

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml.error import YAMLError
+
 from ijepa import config as configs
 from ijepa import presets, variants
 from ijepa.runtime import files
@@ -182,8 +184,18 @@ def parsed(tree: Mapping[str, Any], dotted: Mapping[str, Any], where: str) -> co
 
 
 def committed_params(commit: str = "HEAD") -> dict[str, Any]:
-    """``params.yaml`` of a commit: what an experiment changes, whatever the working copy says."""
-    tree: dict[str, Any] = files.parse_yaml(git("show", f"{commit}:params.yaml"))
+    """``params.yaml`` of a commit: what an experiment changes, whatever the working copy says.
+
+    Raises:
+        ValueError: the commit's is no YAML; one line.
+    """
+    text = git("show", f"{commit}:params.yaml")
+    try:
+        tree: dict[str, Any] = files.parse_yaml(text)
+    except YAMLError as error:
+        raise ValueError(
+            f"params.yaml of {commit}: not YAML: {' '.join(str(error).split())}"
+        ) from None
     return tree
 
 
