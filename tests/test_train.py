@@ -75,6 +75,19 @@ def test_killed_twice_equals_uninterrupted(
     assert run("other", seed=1) != straight
 
 
+def test_a_row_whose_steps_were_interrupted_is_of_all_of_them(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after step 7, when the row of steps 6 to 10 is open."""
+    monkeypatch.setattr(loop, "row_steps", lambda steps: [1, 5, 10, 12])
+    straight = run("straight", **{"train.epochs": 1.5})
+    with monkeypatch.context() as patch:
+        kill_after(patch, 7)
+        with pytest.raises(Killed):
+            run("killed", **{"train.epochs": 1.5})
+    assert run("killed", **{"train.epochs": 1.5}) == straight
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("left_out", ["optimizer", "ema", "schedule", "sampler", "window"])
 def test_nothing_can_be_left_out_of_a_checkpoint(
