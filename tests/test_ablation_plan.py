@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -268,6 +269,42 @@ def test_the_reason_of_a_failure_is_the_line_nearest_to_its_cause(
 ) -> None:
     (tmp_path / "log").write_text(text)
     assert outcome.reason(tmp_path / "log") == reason
+
+
+LEFT = [
+    "out/encoder.safetensors", "out/history.csv", "out/pretrain.json", "out/metrics.json",
+    "out/evaluation/evaluation.json", "out/evaluation/predictions.npz",
+]  # fmt: skip
+
+
+@pytest.fixture
+def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run whose stages have ended."""
+    monkeypatch.setenv("IJEPA_HOME", str(tmp_path / "home"))
+    path = tmp_path / "run"
+    (path / "out/evaluation").mkdir(parents=True)
+    for name in LEFT:
+        files.write_json(path / name, {"tasks": {}})
+    with (path / "out/evaluation/predictions.npz").open("wb") as file:
+        np.savez(file, labels=np.arange(9))
+    for folder, names in outcome._READ.items():
+        files.write_sums(path / folder, names)
+    return path
+
+
+@pytest.mark.parametrize("name", [None, *LEFT])
+def test_a_file_that_is_not_what_a_stage_wrote_is_no_result(ended: Path, name: str | None) -> None:
+    """A disk may lose a bit between the stage and whoever copies its numbers."""
+    if name:
+        content = bytearray((ended / name).read_bytes())
+        content[-1] ^= 32
+        (ended / name).write_bytes(content)
+    job = {"name": "one", "target": "evaluate", "signature": "s", "code": "c"}
+    found = outcome.gather({"commit": "of it"}, job, ended, 0, ended / "log")
+    assert found["status"] == ("failed" if name else "done")
+    assert (found["metrics"] is None) == bool(name)
+    if name:
+        assert f"{Path(name).name}: damaged: its SHA-256 is not that of" in found["reason"]
 
 
 def test_a_failure_without_a_word_names_its_log(tmp_path: Path) -> None:
