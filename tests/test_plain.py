@@ -630,11 +630,17 @@ def test_what_another_run_left_under_a_name_is_nobodys_result(
 
 
 @pytest.mark.usefixtures("box")
-@pytest.mark.parametrize("other", [{}, {"signature": "of another"}, {"code": "of another"}])
+@pytest.mark.parametrize(("target", "other", "times"), [
+    ("evaluate", {}, 0),
+    ("evaluate", {"signature": "of another"}, 1),
+    ("evaluate", {"code": "of another"}, 1),
+    ("prepare", {}, 2),  # its stages see whether the raw data are what they were
+])  # fmt: skip
 def test_a_job_is_done_by_its_own_result_alone(
-    other: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    target: str, other: dict[str, str], times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "die_with_parent", lambda *_: None)
+    for of_the_process in ("die_with_parent", "adopt_orphans"):
+        monkeypatch.setattr(launch, of_the_process, lambda *_: None)
     ran = list[str]()
 
     def stages(whole: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
@@ -642,14 +648,15 @@ def test_a_job_is_done_by_its_own_result_alone(
         return outcome._empty(whole, one)
 
     monkeypatch.setattr(study_job, "_without", stages)
-    one = {"name": "one", "signature": "s", "code": "c", "result": "results/one.json"}
+    one = {"name": "one", "target": target, "signature": "s", "code": "c",
+           "result": "results/one.json"}  # fmt: skip
     whole = {"bench": None, "commit": None, "jobs": [one]}
     files.write_json(Path("plan.json"), whole)
     Path("results").mkdir()
     files.write_json(Path(one["result"]), outcome._empty(whole, {**one, **other}))
     for _ in range(2):
         assert study_job.main(["plan.json", "0"]) == 0
-    assert ran == (["one"] if other else [])
+    assert ran == ["one"] * times
     assert study_job.own(Path(one["result"]), "s", "c")
 
 
