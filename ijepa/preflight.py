@@ -168,8 +168,11 @@ def raw_data(config: Config, stage: str, file: Path) -> list[dict[str, Any]]:
     read = {"prepare": [config.data], "evaluate": config.evaluate.transfer}.get(stage, [])
     try:
         sources = [variants.load("datasets", data.name).load(data.options, root) for data in read]
-    except ValueError:  # the stage itself says what is missing, where it runs
-        return _written(file, configs.parameters(config, stage))
+    except ValueError as error:  # where nothing is known of them, the stage itself says so
+        before = _written(file, configs.parameters(config, stage))
+        if before:
+            print(errors.plain(f"note: {error}; taken for those of before"), flush=True)
+        return before
     # transfer sets are packed beside the caches, which know the variable
     stored = {"storage": environment.storage()} if stage == "prepare" else {}
     return [stamp(source.raw, root) | stored for source in sources if source.raw]

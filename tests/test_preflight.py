@@ -128,7 +128,7 @@ def raw_of(stage: str) -> Any:
 
 
 def test_raw_files_that_were_exchanged_are_seen_by_the_stages_that_read_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """DVC compares the files of ``config``; the raw ones lie outside of its repository."""
     root = tmp_path / "raw"
@@ -164,7 +164,10 @@ def test_raw_files_that_were_exchanged_are_seen_by_the_stages_that_read_them(
     assert raw_of("prepare") == [first]
 
     root.rename(tmp_path / "elsewhere")
+    capsys.readouterr()
     assert raw_of("prepare") == [first], "prepared data need no raw data: what was known stays"
+    (note,) = capsys.readouterr().out.splitlines()
+    assert note.startswith("note: data.path: set: no such folder")
     written(**{"data.name": "folder", "data.path": "set", "data.bad_images": "skip"})
     assert raw_of("prepare") is None, "not of other parameters"
     monkeypatch.setenv("IJEPA_DATA_ROOT", str(tmp_path / "elsewhere"))
