@@ -14,10 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
+from ijepa.datasets import Item, Source, Split
 from ijepa.runtime import files, launch
+from ijepa.store.read import PREPARED, open_store
+from ijepa.store.write import write_store
 from ijepa.study import bench, lock, merge, outcome, plain, plan, runner
 from ijepa.study import job as study_job
 from ijepa.study.plan import Run
@@ -261,6 +265,7 @@ def test_no_table_is_of_two_raw_data_sets_of_one_name(places: Places) -> None:
     )
     assert lock.read("two", "smoke")["results"].keys() == {"a/0"}
     places.monkeypatch.chdir(places.box)
+    lock.path("two", "smoke").unlink()  # as where it was killed: the job's own result is there
     runner.ablate(["two"], "smoke", ["a"], runner="plain")
     assert list(places.known.values()) == ["2" * 64], "what those that run now are held against"
 
@@ -536,16 +541,27 @@ def test_data_that_cannot_be_prepared_fails_its_runs_and_no_other(
 
 
 @pytest.mark.usefixtures("box")
+def test_a_job_that_has_prepared_data_says_which() -> None:
+    image = Item(np.zeros((4, 4, 3), np.uint8), {"class": 0}, "made")
+    split = Split(1, lambda: iter([image]))
+    source = Source({"train": split, "test": split}, {"class": ("a",)}, {"name": "made"})
+    write_store(source, PREPARED)
+    of = {"name": "data", "target": "prepare", "signature": "s", "code": "c"}
+    result = outcome.gather({"commit": None}, of, Path(), 0, Path("log"))
+    assert result["data"] == open_store().hash
+
+
+@pytest.mark.usefixtures("box")
 def test_runs_of_other_raw_data_than_known_results_have_do_not_begin(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     jobs = Jobs(lambda job: False, {"0" * 64: "e" * 64, "1" * 64: "f" * 64})
     monkeypatch.setattr(plain, "run", jobs.run)
     runs = two_data_sets()
-    known = {"0" * 64: "d" * 64, "1" * 64: "f" * 64}
-    for _ in range(2):  # the second time the data is there already
+    known = {"0" * 64: "d" * 64}
+    for more in ({}, {"1" * 64: "f" * 64}):  # the second time the data is there already
         jobs.ran = []
-        results = runner.execute(runs, "here", 1, "plain", data=known)
+        results = runner.execute(runs, "here", 1, "plain", data=known | more)
         assert jobs.ran[2:] == [runs[2].name]
         reasons = [(results[run.name] or {})["reason"] for run in runs]
         other = (

@@ -185,6 +185,11 @@ def test_of_many_raw_bytes_sizes_and_times_are_compared(
     file = tmp_path / "one"
     file.write_bytes(b"12345678")
     before = preflight.stamp([file], tmp_path)
+    other = file.with_name("two")
+    other.touch()
+    assert preflight.stamp([other, file], tmp_path) == preflight.stamp([tmp_path], tmp_path)
+    assert preflight.stamp([file, other], tmp_path) == preflight.stamp([tmp_path], tmp_path)
+    other.unlink()
     assert preflight.stamp([tmp_path], tmp_path) == before
     os.utime(file, ns=(1, 1))
     assert preflight.stamp([file], tmp_path)["sha256"] != before["sha256"]

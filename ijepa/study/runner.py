@@ -201,9 +201,9 @@ def prepared(runs: Sequence[Run], results: Results) -> dict[str, str]:
     Raw data that were exchanged under their path give others, and no table is of both.
     """
     return {
-        run.data: results[run.identity]["data"]
+        run.data: data
         for run in runs
-        if known(run, results) and results[run.identity].get("data")
+        if known(run, results) and (data := results[run.identity].get("data"))
     }
 
 
