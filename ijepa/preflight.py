@@ -196,14 +196,17 @@ def stamp(raw: Sequence[Path], root: Path) -> dict[str, Any]:
         raw: files, and folders of them.
         root: of all raw data.
     """
-    every = [file for place in raw for file in (place.rglob("*") if place.is_dir() else [place])]
-    stats = {file: file.stat() for file in sorted(every) if file.is_file()}
-    size = sum(stat.st_size for stat in stats.values())
-    whole = hashlib.sha256()
-    for file, stat in stats.items():
-        of = files.sha256(file) if size <= _READ else [stat.st_size, stat.st_mtime_ns]
-        whole.update(json.dumps([os.path.relpath(file, root), of]).encode())
-    return {"files": len(stats), "bytes": size, "sha256": whole.hexdigest()}
+    every = sorted(  # there may be millions
+        (os.path.relpath(file, root), (stat := file.stat()).st_size, stat.st_mtime_ns)
+        for place in raw
+        for file in (place.rglob("*") if place.is_dir() else [place])
+        if file.is_file()
+    )
+    size, whole = sum(size for _, size, _ in every), hashlib.sha256()
+    for name, *seen in every:
+        content = files.sha256(root / name) if size <= _READ else seen
+        whole.update(json.dumps([name, content]).encode())
+    return {"files": len(every), "bytes": size, "sha256": whole.hexdigest()}
 
 
 def main() -> None:
