@@ -50,7 +50,7 @@ test: $(STAMP)  ## the fast tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15 -m "slow and not gpu"
 
 lint: $(STAMP)  ## ruff: rules and formatting
 	$(BIN)/ruff check .
