@@ -168,7 +168,7 @@ def report(args: argparse.Namespace) -> int:
     if args.check:
         changed = [*index.check(tables, standing=standing), *run.check(), *readme.check()]
         for path in changed:
-            print(f"{path}: not what the lock file gives")
+            print(f"{path}: not what the committed results give")
         print(f"{len(tables)} reports: " + (f"{len(changed)} files differ" if changed else "same"))
         return 1 if changed else 0
     for page in study.build_all(tables, standing=standing):

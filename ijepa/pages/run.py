@@ -3,6 +3,7 @@
 ``build`` gathers, draws and writes; ``write`` makes the pages of what ``results.json`` holds.
 """
 
+import filecmp
 import json
 import re
 import shutil
@@ -153,12 +154,8 @@ def check(reports: Path = REPORTS) -> list[Path]:
         with tempfile.TemporaryDirectory() as temporary:
             shutil.copytree(folder / "figures", Path(temporary, "figures"))
             write(results, Path(temporary))
-            wrong += [
-                folder / page
-                for page in PAGES
-                if not (folder / page).is_file()
-                or (folder / page).read_bytes() != Path(temporary, page).read_bytes()
-            ]
+            _, other, missing = filecmp.cmpfiles(folder, temporary, PAGES, shallow=False)
+            wrong += [folder / page for page in sorted(other + missing)]
     return wrong
 
 

@@ -258,7 +258,7 @@ class Study:
     across: tuple[int, ...]  # seeds whose runs at a point are of more than one kind
     registered: str | None  # SHA-256 of the registered design; None: the first run came before
     exploratory: tuple[Change, ...]
-    encoders: tuple[str | None, ...] = ()  # evaluate.encoder of the runs; None: of params.yaml
+    encoders: tuple[str | None, ...]  # evaluate.encoder of the runs; None: of params.yaml
 
     @property
     def as_registered(self) -> bool:

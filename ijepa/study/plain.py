@@ -2,7 +2,8 @@
 
 Each job has a folder of its own below ``.ijepa/ablations/cells``: links to the code, and a
 ``params.yaml`` with the job's changes. There the stages of ``dvc.yaml`` run that its target needs.
-Runs of equal data share one prepared data set. A stage that has ended is not run again.
+Runs of equal data share one prepared data set. A stage that has ended is not run again, as long as
+what it is a function of is as it was (``preflight.main`` writes that, each time).
 """
 
 import contextlib
